@@ -26,8 +26,8 @@ ABI_VERSION = 1
 ENTRY_POINT_GROUP = "dioe.backends"
 """Entry points of this group name a callable without arguments that returns the plugin's backends."""
 
-Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
-Dim: TypeAlias = "int | str | None"
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+Dim: TypeAlias = int | str | None
 """A dimension: a number, a symbol, or None where the model says nothing."""
 
 
@@ -458,6 +458,16 @@ class Request(Protocol):
     @property
     def outputs(self) -> Mapping[str, Value]:
         """Outputs of the last run: the bound buffers, or the backend's own."""
+        ...
+
+
+@runtime_checkable
+class DirectRequest(Request, Protocol):
+    """A request with a shortcut for the runtime's hot path; backends may leave it out."""
+
+    def call(self, inputs: Feeds, output_names: Sequence[str]) -> list[Value]:
+        """Run on these inputs (all of them, validated by the caller) and return the named outputs
+        as fresh values that the caller owns. Forgets nothing that ``bind`` set for outputs."""
         ...
 
 

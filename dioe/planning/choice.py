@@ -1,0 +1,49 @@
+"""The choice among single-target plans, by measured cost, under the fidelity limit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from dioe.types import FidelityError, TargetReport, UnsupportedError
+
+
+def best_single(reports: Sequence[TargetReport]) -> TargetReport | None:
+    """The fastest target that is ``ok``; None if there is none that was timed."""
+    timed = [r for r in reports if r.state == "ok" and r.p50_ms is not None]
+    return min(timed, key=lambda r: r.p50_ms or math.inf, default=None)
+
+
+def choose(reports: Sequence[TargetReport], *, limit: float) -> TargetReport:
+    """The fastest fidel target.
+
+    Raises FidelityError if targets ran but none within ``limit``, UnsupportedError if none ran;
+    both name every target with its reason.
+    """
+    best = best_single(reports)
+    if best is not None:
+        return best
+    listing = "; ".join(f"{r.target}: {r.reason or r.state}" for r in reports) or "no target at all"
+    if any(r.state == "infidel" for r in reports):
+        raise FidelityError(
+            f"no target follows the reference within a relative L2 error of {limit:g} ({listing})",
+            fix="raise max_relative_l2, allow another precision, or give representative inputs",
+        )
+    raise UnsupportedError(
+        f"no target can run this model ({listing})",
+        fix="`dioe inspect MODEL` shows which ops each target refuses and why",
+    )
+
+
+def default_choice(targets: Sequence[str], *, last_resort: Sequence[str] = ()) -> str:
+    """The target to start on without measuring: the first that isn't a last resort.
+
+    ``targets`` are those that support the whole model at the precision as written, in the order of
+    the plugins' names. Raises UnsupportedError if empty.
+    """
+    if not targets:
+        raise UnsupportedError(
+            "no target can run this model",
+            fix="`dioe inspect MODEL` shows which ops each target refuses and why",
+        )
+    return next((t for t in targets if t not in last_resort), targets[0])

@@ -1,0 +1,166 @@
+"""Plans as JSON files: reading them back strictly, and refusing those of another model or machine.
+
+A plan is data. Nothing in it can name a library, a file or code; backends are looked up by name
+among the installed plugins only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import types as pytypes
+import typing
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dioe.types import Plan, PlanMismatch
+
+T = TypeVar("T")
+
+_MAX_BYTES = 64 * 2**20
+
+
+def load_plan(path: str | PathLike[str]) -> Plan:
+    """Read a plan file; raises PlanMismatch if it can't be read or isn't a plan of this version."""
+    path = Path(path)
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise PlanMismatch("too large for a plan", place=str(path))
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PlanMismatch(
+            f"can't read the plan: {reason}", place=str(path), fix=_MAKE_ANEW
+        ) from None
+    return plan_from_json(text, place=str(path))
+
+
+_MAKE_ANEW = "make one with `dioe plan MODEL -o plan.json`"
+
+
+def plan_from_json(text: str, *, place: str = "plan") -> Plan:
+    """The plan in ``text``; raises PlanMismatch with the place of what is wrong."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise PlanMismatch(f"not JSON: {error}", place=place, fix=_MAKE_ANEW) from None
+    if not isinstance(data, dict) or data.get("format") != Plan.FORMAT:
+        raise PlanMismatch("not a DIOE plan", place=place, fix=_MAKE_ANEW)
+    if data.get("version") != Plan.VERSION:
+        raise PlanMismatch(
+            f"plan version {data.get('version')}, this DIOE reads {Plan.VERSION}",
+            place=place,
+            fix=_MAKE_ANEW,
+        )
+    del data["format"], data["version"]
+    try:
+        plan = typing.cast(Plan, _read(Plan, data, ""))
+    except _Misfit as error:
+        raise PlanMismatch(str(error), place=place, fix=_MAKE_ANEW) from None
+    _check_consistency(plan, place)
+    return plan
+
+
+def check_plan(plan: Plan, *, model_sha256: str, hardware: str) -> None:
+    """Raise PlanMismatch unless the plan was made for this model and this hardware."""
+    if plan.model_sha256 != model_sha256:
+        raise PlanMismatch(
+            f"made for another model (plan {plan.model_sha256[:12]}, model {model_sha256[:12]})",
+            place="plan",
+            fix=_MAKE_ANEW,
+        )
+    if plan.hardware != hardware:
+        raise PlanMismatch(
+            f"made on other hardware (plan {plan.hardware}, here {hardware})",
+            place="plan",
+            fix=f"{_MAKE_ANEW} on this machine",
+        )
+
+
+def _check_consistency(plan: Plan, place: str) -> None:
+    names = [stage.name for stage in plan.stages]
+    problem = ""
+    if not names:
+        problem = "has no stages"
+    elif len(set(names)) != len(names):
+        problem = "two stages have one name"
+    else:
+        seen: set[str] = set()
+        for stage in plan.stages:
+            twice = seen.intersection(stage.ops)
+            if twice:
+                problem = f"op {min(twice)!r} is in two stages"
+            seen.update(stage.ops)
+        for edge in plan.boundaries:
+            if edge.source not in names or edge.destination not in names:
+                problem = f"boundary of {edge.value!r} names an unknown stage"
+            elif names.index(edge.source) >= names.index(edge.destination):
+                problem = f"boundary of {edge.value!r} goes backwards"
+    if problem:
+        raise PlanMismatch(problem, place=place, fix=_MAKE_ANEW)
+
+
+class _Misfit(Exception):
+    """A JSON value that doesn't fit the type it should have."""
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    """``value`` as ``kind``: dataclasses, enums, tuples, mappings, unions and scalars."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, pytypes.UnionType):
+        return _read_union(args, value, where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise _Misfit(f"{where or 'plan'}: a list is wanted")
+        return tuple(_read(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, dict):
+            raise _Misfit(f"{where}: an object is wanted")
+        return {k: _read(args[1], item, f"{where}.{k}") for k, item in value.items()}
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _read_dataclass(kind, value, where)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        try:
+            return kind(value)
+        except ValueError:
+            known = ", ".join(str(member.value) for member in kind)
+            raise _Misfit(f"{where}: {value!r} is none of {known}") from None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is type(None) and value is None:
+        return None
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise _Misfit(f"{where}: {kind.__name__} is wanted, not {value!r:.60}")
+    return value
+
+
+def _read_union(args: tuple[Any, ...], value: Any, where: str) -> Any:
+    # exact scalar types first, so that 1 stays an int where both int and float are allowed
+    if type(value) in args or (value is None and type(None) in args):
+        return value
+    errors = []
+    for arg in args:
+        try:
+            return _read(arg, value, where)
+        except _Misfit as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _read_dataclass(kind: type[T], value: Any, where: str) -> T:
+    if not isinstance(value, dict):
+        raise _Misfit(f"{where or 'plan'}: an object is wanted")
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(value) - set(fields))
+    if unknown:
+        raise _Misfit(f"{where + '.' if where else ''}{unknown[0]}: unknown key")
+    for name, f in fields.items():
+        needed = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if needed and name not in value:
+            raise _Misfit(f"{where + '.' if where else ''}{name}: is missing")
+    prefix = f"{where}." if where else ""
+    return kind(**{name: _read(hints[name], item, prefix + name) for name, item in value.items()})

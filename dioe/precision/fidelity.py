@@ -1,0 +1,107 @@
+"""How far outputs are from the reference.
+
+Error of a floating output y against the reference r: ||y - r||2 / max(||r||2, 1e-4 * sqrt(n)).
+Integer, boolean and string outputs: the share of elements that differ. Another shape, or a NaN or
+Inf where the reference has none, is an infinite error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dioe.types import Array, Buffer, Value
+
+_FLOOR = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The largest error over all outputs, where it is, and a reason where it is infinite."""
+
+    error: float
+    output: str = ""
+    reason: str = ""
+
+    def worse(self, other: Comparison) -> Comparison:
+        """The larger of two."""
+        return other if other.error > self.error else self
+
+
+def relative_l2(value: Array, reference: Array) -> float:
+    """Relative L2 error of one tensor (any numeric dtype); the mismatch rate of a non-float one."""
+    return _compare_tensor(value, reference).error
+
+
+def compare(outputs: Mapping[str, Value], reference: Mapping[str, Value]) -> Comparison:
+    """The worst error over the outputs of the reference."""
+    worst = Comparison(0.0)
+    for name, expected in reference.items():
+        if name not in outputs:
+            return Comparison(math.inf, name, "output is missing")
+        found = _compare_value(outputs[name], expected)
+        worst = worst.worse(Comparison(found.error, name, found.reason))
+    return worst
+
+
+def _compare_value(value: Any, reference: Any) -> Comparison:
+    if isinstance(reference, Buffer) and not isinstance(reference, np.ndarray):
+        reference = reference.numpy()
+    if isinstance(value, Buffer) and not isinstance(value, np.ndarray):
+        value = value.numpy()
+    if reference is None or value is None:
+        same = reference is None and value is None
+        return Comparison(0.0 if same else math.inf, reason="" if same else "one side is empty")
+    if isinstance(reference, list | tuple):
+        if not isinstance(value, list | tuple) or len(value) != len(reference):
+            return Comparison(math.inf, reason="a sequence of another length")
+        worst = Comparison(0.0)
+        for left, right in zip(value, reference, strict=True):
+            worst = worst.worse(_compare_value(left, right))
+        return worst
+    if isinstance(reference, Mapping):
+        if not isinstance(value, Mapping) or set(value) != set(reference):
+            return Comparison(math.inf, reason="a map with other keys")
+        return _compare_value([value[k] for k in reference], list(reference.values()))
+    return _compare_tensor(np.asarray(value), np.asarray(reference))
+
+
+def _compare_tensor(value: Array, reference: Array) -> Comparison:
+    if value.shape != reference.shape:
+        return Comparison(
+            math.inf, reason=f"shape {list(value.shape)}, the reference has {list(reference.shape)}"
+        )
+    if reference.size == 0:
+        return Comparison(0.0)
+    if not _is_inexact(reference.dtype):
+        return Comparison(float(np.mean(value != reference)))
+    y, r = _wide(value), _wide(reference)
+    unusual = ~np.isfinite(r)
+    if not np.array_equal(np.isfinite(y), ~unusual):
+        broken = int(np.sum(~np.isfinite(y) & ~unusual))
+        what = f"{broken} NaN or Inf where the reference has none" if broken else "finite where the"
+        return Comparison(math.inf, reason=what if broken else f"{what} reference has NaN or Inf")
+    if unusual.any():
+        if not np.array_equal(y[unusual], r[unusual], equal_nan=True):
+            return Comparison(math.inf, reason="other NaN or Inf than the reference")
+        y, r = y[~unusual], r[~unusual]
+    if r.size == 0:
+        return Comparison(0.0)
+    scale = max(float(np.linalg.norm(r)), _FLOOR * math.sqrt(r.size))
+    return Comparison(float(np.linalg.norm(y - r)) / scale)
+
+
+def _is_inexact(dtype: np.dtype[Any]) -> bool:
+    """True for float and complex dtypes, ml_dtypes' narrow floats among them."""
+    if dtype.kind in "fc":
+        return True
+    return dtype.kind == "V" and "float" in dtype.name
+
+
+def _wide(array: Array) -> Array:
+    flat = array.reshape(-1)
+    return flat.astype(np.complex128 if flat.dtype.kind == "c" else np.float64)

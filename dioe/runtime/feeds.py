@@ -1,0 +1,102 @@
+"""Checking feeds against a model's inputs, with errors a person can act on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dioe.types import Buffer, Feeds, InputError, TensorSpec, Value
+
+
+def check_feeds(feeds: Mapping[str, Any], specs: Sequence[TensorSpec]) -> dict[str, Value]:
+    """``feeds`` as the backends take them: every input there, of its dtype and a fitting shape.
+
+    Arrays are passed on as they are. Python numbers, lists and other array-likes (a torch CPU
+    tensor) become arrays of the input's dtype if that loses nothing. Raises InputError.
+    """
+    known = {spec.name: spec for spec in specs}
+    for name in feeds:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise InputError(
+                f"the model has no input {name!r}",
+                fix=f"{hint}its inputs: {', '.join(map(describe, specs)) or 'none'}",
+            )
+    missing = [s for s in specs if s.name not in feeds and s.kind != "optional"]
+    if missing:
+        listing = ", ".join(map(describe, missing))
+        raise InputError(f"missing input: {listing}", fix="give every input a value")
+    checked: dict[str, Value] = {}
+    symbols: dict[str, tuple[int, str]] = {}
+    for name, value in feeds.items():
+        checked[name] = _check_value(value, known[name], symbols)
+    return checked
+
+
+def describe(spec: TensorSpec) -> str:
+    """Name, dtype and shape in one word: ``x float32[1,3,?,?]``."""
+    if spec.kind != "tensor":
+        return f"{spec.name} {spec.kind}"
+    dims = "*" if spec.shape is None else ",".join("?" if d is None else str(d) for d in spec.shape)
+    return f"{spec.name} {'string' if spec.dtype.kind == 'O' else spec.dtype}[{dims}]"
+
+
+def _check_value(value: Any, spec: TensorSpec, symbols: dict[str, tuple[int, str]]) -> Value:
+    if spec.kind != "tensor":
+        return value
+    if isinstance(value, Buffer) and not isinstance(value, np.ndarray):
+        shape, dtype = value.shape, value.dtype
+    else:
+        value = _as_array(value, spec)
+        shape, dtype = value.shape, value.dtype
+    if dtype != spec.dtype:
+        raise InputError(
+            f"input {spec.name!r} has dtype {dtype}, the model wants {spec.dtype}",
+            fix=f"convert it: array.astype({str(spec.dtype)!r})",
+        )
+    if spec.shape is None:
+        return value
+    fits = len(shape) == len(spec.shape)
+    if fits:
+        for size, dim in zip(shape, spec.shape, strict=True):
+            if isinstance(dim, int):
+                fits = fits and size == dim
+            elif isinstance(dim, str) and dim:
+                first, where = symbols.setdefault(dim, (size, spec.name))
+                if first != size:
+                    raise InputError(
+                        f"input {spec.name!r} has {dim} = {size}, but {where!r} has {first}",
+                        fix="give inputs whose shared dimensions agree",
+                    )
+    if not fits:
+        raise InputError(
+            f"input {spec.name!r} has shape {list(shape)}, the model wants {describe(spec)}",
+            fix="give an array of that shape",
+        )
+    return value
+
+
+def _as_array(value: Any, spec: TensorSpec) -> np.ndarray[Any, np.dtype[Any]]:
+    if isinstance(value, np.ndarray):
+        if spec.dtype.kind == "O" and value.dtype.kind in "US":
+            return value.astype(object)
+        return value
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"input {spec.name!r} is no array: {error}", fix="give a numpy array"
+        ) from None
+    if array.dtype == spec.dtype or isinstance(value, np.generic) or hasattr(value, "dtype"):
+        return array
+    if spec.dtype.kind == "O":
+        return array.astype(object)
+    converted = array.astype(spec.dtype)
+    exact = np.array_equal(converted, array) or (
+        array.dtype.kind == "f" and spec.dtype.kind in "fV"
+    )
+    return converted if exact else array

@@ -1,0 +1,250 @@
+"""A session: loaded variants of plans for one model, and the requests running on them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from dioe.graph import Model, OpGraph, rebuild
+from dioe.runtime.bound import BoundRequest
+from dioe.runtime.feeds import check_feeds
+from dioe.runtime.loading import load
+from dioe.runtime.process import Runtime
+from dioe.runtime.state import State
+from dioe.runtime.variant import Variant
+from dioe.types import Basis, DioeError, Feeds, InputError, Plan, Value
+
+log = logging.getLogger(__name__)
+
+MAX_UNTUNED_VARIANTS = 16
+"""Variants kept for shapes nobody tuned, where a model can't be compiled with open shapes."""
+
+
+class Session:
+    """Runs one model by its plans. Thread-safe; made by ``dioe.compile``, closed by ``close``.
+
+    Each tuned plan is a *variant* for its input shapes. Other shapes run at once on a safe variant:
+    the first plan's targets with the shapes left open.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        plans: Sequence[Plan],
+        *,
+        runtime: Runtime | None = None,
+        state: Mapping[str, str] | None = None,
+    ) -> None:
+        self.model = model
+        self._runtime = runtime or Runtime.current()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._untuned: list[Variant] = []
+        self._dynamic: Variant | None = None
+        self._no_dynamic = False
+        self._bound: weakref.WeakSet[BoundRequest] = weakref.WeakSet()
+        with contextlib.ExitStack() as undo:
+            self._variants: list[Variant] = []
+            for plan in plans:
+                variant = self._load(plan)
+                undo.callback(variant.close)
+                self._variants.append(variant)
+            self._hot = self._variants[0]
+            self._outputs = tuple(spec.name for spec in model.outputs)
+            self._state = State(state, model, self._hot.plan) if state else None
+            if self._state is not None:
+                self._outputs = tuple(n for n in self._outputs if n not in self._state.outputs)
+            undo.pop_all()
+
+    # --- what it is ------------------------------------------------------------------------
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the variant that ran last (at first: the first one)."""
+        return self._hot.plan
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """The plans of all loaded variants, tuned ones first."""
+        dynamic = [self._dynamic] if self._dynamic is not None else []
+        return tuple(v.plan for v in [*self._variants, *dynamic, *self._untuned])
+
+    # --- running ---------------------------------------------------------------------------
+
+    def run(
+        self, feeds: Mapping[str, Any], output_names: Sequence[str] | None = None
+    ) -> dict[str, Value]:
+        """Run the model once; from any thread.
+
+        ``feeds`` maps each input to an array of its dtype and shape. Gives the named outputs (all
+        but declared state by default) as fresh arrays that are the caller's to keep: strings as
+        arrays of ``object``, ONNX sequences as lists, empty optionals as None. Raises InputError
+        for wrong feeds, and what the backend raises.
+        """
+        if self._state is not None:
+            return self._run_with_state(self._state, feeds, output_names)
+        names = self._outputs if output_names is None else self._checked_names(output_names)
+        variant = self._hot
+        if not variant.accepts(feeds) or self._closed:
+            variant, feeds = self._variant_for(feeds)
+        return dict(zip(names, variant.run(feeds, names), strict=True))
+
+    def _run_with_state(
+        self, state: State, feeds: Mapping[str, Any], output_names: Sequence[str] | None
+    ) -> dict[str, Value]:
+        names = self._outputs if output_names is None else self._checked_names(output_names)
+        wanted = list(dict.fromkeys([*names, *state.outputs]))
+        with state.lock:
+            variant, full = self._variant_for(state.feeds(feeds))
+            outputs = dict(zip(wanted, variant.run(full, wanted), strict=True))
+            state.keep(outputs)
+        return {name: outputs[name] for name in names}
+
+    def reset_state(self) -> None:
+        """Set declared state back to zeros (of the session; bound requests have their own)."""
+        if self._state is None:
+            raise InputError(
+                "this session has no declared state", fix='dioe.compile(..., state={"out": "in"})'
+            )
+        with self._state.lock:
+            self._state.reset()
+
+    def bind(self, inputs: Feeds | None = None, outputs: Feeds | None = None) -> BoundRequest:
+        """A single-threaded request with preset buffers: write to its inputs, ``run``, read outputs.
+
+        Arrays given are used in place; those not given are allocated where the shape is known.
+        Declared state is the request's own. Raises InputError.
+        """
+        given = dict(inputs or {})
+        for name, shape, dtype in self._hot.guard or ():
+            if name not in given:
+                given[name] = np.zeros(shape, dtype)
+        variant, full = self._variant_for(given)
+        names = [spec.name for spec in self.model.outputs]
+        for name in outputs or {}:
+            if name not in names:
+                raise InputError(
+                    f"the model has no output {name!r}", fix=f"its outputs: {', '.join(names)}"
+                )
+        state = self._state.pairs if self._state is not None else {}
+        bound = BoundRequest(variant, full, dict(outputs or {}), state)
+        self._bound.add(bound)
+        return bound
+
+    # --- variants --------------------------------------------------------------------------
+
+    def _variant_for(self, feeds: Mapping[str, Any]) -> tuple[Variant, Feeds]:
+        """The variant for these feeds, and the feeds as it takes them; makes one if need be."""
+        if self._closed:
+            raise InputError("the session is closed", fix="compile the model again")
+        checked = check_feeds(feeds, self.model.inputs)
+        for variant in (*self._variants, *self._untuned):
+            if variant.accepts(checked):
+                self._hot = variant
+                return variant, checked
+        first = self._variants[0]
+        if first.guard is None:  # tuned with open shapes
+            return first, checked
+        with self._lock:
+            if self._closed:
+                raise InputError("the session is closed", fix="compile the model again")
+            return self._untuned_variant(checked), checked
+
+    def _untuned_variant(self, feeds: Feeds) -> Variant:
+        if self._dynamic is None and not self._no_dynamic:
+            shapes = {spec.name: spec.shape for spec in self.model.inputs if spec.shape is not None}
+            try:
+                self._dynamic = self._load(_untuned(self._variants[0].plan, shapes))
+            except DioeError as error:
+                log.info("no variant with open shapes, compiling each shape: %s", error)
+                self._no_dynamic = True
+        if self._dynamic is not None:
+            return self._dynamic
+        for variant in self._untuned:
+            if variant.accepts(feeds):
+                return variant
+        fixed = {name: value.shape for name, value in feeds.items() if hasattr(value, "shape")}
+        variant = self._load(_untuned(self._variants[0].plan, fixed))
+        self._untuned.append(variant)
+        if len(self._untuned) > MAX_UNTUNED_VARIANTS:
+            self._untuned.pop(0).close()
+        return variant
+
+    def _load(self, plan: Plan) -> Variant:
+        numbers = {
+            name: tuple(int(d) for d in shape if isinstance(d, int))
+            for name, shape in plan.shapes.items()
+            if all(isinstance(d, int) for d in shape)
+        }
+        model = self.model.with_shapes(numbers) if numbers else self.model
+        if len(plan.stages) == 1:
+            models = {plan.stages[0].name: model}
+        else:
+            models = dict(rebuild(OpGraph.build(self.model, numbers or None), plan).models)
+        return Variant(load(plan, model, self._runtime, models))
+
+    def _checked_names(self, names: Sequence[str]) -> tuple[str, ...]:
+        known = [spec.name for spec in self.model.outputs]
+        for name in names:
+            if name not in known:
+                raise InputError(
+                    f"the model has no output {name!r}", fix=f"its outputs: {', '.join(known)}"
+                )
+        return tuple(names)
+
+    # --- the end ---------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Wait for runs in flight, then free everything. Running a closed session is an error."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            dynamic = [self._dynamic] if self._dynamic is not None else []
+            variants = [*self._variants, *dynamic, *self._untuned]
+        for bound in list(self._bound):
+            bound.close()
+        for variant in variants:
+            variant.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _untuned(plan: Plan, shapes: Mapping[str, tuple[Any, ...]]) -> Plan:
+    """The same stages for other shapes: nothing measured, and no spinning next to the tuned one."""
+    stages = tuple(
+        replace(
+            stage,
+            resources=replace(stage.resources, spin=False),
+            predicted_ms=None,
+            basis=Basis.DEFAULT,
+        )
+        for stage in plan.stages
+    )
+    return replace(
+        plan,
+        stages=stages,
+        shapes=dict(shapes),
+        predicted_ms=None,
+        relative_l2=None,
+        basis=Basis.DEFAULT,
+        candidates=(),
+        notes=("not tuned for these shapes: the targets of the first plan",),
+    )
