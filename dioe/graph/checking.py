@@ -1,0 +1,163 @@
+"""Checks of a model's protobuf that name the op at fault, before anything else looks at it.
+
+``onnx.checker`` stops at shapes and types it can't prove and needs the weights; these checks find
+what makes a model unusable: unknown ops, names defined twice or never, missing opsets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import onnx
+import onnx.defs
+
+from dioe.types import ModelError
+
+
+def check_proto(proto: onnx.ModelProto, place: str) -> bool:
+    """Check a model; True if its nodes are in topological order. Raises ModelError.
+
+    Custom domains are left to the backends, which may know them (``com.microsoft``); an op of a
+    standard domain must exist in the imported opset, or be a function of the model.
+    """
+    functions = frozenset((f.domain, f.name) for f in proto.functions)
+    opsets = _opsets(proto.opset_import)
+    if not opsets and proto.graph.node:
+        raise ModelError(
+            "names no opset", place=place, fix="export the model again with an opset_import"
+        )
+    check = _Check(place, opsets, functions)
+    in_order = check.graph(proto.graph, frozenset())
+    for function in proto.functions:
+        body = onnx.GraphProto(name=function.name, node=function.node)
+        body.input.extend(onnx.ValueInfoProto(name=name) for name in function.input)
+        body.output.extend(onnx.ValueInfoProto(name=name) for name in function.output)
+        inner = _Check(f"{place}, function {function.name}", _opsets(function.opset_import), functions)
+        in_order &= inner.graph(body, frozenset())
+    return in_order
+
+
+def _opsets(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
+    return {_domain(opset.domain): opset.version for opset in imports}
+
+
+def _domain(domain: str) -> str:
+    return "" if domain == "ai.onnx" else domain
+
+
+@cache
+def _standard_domains() -> frozenset[str]:
+    return frozenset(schema.domain for schema in onnx.defs.get_all_schemas())
+
+
+@dataclass(frozen=True)
+class _Check:
+    place: str
+    opsets: Mapping[str, int]
+    functions: frozenset[tuple[str, str]]
+
+    def graph(self, graph: onnx.GraphProto, outer: frozenset[str]) -> bool:
+        """Check one graph, given the names of the graphs around it; True if it is in order."""
+        if graph.sparse_initializer:
+            raise self._error(
+                "has sparse initializers, which are not supported", "store them as dense tensors"
+            )
+        known = self._given(graph)
+        later = self._produced(graph, known)
+        in_order = True
+        for node in graph.node:
+            self._op(node)
+            for name in node.input:
+                if not name or name in known or name in outer:
+                    continue
+                if name not in later:
+                    raise self._error(
+                        f"{_label(node)} reads {name!r}, which nothing makes",
+                        "export the model again",
+                    )
+                in_order = False
+            for attribute in node.attribute:
+                inner = [attribute.g] if attribute.HasField("g") else attribute.graphs
+                for body in inner:
+                    visible = outer | known | later
+                    in_order &= self.graph(body, visible)
+                    in_order &= not (_free_names(body) & (later - known))
+            known.update(name for name in node.output if name)
+        for output in graph.output:
+            if output.name not in known and output.name not in outer:
+                raise self._error(
+                    f"output {output.name!r} is made by nothing", "export the model again"
+                )
+        return in_order
+
+    def _given(self, graph: onnx.GraphProto) -> set[str]:
+        known: set[str] = set()
+        for what, names in (
+            ("input", [info.name for info in graph.input]),
+            ("initializer", [tensor.name for tensor in graph.initializer]),
+        ):
+            seen: set[str] = set()
+            for name in names:
+                if name in seen:
+                    raise self._error(f"{what} {name!r} is there twice", "export the model again")
+                seen.add(name)
+            known |= seen  # an initializer may be an input too: its default value
+        return known
+
+    def _produced(self, graph: onnx.GraphProto, given: set[str]) -> set[str]:
+        produced: set[str] = set()
+        for node in graph.node:
+            for name in node.output:
+                if name and (name in produced or name in given):
+                    raise self._error(
+                        f"{_label(node)} makes {name!r}, which exists already",
+                        "export the model again",
+                    )
+                if name:
+                    produced.add(name)
+        return produced
+
+    def _op(self, node: onnx.NodeProto) -> None:
+        domain = _domain(node.domain)
+        if (node.domain, node.op_type) in self.functions:
+            return
+        if domain not in self.opsets:
+            raise self._error(
+                f"{_label(node)} is of domain {domain or 'ai.onnx'!r}, which the model doesn't import",
+                "add the domain to opset_import",
+            )
+        if domain not in _standard_domains():
+            return
+        if not _exists(node.op_type, domain, self.opsets[domain]):
+            raise self._error(
+                f"{_label(node)}: there is no op {node.op_type!r} in domain {domain or 'ai.onnx'!r} "
+                f"at opset {self.opsets[domain]}",
+                "check the op's name, domain and opset_import",
+            )
+
+    def _error(self, cause: str, fix: str) -> ModelError:
+        return ModelError(cause, place=self.place, fix=fix)
+
+
+@cache
+def _exists(op_type: str, domain: str, opset: int) -> bool:
+    return bool(onnx.defs.has(op_type, opset, domain))
+
+
+def _free_names(graph: onnx.GraphProto) -> set[str]:
+    """Names a sub-graph reads from outside."""
+    own = {info.name for info in graph.input} | {tensor.name for tensor in graph.initializer}
+    own |= {name for node in graph.node for name in node.output}
+    used = {name for node in graph.node for name in node.input if name}
+    used |= {info.name for info in graph.output}
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                used |= _free_names(body)
+    return used - own
+
+
+def _label(node: onnx.NodeProto) -> str:
+    return f"op {node.name or next(iter(node.output), '')!r} ({node.op_type})"

@@ -1,0 +1,190 @@
+"""Binding input shapes, and inferring the shapes of everything else.
+
+``onnx.shape_inference`` with data propagation does most of the work, on a copy of the model without
+its weights. Where it stops, at shapes computed by ops it can't follow and at ``If`` with a condition
+that follows from the shapes, the small constant computations are evaluated with ``onnx.reference``
+and inference goes on, until nothing new is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+import onnx.shape_inference
+import onnx_ir as ir
+
+from dioe.graph.folding import Folded, Path, fold
+from dioe.graph.tensors import dims, numpy_dtype, skeleton, spec
+from dioe.types import Array, Dim, InputError, TensorSpec
+
+_MAX_PASSES = 12  # inference and folding in turn; real models settle in two to five
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What inference found in one graph: specs and constants by name, and the same for its bodies.
+
+    ``bodies`` are keyed by (first output of the op, attribute name). ``taken`` names, for an ``If``
+    whose condition is known, the attribute of the branch that runs.
+    """
+
+    specs: Mapping[str, TensorSpec]
+    constants: Mapping[str, Array]
+    bodies: Mapping[tuple[str, str], Scope] = field(default_factory=dict)
+    taken: Mapping[str, str] = field(default_factory=dict)
+
+
+def input_specs(model: ir.Model) -> tuple[TensorSpec, ...]:
+    """Specs of the inputs that a caller has to give: initializers are defaults, not inputs."""
+    return tuple(spec(v) for v in model.graph.inputs if v.name not in model.graph.initializers)
+
+
+def bind_dims(
+    specs: Sequence[TensorSpec], shapes: Mapping[str, Sequence[Dim]]
+) -> dict[str, tuple[Dim, ...] | None]:
+    """Shapes of all inputs once ``shapes`` are given, symbols bound alike everywhere.
+
+    A given dimension of None or a symbol leaves the declared one. Raises InputError for an unknown
+    name, another rank, a contradiction to a fixed dimension, or a symbol bound twice differently.
+    """
+    known = {s.name: s for s in specs}
+    symbols: dict[str, tuple[int, str]] = {}
+    bound: dict[str, tuple[Dim, ...] | None] = {s.name: s.shape for s in specs}
+    for name, given in shapes.items():
+        if name not in known:
+            raise InputError(
+                f"the model has no input {name!r}", fix=f"its inputs are {', '.join(known)}"
+            )
+        declared = known[name].shape
+        new = tuple(_dim(name, dim) for dim in given)
+        if declared is None:
+            bound[name] = new
+            continue
+        if len(new) != len(declared):
+            raise InputError(
+                f"input {name!r} has rank {len(declared)}, the shape given has {len(new)}",
+                fix=f"give {len(declared)} dimensions: {_text(declared)}",
+            )
+        merged = list(declared)
+        for axis, (dim, old) in enumerate(zip(new, declared, strict=True)):
+            if not isinstance(dim, int):
+                continue
+            if isinstance(old, int) and dim != old:
+                raise InputError(
+                    f"dimension {axis} of input {name!r} is {old}, not {dim}",
+                    fix=f"the model's shape is {_text(declared)}",
+                )
+            if isinstance(old, str):
+                first, where = symbols.setdefault(old, (dim, f"{name!r}"))
+                if first != dim:
+                    raise InputError(
+                        f"dimension {old!r} is {first} in input {where} and {dim} in {name!r}",
+                        fix="give the same number for both",
+                    )
+            merged[axis] = dim
+        bound[name] = tuple(merged)
+    return {
+        name: None
+        if shape is None
+        else tuple(symbols[d][0] if isinstance(d, str) and d in symbols else d for d in shape)
+        for name, shape in bound.items()
+    }
+
+
+def _dim(name: str, dim: Dim) -> Dim:
+    if dim is None or isinstance(dim, str):
+        return None
+    if isinstance(dim, bool) or not isinstance(dim, int | np.integer) or dim < 0:
+        raise InputError(
+            f"{dim!r} is no dimension of input {name!r}", fix="give whole numbers, at least 0"
+        )
+    return int(dim)
+
+
+def _text(shape: Sequence[Dim]) -> str:
+    return ",".join("?" if dim is None else str(dim) for dim in shape)
+
+
+def bind(model: ir.Model, shapes: Mapping[str, Sequence[Dim]]) -> ir.Model:
+    """A copy of ``model`` with its inputs' shapes bound and all other shapes inferred anew.
+
+    Weights are shared. What can't be inferred keeps only the numbers that it declared, if it is an
+    output, and nothing if it is not. Raises InputError as ``bind_dims`` does.
+    """
+    bound = bind_dims(input_specs(model), shapes)
+    copy = model.clone()
+    for value in copy.graph.inputs:
+        shape = bound.get(value.name or "")
+        if shape is not None:
+            value.shape = ir.Shape(shape)
+    outputs = set(copy.graph.outputs)
+    declared = {value.name: dims(value.shape) for value in outputs}
+    for graph in (copy.graph, *copy.graph.subgraphs()):
+        for node in graph:
+            for value in node.outputs:
+                value.shape = None
+    scope = infer(copy)
+    for node in copy.graph:
+        for value in node.outputs:
+            found = scope.specs.get(value.name or "")
+            if found is not None and found.shape is not None:
+                if value.type is None and found.kind == "tensor" and found.dtype != object:
+                    value.type = ir.TensorType(ir.DataType.from_numpy(found.dtype))
+                if value.type is not None:
+                    value.shape = ir.Shape([d if isinstance(d, int) else None for d in found.shape])
+            elif value in outputs and (old := declared[value.name]) is not None:
+                value.shape = ir.Shape([d if isinstance(d, int) else None for d in old])
+    return copy
+
+
+def infer(model: ir.Model) -> Scope:
+    """Specs of all values of a model, bodies included, and the constants that follow from shapes."""
+    proto = skeleton(model)
+    found = Folded()
+    inferred = proto
+    for _ in range(_MAX_PASSES):
+        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        if not fold(proto, inferred, found):
+            break
+    return _scope(inferred.graph, found, ())
+
+
+def _scope(graph: onnx.GraphProto, found: Folded, path: Path) -> Scope:
+    specs: dict[str, TensorSpec] = {}
+    for tensor in graph.initializer:
+        dtype = numpy_dtype(ir.DataType(tensor.data_type))
+        specs[tensor.name] = TensorSpec(tensor.name, dtype, tuple(tensor.dims))
+    for info in (*graph.input, *graph.value_info, *graph.output):
+        if info.type.WhichOneof("value") not in (None, "map_type"):
+            specs[info.name] = _spec(info)
+    constants = found.constants.get(path, {})
+    for name, array in constants.items():
+        specs[name] = TensorSpec(name, array.dtype, array.shape)
+    bodies = {}
+    for node in graph.node:
+        first = next((name for name in node.output if name), "")
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                key = (first, attribute.name)
+                bodies[key] = _scope(attribute.g, found, (*path, key))
+    return Scope(specs, constants, bodies, found.taken.get(path, {}))
+
+
+def _spec(info: onnx.ValueInfoProto) -> TensorSpec:
+    proto, kind = info.type, "tensor"
+    while (form := proto.WhichOneof("value")) in ("sequence_type", "optional_type"):
+        kind = kind if kind != "tensor" else form.removesuffix("_type")
+        proto = getattr(proto, form).elem_type
+    tensor = getattr(proto, form) if form in ("tensor_type", "sparse_tensor_type") else None
+    if tensor is None:
+        return TensorSpec(info.name, np.dtype(object), None, kind)
+    shape: tuple[Dim, ...] | None = None
+    if tensor.HasField("shape"):
+        shape = tuple(
+            getattr(dim, which) if (which := dim.WhichOneof("value")) else None
+            for dim in tensor.shape.dim
+        )
+    return TensorSpec(info.name, numpy_dtype(ir.DataType(tensor.elem_type)), shape, kind)
