@@ -1,0 +1,122 @@
+"""The machine DIOE runs on, as a device; and as the ``machine`` object of reports."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psutil
+
+from dioe.hardware.cgroups import Limits, read_limits
+from dioe.hardware.cpu import CpuInfo, parse_cpuinfo, read_caches, read_numa_nodes
+from dioe.hardware.files import FileTree
+from dioe.hardware.spec import DeviceSpec, Pool, fingerprint
+from dioe.types import KnownAs
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What the operating system counts: cores (``usable`` by id, from the affinity), memory."""
+
+    usable: tuple[int, ...]
+    logical: int
+    physical: int | None
+    memory_bytes: int
+
+
+def read_counts() -> Counts:
+    """The counts of this process on this machine, by psutil and the scheduler's affinity."""
+    logical = psutil.cpu_count(logical=True) or os.cpu_count() or 1
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(logical))
+    return Counts(
+        usable=tuple(sorted(usable)),
+        logical=max(logical, len(usable)),
+        physical=psutil.cpu_count(logical=False),
+        memory_bytes=psutil.virtual_memory().total,
+    )
+
+
+def discover_host(files: FileTree | None = None, counts: Counts | None = None) -> DeviceSpec:
+    """The host as the device ``cpu``, as this process may use it: affinity, quota, memory limit.
+
+    Reads anew on each call. ``files`` and ``counts`` describe another machine, for tests.
+    """
+    files = files or FileTree()
+    counts = counts or read_counts()
+    info = parse_cpuinfo(files.text("/proc/cpuinfo") or "")
+    limits = read_limits(files)
+    return DeviceSpec(
+        id="cpu",
+        kind="cpu",
+        name=info.name or platform.processor() or platform.machine(),
+        known_as=KnownAs.HARDWARE,
+        provenance="discovered on the machine",
+        architecture=platform.machine(),
+        cores=counts.usable,
+        capacity=_capacity(counts, limits),
+        logical_cores=counts.logical,
+        physical_cores=counts.physical,
+        memory_bytes=min(counts.memory_bytes, limits.memory_bytes or counts.memory_bytes),
+        memory_total_bytes=counts.memory_bytes,
+        caches=read_caches(files, counts.usable),
+        vector_extensions=info.vector_extensions,
+        numa_nodes=read_numa_nodes(files, counts.usable),
+        is_virtual=_is_virtual(files, info),
+    )
+
+
+def _capacity(counts: Counts, limits: Limits) -> float:
+    usable = float(len(counts.usable))
+    return usable if limits.cpus is None else min(usable, limits.cpus)
+
+
+def _is_virtual(files: FileTree, info: CpuInfo) -> bool | None:
+    # /sys/hypervisor/type is there under Xen, and under others that register with the kernel.
+    return True if files.text("/sys/hypervisor/type") else info.is_virtual
+
+
+def host_pool() -> Pool:
+    """The pool that holds this machine's CPU and nothing else."""
+    return Pool((discover_host(),))
+
+
+def versions() -> dict[str, str]:
+    """Operating system, kernel and Python, for keys and reports; no host name."""
+    return {
+        "os": _os_name(),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
+
+
+def _os_name() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):  # no Linux, or a bare container
+        return platform.system()
+
+
+def machine(pool: Pool) -> dict[str, Any]:
+    """The ``machine`` object of reports: the pool's CPU, the system's versions, the fingerprint.
+
+    ``cores`` counts the usable ones; ``capacity`` is in cores, sizes are in bytes.
+    """
+    cpu = next((device for device in pool.devices if device.kind == "cpu"), pool.devices[0])
+    return {
+        "name": cpu.name,
+        "known_as": str(cpu.known_as),
+        "architecture": cpu.architecture,
+        "cores": len(cpu.cores),
+        "capacity": cpu.capacity,
+        "logical_cores": cpu.logical_cores,
+        "physical_cores": cpu.physical_cores,
+        "memory_bytes": cpu.memory_bytes,
+        "caches": [{"name": cache.name, **asdict(cache)} for cache in cpu.caches],
+        "vector_extensions": list(cpu.vector_extensions),
+        "numa_nodes": len(cpu.numa_nodes),
+        "is_virtual": cpu.is_virtual,
+        "fingerprint": fingerprint(pool),
+        **versions(),
+    }

@@ -1,0 +1,202 @@
+"""Pool files: exact round trips, exact places of errors, whole writes."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dioe.hardware import (
+    Cache,
+    DeviceSpec,
+    Link,
+    NumaNode,
+    Pool,
+    host_pool,
+    load_pool,
+    pool_from,
+    save_pool,
+)
+from dioe.types import ConfigError, InputError, KnownAs
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+counts = st.integers(1, 10**12)
+indices = st.lists(st.integers(0, 4096), max_size=5).map(tuple)
+positive = st.floats(1e-300, 1e300, exclude_min=True)
+known = st.sampled_from(KnownAs)
+
+
+def maybe(values: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    return st.none() | values
+
+
+@st.composite
+def pools(draw: st.DrawFn) -> Pool:
+    kinds = draw(st.lists(st.sampled_from(["cpu", "gpu", "npu", "mlu"]), min_size=1, max_size=4))
+    ids = [f"{kind}:{i}" for i, kind in enumerate(kinds)]
+    devices = [
+        draw(
+            st.builds(
+                DeviceSpec,
+                id=st.just(device_id),
+                kind=st.just(kind),
+                name=texts,
+                known_as=known,
+                provenance=texts,
+                architecture=texts,
+                cores=indices,
+                capacity=maybe(positive),
+                logical_cores=maybe(counts),
+                physical_cores=maybe(counts),
+                memory_bytes=maybe(st.integers(0, 2**64)),
+                memory_total_bytes=maybe(st.integers(0, 2**64)),
+                caches=st.lists(
+                    st.builds(Cache, counts, texts, st.integers(0, 2**40), counts, counts),
+                    max_size=3,
+                ).map(tuple),
+                vector_extensions=st.lists(texts, max_size=3).map(tuple),
+                numa_nodes=st.lists(
+                    st.builds(NumaNode, st.integers(0, 64), indices), max_size=2
+                ).map(tuple),
+                is_virtual=maybe(st.booleans()),
+                shares=maybe(st.sampled_from([x for x in ids if x != device_id] or [None])),
+            )
+        )
+        for device_id, kind in zip(ids, kinds, strict=True)
+    ]
+    ways = [(a, b) for a in ids for b in ids if a != b and draw(st.booleans())]
+    links = [
+        Link(a, b, draw(positive), draw(st.floats(0, 1e6)), draw(known), draw(texts))
+        for a, b in ways
+    ]
+    return Pool(tuple(devices), tuple(links))
+
+
+@settings(max_examples=50, deadline=None)
+@given(pools())
+def test_round_trip(pool: Pool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pool.yaml"
+        save_pool(pool, path)
+        assert load_pool(path) == pool
+        first = path.read_bytes()
+        save_pool(load_pool(path), path)
+        assert path.read_bytes() == first
+
+
+def test_the_host_round_trips(tmp_path: Path) -> None:
+    pool = host_pool()
+    save_pool(pool, tmp_path / "host.yaml")
+    assert load_pool(str(tmp_path / "host.yaml")) == pool
+
+
+def test_the_example() -> None:
+    path = Path(__file__).parents[3] / "hwconfigs/pools/example-host.yaml"
+    pool = load_pool(path)
+    assert pool.devices[0].known_as is KnownAs.MODELLED
+    assert pool.devices[0].provenance.startswith("example")
+
+
+def test_pool_from(tmp_path: Path) -> None:
+    pool = host_pool()
+    save_pool(pool, tmp_path / "p.yaml")
+    assert pool_from(None) == pool
+    assert pool_from(pool) is pool
+    assert pool_from(tmp_path / "p.yaml") == pool
+    assert pool_from(os.fspath(tmp_path / "p.yaml")) == pool
+    with pytest.raises(InputError, match="hardware is a int"):
+        pool_from(3)  # type: ignore[arg-type]
+
+
+DEVICE = "devices:\n- id: cpu\n  kind: cpu\n"
+LINKED = DEVICE + "- {id: 'gpu:0', kind: gpu}\nlinks:\n- "
+
+BROKEN = {
+    "another file": (
+        "services:\n  web: {image: x}\n",
+        ":1:1: unknown key 'services'",
+        "known keys",
+    ),
+    "misspelt list": ("devics: []\n", ":1:1: unknown key 'devics'", "did you mean 'devices'"),
+    "misspelt key": (DEVICE + "  capasity: 2.0\n", ":4:3: unknown key", "mean 'capacity'"),
+    "misspelt cache key": (
+        DEVICE + "  caches:\n  - {level: 1, kind: data, size: 3}\n",
+        ":5:28: unknown key 'size' .and 1 more.",
+        "size_bytes",
+    ),
+    "misspelt link key": (LINKED + "{source: cpu, target: x}\n", "unknown key 'target'", "known"),
+    "library": (DEVICE + "  library: ./evil.so\n", ":4:3: unknown key 'library'", "known keys"),
+    "no devices": ("links: []\n", ":1:1: the key 'devices' is missing", "add"),
+    "empty devices": ("devices: []\n", ":1:1: a pool has at least one device", "correct"),
+    "missing key": ("devices:\n- id: cpu\n", ":2:3: the key 'kind' is missing", "add 'kind"),
+    "null devices": ("devices:\n", ":1:1: devices is None", "correct"),
+    "version": ("version: 2\nfoo: 1\n", ":1:1: version is 2, which should be 1", "correct"),
+    "format": ("format: x\ndevices: []\n", "format is 'x', which should be 'dioe-pool'", "correct"),
+    "bad id": (DEVICE.replace("id: cpu", "id: CPU 0"), r":2:3: devices\[0\].id is 'CPU 0'", ""),
+    "text for number": (DEVICE + "  capacity: '4'\n", "capacity is '4'.*valid number", ""),
+    "bool for number": (DEVICE + "  capacity: yes\n", "capacity is True.*valid number", ""),
+    "fraction of a byte": (DEVICE + "  memory_bytes: 1.5\n", "memory_bytes is 1.5", ""),
+    "number for text": (DEVICE + "  name: 3\n", "name is 3, which should be a valid string", ""),
+    "NaN": (DEVICE + "  capacity: .nan\n", ":4:3: .*capacity is nan.*finite", ""),
+    "infinite": (DEVICE + "  capacity: .inf\n", "capacity is inf.*finite", ""),
+    "zero": (DEVICE + "  capacity: 0\n", "capacity is 0, which should be greater than 0", ""),
+    "negative core": (DEVICE + "  cores: [0, -1]\n", r":4:14: devices\[0\].cores\[1\] is -1", ""),
+    "known as": (DEVICE + "  known_as: real\n", "known_as is 'real', which should be 'har", ""),
+    "mapping for list": (DEVICE + "  cores: {a: 1}\n", "cores is {'a': 1}", ""),
+    "long value": (DEVICE + f"  cores: {'x' * 500}\n", r"is 'x{50,60}\.\.\.", ""),
+    "twice": (DEVICE + "- {id: cpu, kind: cpu}\n", ":4:4: a second device", ""),
+    "kind": (DEVICE.replace("kind: cpu", "kind: gpu"), ":3:3: 'cpu' is no device of kind", ""),
+    "dangling link": (
+        LINKED + "{source: cpu, destination: 'npu:0', bandwidth_gbps: 1.0}\n",
+        ":6:17: 'npu:0' is no device of the pool",
+        "",
+    ),
+    "half a surrogate pair": (DEVICE + '  name: "\\ud800"\n', "surrogate", ""),
+    "tag": ("devices: !!python/tuple []\n", ":1:10: the tag", "remove the tag"),
+}
+
+
+@pytest.mark.parametrize(("text", "message", "fix"), BROKEN.values(), ids=BROKEN.keys())
+def test_broken(tmp_path: Path, text: str, message: str, fix: str) -> None:
+    path = tmp_path / "pool.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_pool(path)
+    assert caught.value.place.startswith(str(path))
+    assert fix in caught.value.fix
+    assert caught.value.fix
+
+
+def test_numbers_may_be_whole_where_fractions_are_allowed(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(DEVICE + "  capacity: 4\n  name: 2024-01-01\n")
+    device = load_pool(tmp_path / "p.yaml").devices[0]
+    assert (device.capacity, device.name) == (4.0, "2024-01-01")
+
+
+def test_saving_replaces_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "pool.yaml"
+    path.write_text("the old one")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(ConfigError, match="No space left"):
+            save_pool(host_pool(), path)
+    assert path.read_text() == "the old one"
+    assert list(tmp_path.iterdir()) == [path]
+    save_pool(host_pool(), path)
+    assert load_pool(path) == host_pool()
+
+
+def test_saving_where_nothing_can_be_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="can't be written") as caught:
+        save_pool(host_pool(), tmp_path / "missing" / "pool.yaml")
+    assert caught.value.exit_code == 19
