@@ -63,7 +63,7 @@ def pools(draw: st.DrawFn) -> Pool:
                     st.builds(NumaNode, st.integers(0, 64), indices), max_size=2
                 ).map(tuple),
                 is_virtual=maybe(st.booleans()),
-                shares=maybe(st.sampled_from([x for x in ids if x != device_id] or [None])),
+                shares=st.sampled_from([None, *(x for x in ids if x != device_id)]),
             )
         )
         for device_id, kind in zip(ids, kinds, strict=True)
@@ -117,8 +117,8 @@ LINKED = DEVICE + "- {id: 'gpu:0', kind: gpu}\nlinks:\n- "
 
 BROKEN = {
     "another file": (
-        "services:\n  web: {image: x}\n",
-        ":1:1: unknown key 'services'",
+        "jobs:\n  test: {image: x}\n",
+        ":1:1: unknown key 'jobs'",
         "known keys",
     ),
     "misspelt list": ("devics: []\n", ":1:1: unknown key 'devics'", "did you mean 'devices'"),
