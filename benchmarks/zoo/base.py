@@ -75,3 +75,16 @@ def cosine(a: Array, b: Array) -> float:
     """The cosine of the angle between two arrays, flattened."""
     x, y = a.ravel().astype("f8"), b.ravel().astype("f8")
     return float(x @ y / math.sqrt((x @ x) * (y @ y)))
+
+
+def ort_run(path: Path) -> Run:
+    """Run the file with ONNX Runtime on the CPU: what checks and comparisons rest on."""
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+
+    def run(feed: Feed) -> Mapping[str, Array]:
+        return dict(zip(names, session.run(names, feed), strict=True))
+
+    return run
