@@ -19,13 +19,16 @@ from dioe.runtime.feeds import check_feeds
 from dioe.runtime.loading import load
 from dioe.runtime.process import Runtime
 from dioe.runtime.state import State
-from dioe.runtime.variant import Variant
+from dioe.runtime.variant import Retired, Variant
 from dioe.types import Basis, DioeError, Feeds, InputError, Plan, Value
 
 log = logging.getLogger(__name__)
 
 MAX_UNTUNED_VARIANTS = 16
 """Variants kept for shapes nobody tuned, where a model can't be compiled with open shapes."""
+
+_CLOSED = "the session is closed"
+_COMPILE_AGAIN = "compile the model again"
 
 
 class Session:
@@ -93,9 +96,13 @@ class Session:
             return self._run_with_state(self._state, feeds, output_names)
         names = self._outputs if output_names is None else self._checked_names(output_names)
         variant = self._hot
-        if not variant.accepts(feeds) or self._closed:
+        if not variant.accepts(feeds):
             variant, feeds = self._variant_for(feeds)
-        return dict(zip(names, variant.run(feeds, names), strict=True))
+        while True:
+            try:
+                return dict(zip(names, variant.run(feeds, names), strict=True))
+            except Retired:  # closed between choice and run
+                variant, feeds = self._variant_for(feeds)
 
     def _run_with_state(
         self, state: State, feeds: Mapping[str, Any], output_names: Sequence[str] | None
@@ -104,7 +111,10 @@ class Session:
         wanted = list(dict.fromkeys([*names, *state.outputs]))
         with state.lock:
             variant, full = self._variant_for(state.feeds(feeds))
-            outputs = dict(zip(wanted, variant.run(full, wanted), strict=True))
+            try:
+                outputs = dict(zip(wanted, variant.run(full, wanted), strict=True))
+            except Retired:
+                raise InputError(_CLOSED, fix=_COMPILE_AGAIN) from None
             state.keep(outputs)
         return {name: outputs[name] for name in names}
 
@@ -144,7 +154,7 @@ class Session:
     def _variant_for(self, feeds: Mapping[str, Any]) -> tuple[Variant, Feeds]:
         """The variant for these feeds, and the feeds as it takes them; makes one if need be."""
         if self._closed:
-            raise InputError("the session is closed", fix="compile the model again")
+            raise InputError(_CLOSED, fix=_COMPILE_AGAIN)
         checked = check_feeds(feeds, self.model.inputs)
         for variant in (*self._variants, *self._untuned):
             if variant.accepts(checked):
@@ -155,7 +165,7 @@ class Session:
             return first, checked
         with self._lock:
             if self._closed:
-                raise InputError("the session is closed", fix="compile the model again")
+                raise InputError(_CLOSED, fix=_COMPILE_AGAIN)
             return self._untuned_variant(checked), checked
 
     def _untuned_variant(self, feeds: Feeds) -> Variant:

@@ -15,6 +15,10 @@ from dioe.types import Feeds, Plan, Value
 _DRAIN_S = 60.0
 
 
+class Retired(Exception):  # noqa: N818 - a signal to choose another variant, not a failure
+    """The variant was closed before the run began."""
+
+
 class Variant:
     """A loaded plan behind a guard on input shapes. Requests are made when all are in use."""
 
@@ -50,7 +54,7 @@ class Variant:
         return True
 
     def run(self, feeds: Feeds, output_names: Sequence[str]) -> list[Value]:
-        """Run once on a free request; from any thread."""
+        """Run once on a free request; from any thread. Raises Retired after ``close``."""
         free = self._free
         try:
             request = free.pop()  # atomic
@@ -66,14 +70,25 @@ class Variant:
 
     def _new_request(self) -> PlanRequest:
         with self._lock:
+            if self.retired:
+                raise Retired
             request = self.loaded.request()
             self._made += 1
             return request
 
     def close(self) -> None:
-        """Wait until no request is running (a minute at most), then close the executables."""
+        """Wait until no request is running (a minute at most), then close the executables.
+
+        The requests are taken out of the pool as they come free, so that no run can begin on them.
+        """
         with self._lock:
             self.retired = True
-            self._drained.wait_for(lambda: len(self._free) == self._made, timeout=_DRAIN_S)
-            self._free.clear()
+            self._drained.wait_for(self._take_free, timeout=_DRAIN_S)
         self.loaded.close()
+
+    def _take_free(self) -> bool:
+        """Take every free request; True once all that were made are taken."""
+        while self._free:
+            self._free.pop()
+            self._made -= 1
+        return self._made == 0

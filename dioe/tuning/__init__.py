@@ -1,1 +1,18 @@
-"""."""
+"""Profile, plan, compile, time, verify, within a budget. ``dioe.compile`` lives here."""
+
+from dioe.tuning.bench import BenchResult, bench
+from dioe.tuning.compile import Job, Settings, compile_model
+from dioe.tuning.targets import Candidate, candidates, refusal_text
+from dioe.tuning.tune import Tuning
+
+__all__ = [
+    "BenchResult",
+    "Candidate",
+    "Job",
+    "Settings",
+    "Tuning",
+    "bench",
+    "candidates",
+    "compile_model",
+    "refusal_text",
+]

@@ -1,0 +1,216 @@
+"""``dioe bench``: what each target takes, what the chosen plan takes, and what was gained.
+
+Everything that is published is timed anew after the choice: the plan through ``Session.run``, each
+target through its fastest native call, in the same rounds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from os import PathLike
+from typing import Any
+
+from dioe.graph import Model
+from dioe.hardware import Pool, machine
+from dioe.planning import best_single
+from dioe.precision import Comparison, compare
+from dioe.profiling import Timing, measuring, time_in_rounds
+from dioe.runtime import Runtime
+from dioe.tuning.compile import Job, Settings
+from dioe.tuning.samples import Samples
+from dioe.tuning.trial import TargetContender, reference_outputs
+from dioe.tuning.tune import Progress, Tuning
+from dioe.types import Feeds, Plan, TargetReport
+
+PLAN = "plan"
+ROUNDS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """The object that ``dioe bench --json`` prints; all times in ms unless the name says seconds."""
+
+    model: Mapping[str, Any]
+    machine: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    targets: tuple[TargetReport, ...]
+    plan: Mapping[str, Any]
+    best_single: Mapping[str, Any]
+    speedup_over_best_single: float
+    timings: Mapping[str, float]
+    notes: tuple[str, ...]
+    chosen: Plan
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data for JSON."""
+        return {
+            "model": dict(self.model),
+            "machine": dict(self.machine),
+            "settings": dict(self.settings),
+            "targets": [asdict(t) for t in self.targets],
+            "plan": dict(self.plan),
+            "best_single": dict(self.best_single),
+            "speedup_over_best_single": self.speedup_over_best_single,
+            "timings": dict(self.timings),
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SessionContender:
+    """The chosen plan as users run it: through ``Session.run``."""
+
+    job: Job
+    plan: Plan
+    feeds: Feeds
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Callable[[], object]]:
+        """Load a session for the time of a round."""
+        with self.job.session([self.plan]) as session:
+            run, feeds = session.run, self.feeds
+            yield lambda: run(feeds)
+
+
+def bench(
+    model: Any,
+    *,
+    hardware: str | PathLike[str] | Pool | None = None,
+    devices: Sequence[str] | str = "auto",
+    policy: str = "latency",
+    precision: str = "fp32",
+    max_relative_l2: float | None = None,
+    sample_inputs: Samples = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    tuning_budget_s: float = 30.0,
+    time_s: float = 10.0,
+    state: Mapping[str, str] | None = None,
+    runtime: Runtime | None = None,
+    progress: Progress = lambda text: None,
+) -> BenchResult:
+    """Tune ``model`` on its first sample's shapes, then time the plan and every fidel target anew.
+
+    ``time_s`` are the seconds of that final timing, outside the tuning budget; the other arguments
+    and the errors are those of ``dioe.compile``. The plan cache is not used.
+    """
+    settings = Settings(devices, policy, precision, max_relative_l2, tuning_budget_s)
+    job = Job(
+        model, hardware=hardware, settings=settings, sample_inputs=sample_inputs, shapes=shapes,
+        state=state, runtime=runtime, progress=progress,
+    )  # fmt: skip
+    del job.groups[1:]
+    group = job.groups[0]
+    tuning = job.tunings()[0]
+    bound = job.bound_model(group)
+    if not tuning.reference:
+        with job.watch.part("verify_s"):
+            tuning.reference = reference_outputs(bound, group.feeds, job.runtime)
+    with job.watch.part("compile_s"), job.session([tuning.plan]) as session:
+        with job.watch.part("verify_s"):
+            found = _plan_error(session.run, group.feeds, tuning.reference)
+    with job.watch.part("bench_s"):
+        timings = _time_anew(job, tuning, bound, group.feeds[0], time_s)
+    targets = tuple(_retimed(r, timings.get(r.target)) for r in tuning.reports)
+    return _result(job, tuning, targets, timings[PLAN], found)
+
+
+def _plan_error(
+    run: Callable[..., dict[str, Any]],
+    samples: Sequence[Feeds],
+    reference: Sequence[Mapping[str, Any]],
+) -> Comparison:
+    worst = Comparison(0.0)
+    for feeds, expected in zip(samples, reference, strict=True):
+        worst = worst.worse(compare(run(feeds, list(expected)), expected))
+    return worst
+
+
+def _time_anew(
+    job: Job, tuning: Tuning, bound: Model, feeds: Feeds, time_s: float
+) -> dict[str, Timing]:
+    by_name = {str(c.target): c for c in tuning.candidates}
+    contenders: dict[str, Any] = {
+        r.target: TargetContender(by_name[r.target], bound, feeds, job.runtime, job.watch)
+        for r in tuning.reports
+        if r.state == "ok"
+    }
+    contenders[PLAN] = SessionContender(job, tuning.plan, feeds)
+    # what runs the plan's own target is the baseline that matters: it is timed to the end
+    always = [PLAN, *tuning.plan.targets]
+    with measuring() as locked:
+        return time_in_rounds(
+            contenders, budget_s=time_s, rounds=ROUNDS, drop_ratio=1.3, always=always,
+            locked=locked, progress=lambda name: job.progress(f"final timing: {name}"),
+        )  # fmt: skip
+
+
+def _retimed(report: TargetReport, timing: Timing | None) -> TargetReport:
+    return report if timing is None else replace(report, **timing_fields(timing))
+
+
+def timing_fields(timing: Timing) -> dict[str, Any]:
+    """The fields of a TargetReport that a timing fills."""
+    return {
+        "p50_ms": timing.p50_ms,
+        "p90_ms": timing.percentile_ms(90),
+        "p99_ms": timing.percentile_ms(99),
+        "spread_ms": timing.spread_ms,
+        "runs": timing.runs,
+        "noisy": timing.noisy,
+    }
+
+
+def _result(
+    job: Job,
+    tuning: Tuning,
+    targets: tuple[TargetReport, ...],
+    timing: Timing,
+    found: Comparison,
+) -> BenchResult:
+    plan = tuning.plan
+    best = best_single(targets)
+    best_ms = best.p50_ms if best is not None and best.p50_ms is not None else timing.p50_ms
+    seconds = dict.fromkeys(("profile_s", "plan_s", "compile_s", "verify_s", "bench_s"), 0.0)
+    for source in (tuning.seconds, job.watch.seconds):
+        for name, value in source.items():
+            seconds[name] = seconds.get(name, 0.0) + value
+    return BenchResult(
+        model={
+            "path": str(job.model.path) if job.model.path else None,
+            "sha256": job.model.sha256,
+            "ops": len(job.model.op_ids),
+        },
+        machine=machine(job.pool),
+        settings={
+            **asdict(job.settings),
+            "inputs": "given" if job.groups[0].real else "made up",
+            "shapes": {name: list(shape) for name, shape in job.groups[0].shapes.items()},
+            "versions": job.versions,
+        },
+        targets=targets,
+        plan={
+            **timing_fields(timing),
+            "predicted_ms": plan.predicted_ms,
+            "relative_l2": found.error if found.error != float("inf") else None,
+            "stages": [
+                {
+                    "target": str(stage.target),
+                    "ops": len(stage.ops),
+                    "predicted_ms": stage.predicted_ms,
+                    # one stage is the whole plan; several are timed by the runtime's telemetry
+                    "measured_ms": timing.p50_ms if len(plan.stages) == 1 else None,
+                }
+                for stage in plan.stages
+            ],
+        },
+        best_single={"target": best.target if best else None, "p50_ms": best_ms},
+        speedup_over_best_single=best_ms / timing.p50_ms,
+        timings=seconds,
+        notes=(*plan.notes, *(() if not timing.noisy else (_NOISY,))),
+        chosen=plan,
+    )
+
+
+_NOISY = "other processes used more than 5 % of the cores in every round: times are noisy"

@@ -1,0 +1,41 @@
+"""Where the seconds of tuning go, and how many are left."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+
+class Stopwatch:
+    """Seconds spent per part. Parts may nest; the inner one's time isn't the outer one's too."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._nested_s = [0.0]
+
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Count the time of the block as ``name``'s."""
+        start = time.perf_counter()
+        self._nested_s.append(0.0)
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter() - start
+            inner = self._nested_s.pop()
+            self._nested_s[-1] += elapsed
+            self.seconds[name] = self.seconds.get(name, 0.0) + elapsed - inner
+
+
+class Budget:
+    """A number of seconds that runs out."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._end = time.perf_counter() + seconds
+
+    @property
+    def left_s(self) -> float:
+        """Seconds left, negative when overrun."""
+        return self._end - time.perf_counter()

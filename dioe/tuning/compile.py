@@ -1,0 +1,204 @@
+"""``dioe.compile``: a model goes in, a session that runs it on its fastest target comes out."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from dioe.cachedir import cache_dir as default_cache_dir
+from dioe.graph import Model
+from dioe.hardware import Pool, fingerprint, pool_from
+from dioe.planning import check_plan, load_plan
+from dioe.runtime import Runtime, Session
+from dioe.tuning.clock import Budget, Stopwatch
+from dioe.tuning.plan_cache import PlanCache
+from dioe.tuning.samples import Samples, ShapeGroup, shape_groups
+from dioe.tuning.targets import candidates
+from dioe.tuning.tune import Goal, Progress, Tuning, tune
+from dioe.types import ABI_VERSION, InputError, Plan, UnsupportedError
+
+log = logging.getLogger(__name__)
+
+POLICIES = ("latency",)
+
+ModelSource = "str | PathLike[str] | bytes | onnx.ModelProto | onnx_ir.Model | Model"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options of ``compile`` that a plan depends on."""
+
+    devices: Sequence[str] | str = "auto"
+    policy: str = "latency"
+    precision: str = "fp32"
+    max_relative_l2: float | None = None
+    tuning_budget_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise InputError(
+                f"policy {self.policy!r} is unknown", fix=f"use one of: {', '.join(POLICIES)}"
+            )
+        if not self.tuning_budget_s >= 0:
+            raise InputError(
+                f"tuning_budget_s is {self.tuning_budget_s}", fix="give seconds, 0 for none"
+            )
+
+
+def compile_model(
+    model: Any,
+    *,
+    hardware: str | PathLike[str] | Pool | None = None,
+    devices: Sequence[str] | str = "auto",
+    policy: str = "latency",
+    precision: str = "fp32",
+    max_relative_l2: float | None = None,
+    sample_inputs: Samples = None,
+    tuning_budget_s: float = 30.0,
+    plan: Plan | str | PathLike[str] | None = None,
+    state: Mapping[str, str] | None = None,
+    cache_dir: str | PathLike[str] | None = None,
+) -> Session:
+    """A session for ``model`` on the fastest target within the fidelity limit, by measurement.
+
+    Args:
+        model: Path of an ONNX file, its bytes, ``onnx.ModelProto`` or ``onnx_ir.Model``.
+        hardware: A pool, or the path of its YAML file; None looks at this machine.
+        devices: ``auto``, or device ids or beginnings of targets (``cpu``, ``cpu/openvino``).
+        policy: What to optimise; ``latency``.
+        precision: ``fp32`` (as written), ``auto`` (lower it within the limit, judged on
+            ``sample_inputs``), or one precision.
+        max_relative_l2: Largest relative L2 error of any output; None takes the mode's default
+            (1e-4 as written, 5e-2 for models with Q/DQ nodes, 1e-2 for ``auto``).
+        sample_inputs: One feed or several, real ones: what shapes to tune for and what to judge
+            fidelity on. None makes inputs up, and then lowers no precision.
+        tuning_budget_s: Seconds for measuring; 0 starts at once on a sensible default.
+        plan: A plan made before (or its file): loads it and measures nothing.
+        state: Outputs that become inputs of the next run (``{"stateN": "state"}``).
+        cache_dir: Where tuned plans are kept; None is ``DIOE_CACHE_DIR`` or the user's cache.
+
+    Raises:
+        ModelError, InputError, UnsupportedError, FidelityError, PlanMismatch, ConfigError,
+        BackendError: as ``dioe.types`` describes them.
+    """
+    settings = Settings(devices, policy, precision, max_relative_l2, tuning_budget_s)
+    job = Job(model, hardware=hardware, settings=settings, sample_inputs=sample_inputs, state=state)
+    if plan is not None:
+        return job.session([job.checked_plan(plan)])
+    cache = PlanCache(Path(cache_dir) if cache_dir is not None else default_cache_dir())
+    return job.session([t.plan for t in job.tunings(cache=cache)])
+
+
+class Job:
+    """One compilation: the model, the pool and the inputs, looked up once."""
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        hardware: str | PathLike[str] | Pool | None,
+        settings: Settings,
+        sample_inputs: Samples,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        state: Mapping[str, str] | None = None,
+        runtime: Runtime | None = None,
+        progress: Progress = lambda text: None,
+    ) -> None:
+        self.settings = settings
+        self.state = dict(state or {})
+        self.pool = pool_from(hardware)
+        self.hardware = fingerprint(self.pool)
+        self.model = Model.load(model)
+        self.runtime = runtime or Runtime.current()
+        self.progress = progress
+        self.watch = Stopwatch()
+        self.groups = shape_groups(self.model, sample_inputs, shapes=shapes, state=self.state)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Version of every usable backend."""
+        statuses = self.runtime.registry.statuses
+        return {s.name: s.version for s in statuses if s.version}
+
+    def bound_model(self, group: ShapeGroup) -> Model:
+        """The model with the group's shapes bound."""
+        return self.model.with_shapes(group.shapes) if group.shapes else self.model
+
+    def checked_plan(self, plan: Plan | str | PathLike[str]) -> Plan:
+        """A plan made before; raises PlanMismatch if it isn't for this model and hardware."""
+        loaded = plan if isinstance(plan, Plan) else load_plan(plan)
+        check_plan(loaded, model_sha256=self.model.sha256, hardware=self.hardware)
+        return loaded
+
+    def tunings(self, cache: PlanCache | None = None) -> list[Tuning]:
+        """A tuning for each group of shapes, the budget shared out; from the cache where it has it."""
+        budget = Budget(self.settings.tuning_budget_s)
+        tuned: list[Tuning] = []
+        for index, group in enumerate(self.groups):
+            share_s = max(0.0, budget.left_s) / (len(self.groups) - index)
+            tuned.append(self._tune(group, share_s, cache))
+        return tuned
+
+    def _tune(self, group: ShapeGroup, budget_s: float, cache: PlanCache | None) -> Tuning:
+        key = cache.key(group, self._cache_settings(group)) if cache is not None else ""
+        known = cache.get(key) if cache is not None and budget_s > 0 else None
+        if known is not None and self._usable(known):
+            log.info("plan found in the cache: %s", ", ".join(known.targets))
+            return Tuning(known, [], list(known.candidates))
+        bound = self.bound_model(group)
+        with self.watch.part("plan_s"):
+            found = candidates(
+                bound,
+                self.pool,
+                self.runtime,
+                precision=self.settings.precision,
+                quantised=self.model.quantised,
+                devices=self.settings.devices,
+            )
+        goal = Goal(
+            self.settings.policy,
+            self.settings.precision,
+            self.settings.max_relative_l2,
+            self.hardware,
+            real_inputs=group.real,
+            versions=self.versions,
+            notes=() if group.real else ("inputs were made up; give sample inputs for real ones",),
+        )
+        tuned = tune(
+            bound, self.model, group.feeds, found, goal, self.runtime,
+            budget_s=budget_s, progress=self.progress,
+        )  # fmt: skip
+        if cache is not None and budget_s > 0:
+            cache.put(key, tuned.plan)
+        return tuned
+
+    def _usable(self, plan: Plan) -> bool:
+        try:
+            for stage in plan.stages:
+                self.runtime.registry.backend(stage.target.backend)
+                self.runtime.registry.placement(stage.target.device)
+        except UnsupportedError:
+            return False
+        return plan.model_sha256 == self.model.sha256 and plan.hardware == self.hardware
+
+    def _cache_settings(self, group: ShapeGroup) -> dict[str, Any]:
+        return {
+            "model": self.model.sha256,
+            "hardware": self.hardware,
+            "shapes": group.shapes,
+            "real": group.real,
+            "settings": asdict(self.settings),
+            "versions": self.versions,
+            "abi": ABI_VERSION,
+        }
+
+    def session(self, plans: Sequence[Plan]) -> Session:
+        """A session with these plans loaded."""
+        return Session(self.model, plans, runtime=self.runtime, state=self.state)

@@ -1,0 +1,73 @@
+"""Tuned plans kept between processes, so that compiling the same model again measures nothing.
+
+A plan is found again only under exactly what it was made for: model, shapes, samples, hardware,
+settings and versions. A cache that can't be read or written is worked around, with one warning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dioe.planning import plan_from_json
+from dioe.tuning.samples import ShapeGroup
+from dioe.types import Plan, PlanMismatch
+
+log = logging.getLogger(__name__)
+
+
+class PlanCache:
+    """Plans as files in ``folder/plans``, named by the digest of what they were made for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "plans"
+
+    def key(self, group: ShapeGroup, settings: Mapping[str, Any]) -> str:
+        """The digest of the samples' contents and the settings."""
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+        for feeds in group.feeds:
+            for name in sorted(feeds):
+                value = feeds[name]
+                digest.update(name.encode())
+                if isinstance(value, np.ndarray) and value.dtype.kind != "O":
+                    digest.update(f"{value.dtype}{value.shape}".encode())
+                    digest.update(np.ascontiguousarray(value).view(np.uint8).data)
+                else:
+                    digest.update(repr(value).encode())
+        return digest.hexdigest()
+
+    def get(self, key: str) -> Plan | None:
+        """The plan under ``key``; None if there's none that can be read."""
+        path = self._folder / f"{key}.json"
+        try:
+            return plan_from_json(path.read_text(encoding="utf-8"), place=str(path))
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError, PlanMismatch) as error:
+            log.warning("plan cache: %s can't be used and is made anew: %s", path, error)
+            return None
+
+    def put(self, key: str, plan: Plan) -> None:
+        """Keep a plan, unless it was measured while the machine was busy."""
+        if any(r.noisy for r in plan.candidates):
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self._folder, suffix=".tmp")
+            try:
+                with os.fdopen(handle, "w", encoding="utf-8") as file:
+                    file.write(plan.to_json())
+                os.replace(name, self._folder / f"{key}.json")
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            log.warning("plan cache: can't write to %s, plans aren't kept: %s", self._folder, error)

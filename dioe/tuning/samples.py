@@ -1,0 +1,86 @@
+"""The inputs a model is tuned on: the caller's, or made-up ones, grouped by their shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dioe.graph import Model, make_inputs
+from dioe.runtime.feeds import check_feeds
+from dioe.types import Feeds, InputError
+
+Samples = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeGroup:
+    """Feeds of the same shapes: ``shapes`` binds the model's symbolic dimensions."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    feeds: tuple[Feeds, ...]
+    real: bool
+
+
+def shape_groups(
+    model: Model,
+    samples: Samples,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    state: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> list[ShapeGroup]:
+    """Groups in the order of their first feed; one group of made-up inputs if there are no samples.
+
+    A state input that a feed leaves out is made up as zeros, as a session starts with them, where
+    ``shapes`` or the model tells its shape. Raises InputError for feeds that don't fit.
+    """
+    if samples is None or (not isinstance(samples, Mapping) and not samples):
+        feeds = make_inputs(model, shapes, seed=seed)
+        return [ShapeGroup(_shapes(feeds), (feeds,), real=False)]
+    listed = [samples] if isinstance(samples, Mapping) else list(samples)
+    grouped: dict[tuple[Any, ...], list[Feeds]] = {}
+    for sample in listed:
+        if not isinstance(sample, Mapping):
+            raise InputError(
+                f"a sample is a {type(sample).__name__}",
+                fix="give each sample as a mapping of input names to arrays",
+            )
+        feeds = check_feeds({**_zero_state(model, sample, state, shapes), **sample}, model.inputs)
+        key = tuple(sorted(_shapes(feeds).items()))
+        grouped.setdefault(key, []).append(feeds)
+    return [ShapeGroup(_shapes(group[0]), tuple(group), real=True) for group in grouped.values()]
+
+
+def _shapes(feeds: Feeds) -> dict[str, tuple[int, ...]]:
+    return {
+        name: tuple(value.shape) for name, value in feeds.items() if isinstance(value, np.ndarray)
+    }
+
+
+def _zero_state(
+    model: Model,
+    sample: Mapping[str, Any],
+    state: Mapping[str, str] | None,
+    shapes: Mapping[str, Sequence[int]] | None,
+) -> dict[str, Any]:
+    missing = [name for name in (state or {}).values() if name not in sample]
+    zeros = {}
+    for spec in model.inputs:
+        if spec.name not in missing:
+            continue
+        dims = (shapes or {}).get(spec.name, spec.shape or ())
+        # a symbol left open is most often the batch; another sample input may say what it is
+        sizes = [d if isinstance(d, int) else _symbol(model, sample, d) for d in dims]
+        zeros[spec.name] = np.zeros(sizes, spec.dtype)
+    return zeros
+
+
+def _symbol(model: Model, sample: Mapping[str, Any], symbol: str | None) -> int:
+    for spec in model.inputs:
+        shape = getattr(sample.get(spec.name), "shape", None)
+        if symbol and spec.shape and shape is not None and symbol in spec.shape:
+            return int(shape[spec.shape.index(symbol)])
+    return 1

@@ -1,0 +1,118 @@
+"""Candidate targets: every device, backend and precision that might run a model, and why some can't."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from dioe.hardware import Pool, resources_for
+from dioe.precision import candidate_precisions
+from dioe.runtime import Runtime
+from dioe.types import (
+    DeviceState,
+    DioeError,
+    InputError,
+    Resources,
+    StageModel,
+    Support,
+    Target,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A target, what it may use, and what its backend says about the model."""
+
+    target: Target
+    resources: Resources
+    support: Support
+    last_resort: bool = False
+    held_back: str = ""
+
+    @property
+    def refusal(self) -> str:
+        """Why the target isn't tried on the whole model; empty if it is."""
+        return self.held_back or refusal_text(self.support)
+
+
+def refusal_text(support: Support, most: int = 3) -> str:
+    """The refused ops of ``support`` grouped by reason, in one line."""
+    by_reason: dict[str, list[str]] = {}
+    for op, reason in support.refused.items():
+        by_reason.setdefault(reason, []).append(op)
+    parts = [
+        f"{reason} ({len(ops)} op{'s' if len(ops) > 1 else ''}, such as {ops[0]})"
+        for reason, ops in sorted(by_reason.items(), key=lambda item: -len(item[1]))
+    ]
+    more = f"; and {len(parts) - most} more reasons" if len(parts) > most else ""
+    return "; ".join(parts[:most]) + more
+
+
+def candidates(
+    model: StageModel,
+    pool: Pool,
+    runtime: Runtime,
+    *,
+    precision: str,
+    quantised: bool,
+    devices: Sequence[str] | str = "auto",
+) -> list[Candidate]:
+    """Every target worth a try, those that refuse the model with their reasons.
+
+    ``devices`` is ``auto`` or names what may be used: device ids, or the beginnings of targets such
+    as ``cpu/openvino``. Simulated backends are used only when named so. Raises InputError for a
+    name that matches nothing.
+    """
+    wanted = None if devices == "auto" else _names(devices)
+    unmatched = set(wanted or ())
+    found: list[Candidate] = []
+    for device in pool.devices:
+        placements = [p for p in runtime.registry.placements if p.device.id == device.id]
+        for placement in placements:
+            if placement.device.state is not DeviceState.PRESENT:
+                continue
+            for name, local_id in placement.backends.items():
+                backend = runtime.registry.backend(name)
+                capabilities = backend.capabilities(local_id)
+                for p in candidate_precisions(precision, capabilities, quantised=quantised):
+                    target = Target(device.id, name, (p,))
+                    if wanted is not None:
+                        matches = [w for w in wanted if _matches(str(target), w)]
+                        unmatched.difference_update(matches)
+                        if not matches:
+                            continue
+                    elif backend.simulated:
+                        continue
+                    try:
+                        support = backend.query(model, local_id, p)
+                    except DioeError as error:
+                        support = Support(frozenset(), dict.fromkeys(model.op_ids, str(error)))
+                    found.append(
+                        Candidate(target, resources_for(device), support, capabilities.last_resort)
+                    )
+    if unmatched:
+        usable = ", ".join(str(c.target) for c in found) or "`dioe devices` lists them"
+        raise InputError(
+            f"nothing here matches the device {min(unmatched)!r}", fix=f"usable: {usable}"
+        )
+    return _hold_back_last_resort(found)
+
+
+def _names(devices: Sequence[str] | str) -> list[str]:
+    names = devices.split(",") if isinstance(devices, str) else list(devices)
+    return [name.strip() for name in names]
+
+
+def _matches(target: str, wanted: str) -> bool:
+    return target == wanted or target.startswith(wanted + "/")
+
+
+def _hold_back_last_resort(found: list[Candidate]) -> list[Candidate]:
+    """Refuse last-resort backends where another takes the whole model."""
+    if not any(c.support.whole and not c.last_resort for c in found):
+        return found
+    reason = "a last resort, and other targets take the whole model"
+    return [replace(c, held_back=reason) if c.last_resort else c for c in found]

@@ -1,0 +1,209 @@
+"""Trying one target: compile, run, compare with the reference, time it roughly."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dioe.graph import Model
+from dioe.precision import Comparison, compare
+from dioe.profiling import time_calls
+from dioe.runtime import Runtime
+from dioe.runtime.loading import owned
+from dioe.tuning.clock import Stopwatch
+from dioe.tuning.targets import Candidate
+from dioe.types import (
+    DioeError,
+    Executable,
+    Feeds,
+    Precisions,
+    Request,
+    Resources,
+    TargetReport,
+    UnsupportedError,
+    Value,
+)
+
+log = logging.getLogger(__name__)
+
+_REFERENCE_RESOURCES = Resources(spin=False)
+
+SLOW_RATIO = 3.0
+"""A target shown to be this many times slower than the best is dropped (architecture.md)."""
+
+_QUICK_S = 0.15
+
+REFERENCE_BACKENDS = ("onnxruntime", "reference")
+"""The model as written is run by the first of these that can (architecture.md, Fidelity)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetContender:
+    """A target in its own best configuration, through its fastest native call: preset buffers."""
+
+    candidate: Candidate
+    model: Model
+    feeds: Feeds
+    runtime: Runtime
+    watch: Stopwatch
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Callable[[], object]]:
+        """Compile, bind and hand out the call; close everything afterwards."""
+        with compiled(self.candidate, self.model, self.runtime, self.watch) as executable:
+            request = executable.request()
+            request.bind(self.feeds, preset_outputs(executable))
+            yield waiting_call(request)
+
+
+def waiting_call(request: Request) -> Callable[[], object]:
+    """One run of a bound request, finished when it returns."""
+    run = request.run
+    return lambda: run().wait()
+
+
+@contextlib.contextmanager
+def compiled(
+    candidate: Candidate, model: Model, runtime: Runtime, watch: Stopwatch
+) -> Iterator[Executable]:
+    """The whole model compiled on a target; closed with its context at the end of the block."""
+    target = candidate.target
+    with runtime.context(target, candidate.resources) as context:
+        with watch.part("compile_s"):
+            executable = context.compile(model, Precisions(target.precisions[0]), {})
+        try:
+            yield executable
+        finally:
+            executable.close()
+
+
+def preset_outputs(executable: Executable) -> dict[str, Value]:
+    """Buffers for the outputs whose shapes are known."""
+    return {
+        spec.name: np.empty([d for d in spec.shape or () if isinstance(d, int)], spec.dtype)
+        for spec in executable.outputs
+        if spec.static and spec.kind == "tensor" and spec.dtype.kind != "O"
+    }
+
+
+def reference_outputs(
+    model: Model, samples: Sequence[Feeds], runtime: Runtime
+) -> list[dict[str, Value]]:
+    """Outputs of the model as written for each sample: graph optimisations off.
+
+    Raises UnsupportedError with every attempt's reason if no reference backend can run it.
+    """
+    reasons = []
+    for name in REFERENCE_BACKENDS:
+        try:
+            backend = runtime.registry.backend(name)
+            context = backend.open("cpu", _REFERENCE_RESOURCES)
+        except DioeError as error:
+            reasons.append(f"{name}: {error.cause}")
+            continue
+        try:
+            executable = context.compile(model, Precisions(), {"optimize": False})
+            try:
+                return [run_once(executable.request(), feeds) for feeds in samples]
+            finally:
+                executable.close()
+        except DioeError as error:
+            reasons.append(f"{name}: {error.cause}")
+        finally:
+            context.close()
+    raise UnsupportedError(
+        f"nothing here can run the model as written, so no answer can be checked "
+        f"({'; '.join(reasons)})",
+        fix="`dioe inspect MODEL` shows which ops each target refuses and why",
+    )
+
+
+def run_once(request: Request, feeds: Feeds) -> dict[str, Value]:
+    """Outputs of one run, copied."""
+    request.bind(feeds)
+    request.run().wait()
+    return {name: owned(value) for name, value in request.outputs.items()}
+
+
+def try_target(
+    candidate: Candidate,
+    model: Model,
+    samples: Sequence[Feeds],
+    reference: Sequence[Mapping[str, Value]],
+    runtime: Runtime,
+    *,
+    limit: float,
+    best_ms: float,
+    watch: Stopwatch,
+) -> TargetReport:
+    """A first report on a target; never raises for what a backend does.
+
+    ``best_ms`` is the best target's time so far: one that is over three times slower after two runs
+    is ``slow`` and not looked at further.
+    """
+    name = str(candidate.target)
+    if candidate.refusal:
+        return TargetReport(name, "unsupported", candidate.refusal)
+    try:
+        with compiled(candidate, model, runtime, watch) as executable:
+            request = executable.request()
+            request.bind(samples[0], preset_outputs(executable))
+            call = waiting_call(request)
+            call()
+            start = time.perf_counter()
+            call()
+            second_ms = (time.perf_counter() - start) * 1e3
+            if second_ms > SLOW_RATIO * best_ms:
+                return TargetReport(
+                    name,
+                    "slow",
+                    f"one run took {second_ms:.4g} ms, over {SLOW_RATIO:g} times the best",
+                    p50_ms=second_ms,
+                    runs=1,
+                )
+            with watch.part("verify_s"):
+                found = _verify(executable, samples, reference)
+            times_ms = time_calls(call, seconds=_QUICK_S)
+    except UnsupportedError as error:
+        return TargetReport(name, "unsupported", error.cause)
+    except DioeError as error:
+        return TargetReport(name, "failed", error.cause)
+    except Exception as error:  # noqa: BLE001 - one broken plugin must not hurt the others
+        log.warning("target %s failed", name, exc_info=True)
+        return TargetReport(name, "failed", f"{type(error).__name__}: {error}")
+    state, reason = verdict(found, limit)
+    return TargetReport(
+        name,
+        state,
+        reason,
+        p50_ms=float(np.median(times_ms)),
+        runs=len(times_ms),
+        relative_l2=found.error if math.isfinite(found.error) else None,
+    )
+
+
+def verdict(found: Comparison, limit: float) -> tuple[str, str]:
+    """State and reason of a target whose outputs compare so with the reference."""
+    if found.error <= limit:
+        return "ok", ""
+    what = found.reason or f"error {found.error:.3g} is above the limit {limit:g}"
+    return "infidel", f"output {found.output!r}: {what}"
+
+
+def _verify(
+    executable: Executable,
+    samples: Sequence[Feeds],
+    reference: Sequence[Mapping[str, Value]],
+) -> Comparison:
+    request = executable.request()
+    worst = Comparison(0.0)
+    for feeds, expected in zip(samples, reference, strict=True):
+        worst = worst.worse(compare(run_once(request, feeds), expected))
+    return worst
+
