@@ -168,9 +168,9 @@ def _run(
     function = onnx.helper.make_function("dioe", "fold", list(feeds), outputs, [node], opsets)
     try:
         with np.errstate(all="ignore"):
-            values = ReferenceEvaluator(function).run(None, dict(feeds))
+            values = ReferenceEvaluator(function).run(None, dict(feeds), {})
     except Exception as error:  # noqa: BLE001 - an op the reference can't run just isn't folded
-        _log.debug("%s (%s) is not folded: %s", node.name, node.op_type, error)
+        _log.debug("%s (%s) is not folded: %r", node.name, node.op_type, error)
         return None
     results = {name: np.asarray(value) for name, value in zip(outputs, values, strict=True)}
     if any(value.dtype == object or value.dtype.kind in "US" for value in results.values()):

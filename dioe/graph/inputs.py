@@ -1,0 +1,301 @@
+"""Made-up inputs that respect what consumes them: never zeros, never pure noise.
+
+An op that reads an input, directly or through ops that only move data, says what it may hold: a
+``Gather`` bounds indices, an ``Equal`` names the values it knows, a mask is ones. Pictures and other
+float tensors are random fields with a 1/f spectrum, as natural images have (D. J. Field, "Relations
+between the statistics of natural images and the response properties of cortical cells", 1987);
+long one-dimensional signals are sums of sines; both with a little noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dioe.graph.model import Model
+from dioe.graph.shapes import bind_dims
+from dioe.graph.tensors import constant
+from dioe.types import Array, Dim, InputError, TensorSpec, Value
+
+BATCH, CHANNELS, SIDE, TOKENS, SAMPLES, OTHER = 1, 3, 224, 64, 512, 8
+"""Default sizes of unknown dimensions: the first one; channels and sides of pictures (rank 4 or 5);
+tokens of integer inputs; samples of float inputs of rank 2; all others."""
+
+_NOISE = 0.02
+_AUDIO_SAMPLES = 256  # a float input of rank 1 to 3 whose long axis has this many is a signal
+
+_CARRIERS = frozenset(
+    {"Cast", "CastLike", "Identity", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Flatten"}
+    | {"Transpose", "Expand", "Concat", "Split", "Pad", "Tile", "Clip", "Max", "Min"}
+    | {"DepthToSpace", "SpaceToDepth"}
+)
+_LOGIC = frozenset({"And", "Or", "Not", "Xor"})
+_WORDS = ("a", "small", "river", "runs", "past", "the", "old", "stone", "mill", "in", "spring")
+
+
+@dataclass
+class _Role:
+    """What the readers of an input say about its values."""
+
+    limit: int | None = None  # indices lie below it
+    compared: list[Array] = field(default_factory=list)
+    mask: bool = False
+    control: bool = False  # a shape, axis or count: 1 is the safest guess
+    positive: bool = False  # goes into a logarithm or a root
+
+
+def make_inputs(
+    model: Model, shapes: Mapping[str, Sequence[Dim]] | None = None, seed: int = 0
+) -> dict[str, Value]:
+    """A feed for ``model``, the same for the same ``seed``.
+
+    ``shapes`` binds unknown dimensions as ``Model.with_shapes`` does; those left get a default: 1 for
+    the first, 3 channels and sides of 224 for pictures, 64 tokens, 512 samples, 8 otherwise; one
+    symbol gets one size. Raises InputError for a map, or an input of unknown rank that is not given.
+    """
+    rng = np.random.default_rng(seed)
+    values = {value.name: value for value in model.ir.graph.inputs}
+    symbols: dict[str, int] = {}
+    feeds: dict[str, Value] = {}
+    bound = bind_dims(model.inputs, shapes or {})
+    for spec in model.inputs:
+        shape = _concrete(spec, bound[spec.name], symbols)
+        role = _role(values[spec.name])
+        if spec.kind == "sequence":
+            feeds[spec.name] = [_array(spec, shape, role, rng) for _ in range(2)]
+        elif spec.kind == "map":
+            raise InputError(f"can't make up the map {spec.name!r}", fix="give sample inputs")
+        else:
+            feeds[spec.name] = _array(spec, shape, role, rng)
+    return feeds
+
+
+# --- shapes -----------------------------------------------------------------------------------
+
+
+def _concrete(
+    spec: TensorSpec, shape: tuple[Dim, ...] | None, symbols: dict[str, int]
+) -> tuple[int, ...]:
+    if shape is None:
+        raise InputError(
+            f"the rank of input {spec.name!r} is unknown", fix="give its shape, or sample inputs"
+        )
+    sizes = []
+    for axis, dim in enumerate(shape):
+        if isinstance(dim, int):
+            sizes.append(dim)
+            continue
+        size = _default(spec, shape, axis)
+        sizes.append(symbols.setdefault(dim, size) if dim is not None else size)
+    return tuple(sizes)
+
+
+def _default(spec: TensorSpec, shape: tuple[Dim, ...], axis: int) -> int:
+    if axis == 0:
+        return BATCH
+    if spec.dtype.kind in "iub" and len(shape) <= 3:
+        return TOKENS
+    if len(shape) >= 4:
+        channels_last = shape[-1] in (1, 3, 4) and not isinstance(shape[1], int)
+        channel_axis = len(shape) - 1 if channels_last else 1
+        return CHANNELS if axis == channel_axis else SIDE
+    return SAMPLES if len(shape) == 2 else OTHER
+
+
+# --- roles ------------------------------------------------------------------------------------
+
+
+def _role(value: ir.Value) -> _Role:
+    role = _Role()
+    name = (value.name or "").lower()
+    role.mask = "mask" in name and "token" not in name
+    seen = {value}
+    queue = [value]
+    while queue:
+        current = queue.pop()
+        for user in _users(current):
+            for carried in _look(role, user.node, user.idx):
+                if carried not in seen:
+                    seen.add(carried)
+                    queue.append(carried)
+    return role
+
+
+def _users(value: ir.Value) -> list[ir.Usage]:
+    return list(value.uses())
+
+
+def _look(role: _Role, node: ir.Node, index: int) -> Sequence[ir.Value]:
+    """Note what one reader says; return the values through which the input lives on."""
+    op = node.op_type
+    if op in ("Gather", "GatherElements", "GatherND", "Embedding", "OneHot"):
+        return _look_gather(role, node, index)
+    if op == "EmbedLayerNormalization":
+        if index in (0, 1) and len(node.inputs) > index + 2:
+            _lower(role, _rows(node.inputs[index + 2], 0))
+        return ()
+    if op in ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"):
+        tensor = constant(node.inputs[1 - index])
+        if op == "Equal" and tensor is not None and tensor.size <= 4096:
+            role.compared.append(np.asarray(tensor.numpy()).reshape(-1))
+        return ()
+    if op in _LOGIC or (op == "Where" and index == 0):
+        role.mask = True
+        return ()
+    if op == "Sub" and index == 1 and _is_one(node.inputs[0]):
+        role.mask = True  # 1 - mask, as attention masks are turned into a bias
+        return ()
+    if op in ("Log", "Sqrt"):
+        role.positive = True
+        return ()
+    if index > 0 and op in ("Reshape", "Expand", "Tile", "Slice", "TopK", "Pad", "Resize"):
+        role.control = True
+        return ()
+    if op in ("ConstantOfShape", "Range"):
+        role.control = True
+        return ()
+    if op in _CARRIERS and not (op in ("Slice", "Reshape", "Expand", "Tile", "Pad") and index):
+        if op == "Cast" and node.attributes["to"].as_int() == ir.DataType.BOOL:
+            role.mask = True
+        return node.outputs
+    return ()
+
+
+def _look_gather(role: _Role, node: ir.Node, index: int) -> Sequence[ir.Value]:
+    if index == 0 and node.op_type != "OneHot":
+        return node.outputs  # elements of the input are picked
+    if node.op_type == "OneHot":
+        depth = constant(node.inputs[1]) if index == 0 else None
+        if depth is not None:
+            _lower(role, int(np.asarray(depth.numpy()).reshape(-1)[0]))
+        return ()
+    if node.op_type == "GatherND":
+        shape = node.inputs[0].shape if node.inputs[0] is not None else None
+        sizes = [dim for dim in shape or () if isinstance(dim, int)]
+        _lower(role, min(sizes, default=1))
+        return ()
+    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
+    _lower(role, _rows(node.inputs[0], axis))
+    return ()
+
+
+def _rows(table: ir.Value | None, axis: int) -> int | None:
+    """Size of a table along an axis; through a dequantisation, whose table has the same rows."""
+    for _ in range(6):
+        if table is None:
+            return None
+        tensor = constant(table)
+        shape = tensor.shape if tensor is not None else table.shape
+        if shape is not None and -len(shape) <= axis < len(shape):
+            size = shape[axis]
+            if isinstance(size, int):
+                return size
+        producer = table.producer()
+        if producer is None:
+            return None
+        table = producer.inputs[0]
+    return None
+
+
+def _lower(role: _Role, limit: int | None) -> None:
+    if limit is not None:
+        role.limit = limit if role.limit is None else min(role.limit, limit)
+
+
+def _is_one(value: ir.Value | None) -> bool:
+    tensor = constant(value)
+    return tensor is not None and tensor.size == 1 and float(tensor.numpy().reshape(-1)[0]) == 1.0
+
+
+# --- values -----------------------------------------------------------------------------------
+
+
+def _array(
+    spec: TensorSpec, shape: tuple[int, ...], role: _Role, rng: np.random.Generator
+) -> Array:
+    dtype = spec.dtype
+    if dtype == object:
+        words = rng.choice(np.array(_WORDS), size=shape)
+        return np.asarray(words, dtype=object).reshape(shape)
+    if dtype == np.bool_:
+        return np.ones(shape, dtype) if role.mask else rng.random(shape) < 0.75
+    if dtype.kind in "iu":
+        return _integers(shape, dtype, role, rng)
+    if dtype.kind == "c":
+        return (_field(shape, rng) + 1j * _field(shape, rng)).astype(dtype)
+    if role.mask and not role.positive:
+        return np.ones(shape, dtype)
+    values = _signal(shape, rng) if _is_signal(shape) else _field(shape, rng)
+    if role.positive:
+        values = np.abs(values) + 0.1
+    return np.asarray(values).astype(dtype)
+
+
+def _integers(
+    shape: tuple[int, ...], dtype: np.dtype[Any], role: _Role, rng: np.random.Generator
+) -> Array:
+    if role.control:
+        return np.ones(shape, dtype)
+    if role.limit is not None:
+        limit = max(role.limit, 1)
+        # Row 0 is padding in most vocabularies; a two-row table holds two kinds of a token.
+        return rng.integers(min(1, limit - 1) if limit > 2 else 0, limit, shape).astype(dtype)
+    if role.compared:
+        known = np.unique(np.concatenate(role.compared))
+        if not shape:
+            return np.asarray(known[rng.integers(known.size)]).astype(dtype)
+        if known.size > 1:
+            return rng.choice(known, size=shape).astype(dtype)
+        return rng.integers(0, max(int(known[0]), 2), shape).astype(dtype)
+    if role.mask:
+        return np.ones(shape, dtype)
+    if dtype.itemsize == 1 and len(shape) >= 3:  # a picture in bytes
+        info = np.iinfo(dtype)
+        scaled = (_field(shape, rng) + 1) / 2 * (int(info.max) - int(info.min)) + int(info.min)
+        return np.clip(np.rint(scaled), info.min, info.max).astype(dtype)
+    return rng.integers(1, 8, shape).astype(dtype)
+
+
+def _is_signal(shape: tuple[int, ...]) -> bool:
+    long = [size for size in shape if size > 1]
+    return 0 < len(shape) <= 3 and len(long) <= 2 and max(shape[-2:], default=0) >= _AUDIO_SAMPLES \
+        and sum(size >= _AUDIO_SAMPLES for size in shape) == 1
+
+
+def _signal(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Sums of sines along the longest axis, differing along all others; about [-1, 1]."""
+    axis = int(np.argmax(shape))
+    length = shape[axis]
+    rest = tuple(size for i, size in enumerate(shape) if i != axis)
+    t = np.arange(length) / length
+    tones = 6
+    # From one period over the whole to a twentieth of the samples, evenly in the logarithm.
+    frequencies = np.exp(rng.uniform(0, np.log(max(length / 20, 2)), (*rest, tones)))
+    phases = rng.uniform(0, 2 * np.pi, (*rest, tones))
+    weights = 1 / np.sqrt(frequencies)
+    waves = np.sin(2 * np.pi * frequencies[..., None] * t + phases[..., None])
+    values = (waves * weights[..., None]).sum(-2)
+    values += _NOISE * rng.standard_normal(values.shape)
+    return np.moveaxis(values / np.abs(values).max(), -1, axis)
+
+
+def _field(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """A random field with a 1/f spectrum over its (up to two) largest axes; about [-1, 1]."""
+    if not shape:
+        return np.asarray(rng.uniform(0.25, 0.75))
+    if 0 in shape:
+        return np.zeros(shape)
+    axes = sorted(sorted(range(len(shape)), key=lambda i: (-shape[i], -i))[:2])
+    noise = rng.standard_normal(shape)
+    grid = np.zeros((1,) * len(shape))
+    for axis in axes:
+        steps = np.fft.fftfreq(shape[axis]) * shape[axis]
+        grid = grid + (steps**2).reshape([-1 if i == axis else 1 for i in range(len(shape))])
+    spectrum = np.fft.fftn(noise, axes=axes) / np.sqrt(np.maximum(grid, 1.0))
+    values = np.real(np.fft.ifftn(spectrum, axes=axes))
+    values += _NOISE * values.std() * rng.standard_normal(shape)
+    return values / max(float(np.abs(values).max()), 1e-12)
