@@ -1,0 +1,32 @@
+"""What backends on host memory share, beside the contract: contexts, specs of a model, trials.
+
+Imports only ``dioe.types``; a plugin may use it or not.
+"""
+
+from dioe.host_backend.context import HostContext, Registered, host_device
+from dioe.host_backend.options import OptionRule, check_options, resolve_options
+from dioe.host_backend.trial import support_by_trial
+from dioe.host_backend.values import (
+    aligned_empty,
+    check_array,
+    host_array,
+    match_outputs,
+    tensor_specs,
+    unknown_name,
+)
+
+__all__ = [
+    "HostContext",
+    "OptionRule",
+    "Registered",
+    "aligned_empty",
+    "check_array",
+    "check_options",
+    "host_array",
+    "host_device",
+    "match_outputs",
+    "resolve_options",
+    "support_by_trial",
+    "tensor_specs",
+    "unknown_name",
+]

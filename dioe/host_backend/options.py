@@ -1,0 +1,64 @@
+"""Options of a backend as a table: what becomes of each, in one place for all who ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dioe.types import Effect, InputError, Resolution
+
+
+@dataclass(frozen=True, slots=True)
+class OptionRule:
+    """One option: what values it takes and what becomes of them.
+
+    ``resolve`` gets the value and returns its Resolution; ``compile`` tells whether
+    ``Context.compile`` takes it too (else it is a setting of a hardware profile only).
+    """
+
+    accepts: Callable[[Any], bool]
+    expected: str
+    resolve: Callable[[Any], Resolution]
+    compile: bool = True
+
+
+def fixed(effect: Effect, native_key: str = "", note: str = "") -> Callable[[Any], Resolution]:
+    """A rule's ``resolve`` that gives the same answer whatever the value."""
+    answer = Resolution(effect, native_key, note)
+    return lambda _: answer
+
+
+def is_bool(value: object) -> bool:
+    """True for a Python bool."""
+    return isinstance(value, bool)
+
+
+def resolve_options(
+    rules: Mapping[str, OptionRule], options: Mapping[str, Any]
+) -> dict[str, Resolution]:
+    """What becomes of each option; an unknown key or a wrong value is REJECTED with a note."""
+    answers: dict[str, Resolution] = {}
+    for key, value in options.items():
+        rule = rules.get(key)
+        if rule is None:
+            answers[key] = Resolution(Effect.REJECTED, note="unknown option")
+        elif not rule.accepts(value):
+            answers[key] = Resolution(Effect.REJECTED, note=f"{value!r} is not {rule.expected}")
+        else:
+            answers[key] = rule.resolve(value)
+    return answers
+
+
+def check_options(
+    backend: str, rules: Mapping[str, OptionRule], options: Mapping[str, Any]
+) -> None:
+    """Raise InputError for an option that ``compile`` doesn't know or can't take."""
+    known = {key: rule for key, rule in rules.items() if rule.compile}
+    for key, answer in resolve_options(known, options).items():
+        if answer.effect is Effect.REJECTED:
+            raise InputError(
+                f"option {key!r}: {answer.note}",
+                place=backend,
+                fix=f"options here: {', '.join(sorted(known))}",
+            )

@@ -1,0 +1,94 @@
+"""Specs of a model's inputs and outputs, and arrays that are checked against them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dioe.types import Array, Buffer, Dim, InputError, StageModel, TensorSpec
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+ALIGNMENT_BYTES = 64
+"""A cache line, and the widest vector register: what CPU kernels like best."""
+
+
+def tensor_specs(model: StageModel) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Specs of the model's inputs (without initializers) and outputs, in the model's order."""
+    graph = model.ir.graph
+    inputs = tuple(_spec(v) for v in graph.inputs if v.name not in graph.initializers)
+    return inputs, tuple(_spec(v) for v in graph.outputs)
+
+
+def _spec(value: ir.Value) -> TensorSpec:
+    import onnx_ir as ir
+
+    kind = "tensor"
+    if isinstance(value.type, ir.SequenceType):
+        kind = "sequence"
+    elif isinstance(value.type, ir.OptionalType):
+        kind = "optional"
+    dtype = np.dtype(object) if value.dtype is None else np.dtype(value.dtype.numpy())
+    shape = None if value.shape is None else tuple(_dim(d) for d in value.shape)
+    return TensorSpec(value.name or "", dtype, shape, kind)
+
+
+def _dim(dim: int | ir.SymbolicDim) -> Dim:
+    return dim if isinstance(dim, int) else dim.value
+
+
+def unknown_name(name: str, known: Iterable[str], what: str) -> InputError:
+    """The error for a name that is none of the model's inputs (or outputs)."""
+    return InputError(f"there is no {what} {name!r}", fix=f"known: {', '.join(known) or 'none'}")
+
+
+def host_array(value: object, spec: TensorSpec) -> Array:
+    """The host array behind ``value`` (an array, a host buffer, a number); InputError if none."""
+    if isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, Buffer):
+        return value.numpy()
+    if isinstance(value, (bool, int, float, complex, str, np.generic)):
+        return np.asarray(value, dtype=spec.dtype)
+    raise InputError(
+        f"expected an array of {spec.dtype}, got {type(value).__name__}", place=f"input {spec.name}"
+    )
+
+
+def check_array(array: Array, spec: TensorSpec, what: str = "input") -> None:
+    """Raise InputError unless dtype and shape of ``array`` fit ``spec``; symbols fit any number."""
+    if array.dtype != spec.dtype and not (spec.dtype.hasobject and array.dtype.kind in "OUST"):
+        raise InputError(
+            f"dtype is {array.dtype}, the model wants {spec.dtype}", place=f"{what} {spec.name}"
+        )
+    shape = spec.shape
+    if shape is not None and array.shape != shape:
+        fits = len(shape) == array.ndim and all(
+            not isinstance(want, int) or want == have
+            for want, have in zip(shape, array.shape, strict=True)
+        )
+        if not fits:
+            raise InputError(
+                f"shape is {list(array.shape)}, the model wants {list(shape)}",
+                place=f"{what} {spec.name}",
+            )
+
+
+def match_outputs(names: Iterable[str], specs: Mapping[str, TensorSpec]) -> None:
+    """Raise InputError for the first of ``names`` that is no output."""
+    for name in names:
+        if name not in specs:
+            raise unknown_name(name, specs, "output")
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An uninitialised C-contiguous array whose data starts on a multiple of 64 bytes."""
+    if dtype.hasobject:
+        return np.full(shape, "", dtype=object)
+    nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    raw = np.empty(nbytes + ALIGNMENT_BYTES, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT_BYTES
+    return raw[start : start + nbytes].view(dtype).reshape(shape)
