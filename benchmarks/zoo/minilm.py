@@ -232,7 +232,7 @@ def _encoder() -> torch.nn.Module:
     return Encoder()
 
 
-_SHAPES = {name: (1, TOKENS) for name in ("input_ids", "attention_mask", "token_type_ids")}
+_SHAPES = dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), (1, TOKENS))
 
 MINILM = BenchModel(
     name="minilm",
