@@ -34,7 +34,9 @@ def check_proto(proto: onnx.ModelProto, place: str) -> bool:
         body = onnx.GraphProto(name=function.name, node=function.node)
         body.input.extend(onnx.ValueInfoProto(name=name) for name in function.input)
         body.output.extend(onnx.ValueInfoProto(name=name) for name in function.output)
-        inner = _Check(f"{place}, function {function.name}", _opsets(function.opset_import), functions)
+        inner = _Check(
+            f"{place}, function {function.name}", _opsets(function.opset_import), functions
+        )
         in_order &= inner.graph(body, frozenset())
     return in_order
 

@@ -136,7 +136,10 @@ class _Folder:
         """Outputs of a node that follow from constants and static shapes; None where they don't."""
         if node.domain not in ("", "ai.onnx") or node.op_type in _RANDOM:
             return None
-        if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute):
+        if any(
+            a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+            for a in node.attribute
+        ):
             return None
         outputs = [name for name in node.output if name]
         feeds: dict[str, Array] = {}
@@ -202,7 +205,9 @@ def _static_shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
 
 
 def _own_names(graph: onnx.GraphProto) -> set[str]:
-    names = {info.name for info in graph.input} | {name for node in graph.node for name in node.output}
+    names = {info.name for info in graph.input} | {
+        name for node in graph.node for name in node.output
+    }
     return names | {tensor.name for tensor in graph.initializer}
 
 

@@ -118,4 +118,6 @@ def _tensor(digest: _Digest, tensor: Tensor) -> None:
 
 
 def _strings(tensor: Any) -> list[bytes]:
-    return [text if isinstance(text, bytes) else str(text).encode() for text in tensor.string_data()]
+    return [
+        text if isinstance(text, bytes) else str(text).encode() for text in tensor.string_data()
+    ]

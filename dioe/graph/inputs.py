@@ -117,16 +117,12 @@ def _role(value: ir.Value) -> _Role:
     queue = [value]
     while queue:
         current = queue.pop()
-        for user in _users(current):
+        for user in list(current.uses()):
             for carried in _look(role, user.node, user.idx):
                 if carried not in seen:
                     seen.add(carried)
                     queue.append(carried)
     return role
-
-
-def _users(value: ir.Value) -> list[ir.Usage]:
-    return list(value.uses())
 
 
 def _look(role: _Role, node: ir.Node, index: int) -> Sequence[ir.Value]:
@@ -262,8 +258,8 @@ def _integers(
 
 def _is_signal(shape: tuple[int, ...]) -> bool:
     long = [size for size in shape if size > 1]
-    return 0 < len(shape) <= 3 and len(long) <= 2 and max(shape[-2:], default=0) >= _AUDIO_SAMPLES \
-        and sum(size >= _AUDIO_SAMPLES for size in shape) == 1
+    signals = [size for size in long if size >= _AUDIO_SAMPLES]
+    return len(shape) <= 3 and len(long) <= 2 and len(signals) == 1
 
 
 def _signal(shape: tuple[int, ...], rng: np.random.Generator) -> Array:

@@ -175,7 +175,14 @@ class Model:
 _QUANTISED_TYPES = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger"}
     | {"MatMulInteger", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulNBits"}
-    | {"MatMulBnb4", "QAttention", "QEmbedLayerNormalization", "QGemm", "QMoE", "GatherBlockQuantized"}
+    | {
+        "MatMulBnb4",
+        "QAttention",
+        "QEmbedLayerNormalization",
+        "QGemm",
+        "QMoE",
+        "GatherBlockQuantized",
+    }
 )
 
 
@@ -184,7 +191,9 @@ def _is_quantised_type(op_type: str) -> bool:
     return name in _QUANTISED_TYPES or name.startswith("QLinear") or name.endswith("Integer")
 
 
-_WEIGHT_PATH = frozenset({"Sub", "Transpose", "Reshape", "Identity", "Unsqueeze", "Squeeze", "Gather"})
+_WEIGHT_PATH = frozenset(
+    {"Sub", "Transpose", "Reshape", "Identity", "Unsqueeze", "Squeeze", "Gather"}
+)
 _WEIGHT_TYPES = frozenset(
     {ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT4, ir.DataType.UINT4}
     | {ir.DataType.INT2, ir.DataType.UINT2}
@@ -218,5 +227,3 @@ def _leads_to_scale(value: ir.Value) -> bool:
         if user.op_type in _WEIGHT_PATH and _leads_to_scale(user.outputs[0]):
             return True
     return False
-
-
