@@ -24,7 +24,7 @@ ABI_VERSION = 1
 """Version of this contract; a backend with another ``abi_version`` is refused with a reason."""
 
 ENTRY_POINT_GROUP = "dioe.backends"
-"""Entry points of this group name a callable without arguments that returns the plugin's backends."""
+"""Entry points of this group name a function without arguments that gives the backends."""
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Dim: TypeAlias = int | str | None
@@ -82,7 +82,7 @@ class FidelityError(DioeError):
     exit_code = 13
 
 
-class PlanMismatch(DioeError):  # noqa: N818 - the contract's name
+class PlanMismatch(DioeError):
     """A plan of another model, machine or format version."""
 
     exit_code = 14
@@ -94,19 +94,19 @@ class BackendError(DioeError):
     exit_code = 15
 
 
-class OutOfMemory(DioeError):  # noqa: N818 - the contract's name
+class OutOfMemory(DioeError):
     """A device or the host has no memory left, or a limit would be passed."""
 
     exit_code = 16
 
 
-class TimedOut(DioeError):  # noqa: N818 - the contract's name
+class TimedOut(DioeError):
     """A time limit ran out."""
 
     exit_code = 17
 
 
-class DeviceLost(DioeError):  # noqa: N818 - the contract's name
+class DeviceLost(DioeError):
     """The device, or the worker process that holds it, is gone."""
 
     exit_code = 18
@@ -358,7 +358,8 @@ class HostBuffer:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.array.shape
+        shape: tuple[int, ...] = self.array.shape
+        return shape
 
     @property
     def strides(self) -> tuple[int, ...] | None:
@@ -461,7 +462,6 @@ class Request(Protocol):
         ...
 
 
-@runtime_checkable
 class DirectRequest(Request, Protocol):
     """A request with a shortcut for the runtime's hot path; backends may leave it out."""
 

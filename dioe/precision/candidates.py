@@ -40,5 +40,7 @@ def candidate_precisions(
             wanted = {Precision(precision)}
         except ValueError:
             known = ", ".join(["auto", *Precision])
-            raise InputError(f"precision {precision!r} is unknown", fix=f"use one of: {known}") from None
+            raise InputError(
+                f"precision {precision!r} is unknown", fix=f"use one of: {known}"
+            ) from None
     return tuple(p for p in Precision if p in wanted & computes)

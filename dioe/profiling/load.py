@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import psutil
 
 NOISY_SHARE = 0.05
-"""Samples taken while others use more than this share of the cores are retaken (architecture.md)."""
+"""Samples taken while others use more than this share of the cores are retaken."""
 
 _SHORTEST_S = 0.05
 """Below this the kernel's clock ticks (10 ms) say nothing."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 import numpy as np
 
@@ -43,6 +43,17 @@ class Round:
     def median_ms(self) -> float:
         """Median of the round."""
         return float(np.median(self.samples_ms))
+
+
+class TimingSummary(TypedDict):
+    """Times in ms: median of the rounds' medians, percentiles of all samples, spread of medians."""
+
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    spread_ms: float
+    runs: int
+    noisy: bool
 
 
 @dataclass(slots=True)
@@ -80,6 +91,17 @@ class Timing:
     def percentile_ms(self, percent: float) -> float:
         """A percentile over all samples kept."""
         return float(np.percentile(np.concatenate([r.samples_ms for r in self.kept]), percent))
+
+    def summary(self) -> TimingSummary:
+        """The figures a report carries."""
+        return {
+            "p50_ms": self.p50_ms,
+            "p90_ms": self.percentile_ms(90),
+            "p99_ms": self.percentile_ms(99),
+            "spread_ms": self.spread_ms,
+            "runs": self.runs,
+            "noisy": self.noisy,
+        }
 
 
 def time_calls(

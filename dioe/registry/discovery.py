@@ -43,9 +43,7 @@ class PluginStatus:
 class Registry:
     """Backends by name, found lazily on first use. Safe to use from several threads."""
 
-    def __init__(
-        self, entry_points: Iterable[importlib.metadata.EntryPoint] | None = None
-    ) -> None:
+    def __init__(self, entry_points: Iterable[importlib.metadata.EntryPoint] | None = None) -> None:
         self._entry_points = None if entry_points is None else tuple(entry_points)
         self._lock = threading.Lock()
         self._loaded = False
@@ -66,7 +64,7 @@ class Registry:
         return self._placements
 
     def backend(self, name: str) -> Backend:
-        """The usable backend of that name; raises UnsupportedError with the reason if there's none."""
+        """The usable backend of that name; raises UnsupportedError with the reason if none is."""
         self._load()
         try:
             return self._backends[name]
@@ -97,7 +95,8 @@ class Registry:
                 points = tuple(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP))
             reports: list[tuple[str, DeviceInfo]] = []
             for point in sorted(points, key=lambda p: p.name):
-                for status, backend in _load_plugin(point):
+                for found, backend in _load_plugin(point):
+                    status = found
                     if backend is not None and status.name in self._backends:
                         reason = "another plugin already provides a backend of this name"
                         status = PluginStatus(
@@ -143,8 +142,8 @@ def _load_plugin(
             found.append(failed(name, "probe failed", error))
             continue
         if not all(isinstance(device, DeviceInfo) for device in devices):
-            error = TypeError("probe returned something else than DeviceInfo")
-            found.append(failed(name, "probe failed", error))
+            misfit = TypeError("something else than DeviceInfo was returned")
+            found.append(failed(name, "probe failed", misfit))
             continue
         present = any(device.state == "present" for device in devices)
         reason = "" if present else "; ".join(d.reason for d in devices) or "no device found"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dioe.runtime.loading import as_array
+from dioe.runtime.loading import as_array, can_preset, empty
 from dioe.runtime.variant import Variant
 from dioe.types import Array, Feeds, InputError, Value
 
@@ -27,10 +27,8 @@ class BoundRequest:
         self.inputs: dict[str, Value] = dict(inputs)
         buffers = dict(outputs)
         for spec in variant.loaded.outputs:
-            if spec.name not in buffers and spec.static and spec.kind == "tensor":
-                if spec.dtype.kind != "O":
-                    shape = [d for d in spec.shape or () if isinstance(d, int)]
-                    buffers[spec.name] = np.empty(shape, spec.dtype)
+            if spec.name not in buffers and can_preset(spec):
+                buffers[spec.name] = empty(spec)
         self._request.bind(self.inputs, buffers)
         self._state: list[tuple[str, Array]] = [
             (out, as_array(self.inputs[into])) for out, into in state.items()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dioe.types import Buffer, Feeds, InputError, TensorSpec, Value
+from dioe.types import Buffer, InputError, TensorSpec, Value
 
 
 def check_feeds(feeds: Mapping[str, Any], specs: Sequence[TensorSpec]) -> dict[str, Value]:
@@ -47,19 +47,18 @@ def describe(spec: TensorSpec) -> str:
 
 def _check_value(value: Any, spec: TensorSpec, symbols: dict[str, tuple[int, str]]) -> Value:
     if spec.kind != "tensor":
-        return value
-    if isinstance(value, Buffer) and not isinstance(value, np.ndarray):
-        shape, dtype = value.shape, value.dtype
-    else:
-        value = _as_array(value, spec)
-        shape, dtype = value.shape, value.dtype
+        given: Value = value
+        return given
+    buffer = isinstance(value, Buffer) and not isinstance(value, np.ndarray)
+    tensor: Array | Buffer = value if buffer else _as_array(value, spec)
+    shape, dtype = tensor.shape, tensor.dtype
     if dtype != spec.dtype:
         raise InputError(
             f"input {spec.name!r} has dtype {dtype}, the model wants {spec.dtype}",
             fix=f"convert it: array.astype({str(spec.dtype)!r})",
         )
     if spec.shape is None:
-        return value
+        return tensor
     fits = len(shape) == len(spec.shape)
     if fits:
         for size, dim in zip(shape, spec.shape, strict=True):
@@ -77,10 +76,10 @@ def _check_value(value: Any, spec: TensorSpec, symbols: dict[str, tuple[int, str
             f"input {spec.name!r} has shape {list(shape)}, the model wants {describe(spec)}",
             fix="give an array of that shape",
         )
-    return value
+    return tensor
 
 
-def _as_array(value: Any, spec: TensorSpec) -> np.ndarray[Any, np.dtype[Any]]:
+def _as_array(value: Any, spec: TensorSpec) -> Array:
     if isinstance(value, np.ndarray):
         if spec.dtype.kind == "O" and value.dtype.kind in "US":
             return value.astype(object)

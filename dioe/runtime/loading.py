@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -90,8 +90,8 @@ class PlanRequest(abc.ABC):
     """One single-threaded use of a loaded plan."""
 
     @abc.abstractmethod
-    def call(self, feeds: Feeds, output_names: Sequence[str]) -> list[Value]:
-        """Run on validated feeds; the outputs are fresh and the caller's own."""
+    def call(self, inputs: Feeds, output_names: Sequence[str]) -> list[Value]:
+        """Run on validated inputs; the outputs are fresh and the caller's own."""
 
     @abc.abstractmethod
     def bind(self, inputs: Feeds, outputs: Feeds) -> None:
@@ -112,11 +112,12 @@ class SingleStageRequest(PlanRequest):
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        if isinstance(request, DirectRequest):
-            self.call = request.call  # type: ignore[method-assign]
+        # asked of the class: looking at an instance would evaluate its properties
+        if hasattr(type(request), "call"):
+            self.call = cast(DirectRequest, request).call  # type: ignore[method-assign]
 
-    def call(self, feeds: Feeds, output_names: Sequence[str]) -> list[Value]:
-        self._request.bind(feeds)
+    def call(self, inputs: Feeds, output_names: Sequence[str]) -> list[Value]:
+        self._request.bind(inputs)
         self._request.run().wait()
         outputs = self._request.outputs
         return [owned(outputs[name]) for name in output_names]
@@ -142,8 +143,8 @@ class StagedRequest(PlanRequest):
         self._last: dict[str, Value] = {}
         self._bound_outputs: Feeds = {}
 
-    def call(self, feeds: Feeds, output_names: Sequence[str]) -> list[Value]:
-        values = self._run_stages(feeds)
+    def call(self, inputs: Feeds, output_names: Sequence[str]) -> list[Value]:
+        values = self._run_stages(inputs)
         return [owned(values[name]) for name in output_names]
 
     def bind(self, inputs: Feeds, outputs: Feeds) -> None:
@@ -171,6 +172,16 @@ class StagedRequest(PlanRequest):
             for name in stage.outputs:
                 values[name] = produced[name]
         return values
+
+
+def can_preset(spec: TensorSpec) -> bool:
+    """True if a buffer for this output can be made before the run."""
+    return spec.static and spec.kind == "tensor" and spec.dtype.kind != "O"
+
+
+def empty(spec: TensorSpec) -> Array:
+    """A host array for an output of known shape, contents undefined."""
+    return np.empty([d for d in spec.shape or () if isinstance(d, int)], spec.dtype)
 
 
 def as_array(value: Value) -> Array:

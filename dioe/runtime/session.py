@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from dioe.graph import Model, OpGraph, rebuild
+from dioe.graph import Model
 from dioe.runtime.bound import BoundRequest
 from dioe.runtime.feeds import check_feeds
 from dioe.runtime.loading import load
@@ -128,7 +128,7 @@ class Session:
             self._state.reset()
 
     def bind(self, inputs: Feeds | None = None, outputs: Feeds | None = None) -> BoundRequest:
-        """A single-threaded request with preset buffers: write to its inputs, ``run``, read outputs.
+        """A single-threaded request with preset buffers: write its inputs, ``run``, read outputs.
 
         Arrays given are used in place; those not given are allocated where the shape is known.
         Declared state is the request's own. Raises InputError.
@@ -181,7 +181,7 @@ class Session:
         for variant in self._untuned:
             if variant.accepts(feeds):
                 return variant
-        fixed = {name: value.shape for name, value in feeds.items() if hasattr(value, "shape")}
+        fixed = {n: v.shape for n, v in feeds.items() if isinstance(v, np.ndarray)}
         variant = self._load(_untuned(self._variants[0].plan, fixed))
         self._untuned.append(variant)
         if len(self._untuned) > MAX_UNTUNED_VARIANTS:
@@ -198,6 +198,8 @@ class Session:
         if len(plan.stages) == 1:
             models = {plan.stages[0].name: model}
         else:
+            from dioe.graph import OpGraph, rebuild  # single-stage sessions need neither
+
             models = dict(rebuild(OpGraph.build(self.model, numbers or None), plan).models)
         return Variant(load(plan, model, self._runtime, models))
 

@@ -15,7 +15,7 @@ from dioe.types import Feeds, Plan, Value
 _DRAIN_S = 60.0
 
 
-class Retired(Exception):  # noqa: N818 - a signal to choose another variant, not a failure
+class Retired(Exception):
     """The variant was closed before the run began."""
 
 

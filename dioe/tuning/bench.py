@@ -30,7 +30,7 @@ ROUNDS = 12
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
-    """The object that ``dioe bench --json`` prints; all times in ms unless the name says seconds."""
+    """What ``dioe bench --json`` prints; times in ms, in seconds where the name says ``_s``."""
 
     model: Mapping[str, Any]
     machine: Mapping[str, Any]
@@ -107,9 +107,8 @@ def bench(
     if not tuning.reference:
         with job.watch.part("verify_s"):
             tuning.reference = reference_outputs(bound, group.feeds, job.runtime)
-    with job.watch.part("compile_s"), job.session([tuning.plan]) as session:
-        with job.watch.part("verify_s"):
-            found = _plan_error(session.run, group.feeds, tuning.reference)
+    with job.watch.part("verify_s"), job.session([tuning.plan]) as session:
+        found = _plan_error(session.run, group.feeds, tuning.reference)
     with job.watch.part("bench_s"):
         timings = _time_anew(job, tuning, bound, group.feeds[0], time_s)
     targets = tuple(_retimed(r, timings.get(r.target)) for r in tuning.reports)
@@ -147,19 +146,7 @@ def _time_anew(
 
 
 def _retimed(report: TargetReport, timing: Timing | None) -> TargetReport:
-    return report if timing is None else replace(report, **timing_fields(timing))
-
-
-def timing_fields(timing: Timing) -> dict[str, Any]:
-    """The fields of a TargetReport that a timing fills."""
-    return {
-        "p50_ms": timing.p50_ms,
-        "p90_ms": timing.percentile_ms(90),
-        "p99_ms": timing.percentile_ms(99),
-        "spread_ms": timing.spread_ms,
-        "runs": timing.runs,
-        "noisy": timing.noisy,
-    }
+    return report if timing is None else replace(report, **timing.summary())
 
 
 def _result(
@@ -191,7 +178,7 @@ def _result(
         },
         targets=targets,
         plan={
-            **timing_fields(timing),
+            **timing.summary(),
             "predicted_ms": plan.predicted_ms,
             "relative_l2": found.error if found.error != float("inf") else None,
             "stages": [

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
-
-import onnx
 
 from dioe.cachedir import cache_dir as default_cache_dir
 from dioe.graph import Model
@@ -21,7 +18,7 @@ from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.plan_cache import PlanCache
 from dioe.tuning.samples import Samples, ShapeGroup, shape_groups
 from dioe.tuning.targets import candidates
-from dioe.tuning.tune import Goal, Progress, Tuning, tune
+from dioe.tuning.tune import Goal, Progress, Tuner, Tuning
 from dioe.types import ABI_VERSION, InputError, Plan, UnsupportedError
 
 log = logging.getLogger(__name__)
@@ -138,7 +135,7 @@ class Job:
         return loaded
 
     def tunings(self, cache: PlanCache | None = None) -> list[Tuning]:
-        """A tuning for each group of shapes, the budget shared out; from the cache where it has it."""
+        """A tuning for each group of shapes, the budget shared out; kept ones from the cache."""
         budget = Budget(self.settings.tuning_budget_s)
         tuned: list[Tuning] = []
         for index, group in enumerate(self.groups):
@@ -171,10 +168,8 @@ class Job:
             versions=self.versions,
             notes=() if group.real else ("inputs were made up; give sample inputs for real ones",),
         )
-        tuned = tune(
-            bound, self.model, group.feeds, found, goal, self.runtime,
-            budget_s=budget_s, progress=self.progress,
-        )  # fmt: skip
+        tuner = Tuner(bound, self.model, group.feeds, found, goal, self.runtime, self.progress)
+        tuned = tuner.tune(budget_s)
         if cache is not None and budget_s > 0:
             cache.put(key, tuned.plan)
         return tuned

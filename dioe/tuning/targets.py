@@ -1,4 +1,4 @@
-"""Candidate targets: every device, backend and precision that might run a model, and why some can't."""
+"""Candidate targets: devices, backends and precisions that might run a model, and who can't."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from dioe.graph import Model
 from dioe.precision import Comparison, compare
 from dioe.profiling import time_calls
 from dioe.runtime import Runtime
-from dioe.runtime.loading import owned
+from dioe.runtime.loading import can_preset, empty, owned
 from dioe.tuning.clock import Stopwatch
 from dioe.tuning.targets import Candidate
 from dioe.types import (
@@ -85,11 +85,7 @@ def compiled(
 
 def preset_outputs(executable: Executable) -> dict[str, Value]:
     """Buffers for the outputs whose shapes are known."""
-    return {
-        spec.name: np.empty([d for d in spec.shape or () if isinstance(d, int)], spec.dtype)
-        for spec in executable.outputs
-        if spec.static and spec.kind == "tensor" and spec.dtype.kind != "O"
-    }
+    return {spec.name: empty(spec) for spec in executable.outputs if can_preset(spec)}
 
 
 def reference_outputs(
@@ -174,7 +170,7 @@ def try_target(
         return TargetReport(name, "unsupported", error.cause)
     except DioeError as error:
         return TargetReport(name, "failed", error.cause)
-    except Exception as error:  # noqa: BLE001 - one broken plugin must not hurt the others
+    except Exception as error:
         log.warning("target %s failed", name, exc_info=True)
         return TargetReport(name, "failed", f"{type(error).__name__}: {error}")
     state, reason = verdict(found, limit)
@@ -206,4 +202,3 @@ def _verify(
     for feeds, expected in zip(samples, reference, strict=True):
         worst = worst.worse(compare(run_once(request, feeds), expected))
     return worst
-

@@ -46,77 +46,132 @@ class Tuning:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def tune(
-    model: Model,
-    base: Model,
-    samples: Sequence[Feeds],
-    candidates: Sequence[Candidate],
-    goal: Goal,
-    runtime: Runtime,
-    *,
-    budget_s: float,
-    progress: Progress = lambda text: None,
-) -> Tuning:
-    """Try every candidate on ``model`` (shapes bound; ``base`` as it came) and choose the fastest
-    within the fidelity limit.
+class Tuner:
+    """The candidates of ``model`` (shapes bound; ``base`` as it came), tried towards a goal."""
 
-    ``budget_s`` = 0 measures nothing and takes a default. Raises UnsupportedError if nothing can
-    run the model, FidelityError if nothing that runs it is close enough.
-    """
-    watch = Stopwatch()
-    limit = error_limit(
-        goal.precision, quantised=base.quantised, max_relative_l2=goal.max_relative_l2
-    )
-    if budget_s <= 0:
-        return _untimed(model, base, candidates, goal, limit)
-    budget = Budget(budget_s)
-    with measuring(timeout_s=max(60.0, 2 * budget_s)) as locked:
-        with watch.part("verify_s"):
-            progress("reference")
-            reference = reference_outputs(model, samples, runtime)
-        with watch.part("profile_s"):
-            reports = _try_all(
-                model, samples, candidates, reference, runtime, limit, budget, watch, progress
+    def __init__(
+        self,
+        model: Model,
+        base: Model,
+        samples: Sequence[Feeds],
+        candidates: Sequence[Candidate],
+        goal: Goal,
+        runtime: Runtime,
+        progress: Progress = lambda text: None,
+    ) -> None:
+        self._model = model
+        self._base = base
+        self._samples = samples
+        self._candidates = list(candidates)
+        self._goal = goal
+        self._runtime = runtime
+        self._progress = progress
+        self._watch = Stopwatch()
+        self._limit = error_limit(
+            goal.precision, quantised=base.quantised, max_relative_l2=goal.max_relative_l2
+        )
+
+    def tune(self, budget_s: float) -> Tuning:
+        """Measure every candidate and choose the fastest within the fidelity limit.
+
+        ``budget_s`` = 0 measures nothing and takes a default. Raises UnsupportedError if nothing
+        can run the model, FidelityError if nothing that runs it is close enough.
+        """
+        if budget_s <= 0:
+            return self._untimed()
+        budget = Budget(budget_s)
+        watch = self._watch
+        with measuring(timeout_s=max(60.0, 2 * budget_s)) as locked:
+            with watch.part("verify_s"):
+                self._progress("reference")
+                reference = reference_outputs(self._model, self._samples, self._runtime)
+            with watch.part("profile_s"):
+                reports = self._try_all(reference, budget)
+                timings = self._time_survivors(reports, budget, locked)
+        with watch.part("plan_s"):
+            reports = [_final(r, timings.get(r.target), self._goal, self._base) for r in reports]
+            plan = self._plan(choose(reports, limit=self._limit), reports)
+        return Tuning(plan, self._candidates, reports, reference, dict(watch.seconds))
+
+    def _try_all(self, reference: Sequence[dict[str, Value]], budget: Budget) -> list[TargetReport]:
+        reports: list[TargetReport] = []
+        best_ms = math.inf
+        for candidate in self._candidates:
+            name = str(candidate.target)
+            if budget.left_s <= 0 and math.isfinite(best_ms) and not candidate.refusal:
+                reason = "not tried: the tuning budget was used up"
+                reports.append(TargetReport(name, "failed", reason))
+                continue
+            self._progress(name)
+            report = try_target(
+                candidate, self._model, self._samples, reference, self._runtime,
+                limit=self._limit, best_ms=best_ms, watch=self._watch,
+            )  # fmt: skip
+            log.info("%s: %s %s", name, report.state, report.reason)
+            if report.state == "ok" and report.p50_ms is not None:
+                best_ms = min(best_ms, report.p50_ms)
+            reports.append(report)
+        return [_slow(r, best_ms) for r in reports]
+
+    def _time_survivors(
+        self, reports: Sequence[TargetReport], budget: Budget, locked: bool
+    ) -> dict[str, Timing]:
+        by_name = {str(c.target): c for c in self._candidates}
+        contenders = {
+            r.target: TargetContender(
+                by_name[r.target], self._model, self._samples[0], self._runtime, self._watch
             )
-            timings = _time_survivors(
-                model, samples[0], candidates, reports, goal, runtime, budget, watch, locked,
-                progress,
-            )
-    with watch.part("plan_s"):
-        reports = [_final(r, timings.get(r.target), goal, base) for r in reports]
-        chosen = choose(reports, limit=limit)
-        plan = _plan(model, base, candidates, chosen, goal, limit, reports)
-    return Tuning(plan, list(candidates), reports, reference, dict(watch.seconds))
+            for r in reports
+            if r.state == "ok"
+        }
+        if not contenders or budget.left_s <= 0:
+            return {}
+        return time_in_rounds(
+            contenders, budget_s=budget.left_s, locked=locked, progress=self._progress
+        )
 
+    def _untimed(self) -> Tuning:
+        usable = [c for c in self._candidates if not c.refusal]
+        written = [c for c in usable if c.target.precisions[0] is Precision.FP32] or usable
+        name = default_choice(
+            [str(c.target) for c in written],
+            last_resort=[str(c.target) for c in written if c.last_resort],
+        )
+        untried = "not tried: there was no tuning budget"
+        reports = [
+            TargetReport(str(c.target), "unsupported", c.refusal)
+            if c.refusal
+            else TargetReport(str(c.target), "ok" if str(c.target) == name else "failed", untried)
+            for c in self._candidates
+        ]
+        chosen = next(r for r in reports if r.target == name)
+        note = "nothing was measured (no tuning budget): the first target that takes the model"
+        return Tuning(self._plan(chosen, reports, (note,)), self._candidates, reports)
 
-def _try_all(
-    model: Model,
-    samples: Sequence[Feeds],
-    candidates: Sequence[Candidate],
-    reference: Sequence[dict[str, Value]],
-    runtime: Runtime,
-    limit: float,
-    budget: Budget,
-    watch: Stopwatch,
-    progress: Progress,
-) -> list[TargetReport]:
-    reports: list[TargetReport] = []
-    best_ms = math.inf
-    for candidate in candidates:
-        name = str(candidate.target)
-        if budget.left_s <= 0 and math.isfinite(best_ms) and not candidate.refusal:
-            reports.append(TargetReport(name, "failed", "not tried: the tuning budget was used up"))
-            continue
-        progress(name)
-        report = try_target(
-            candidate, model, samples, reference, runtime,
-            limit=limit, best_ms=best_ms, watch=watch,
-        )  # fmt: skip
-        log.info("%s: %s %s", name, report.state, report.reason)
-        if report.state == "ok" and report.p50_ms is not None:
-            best_ms = min(best_ms, report.p50_ms)
-        reports.append(report)
-    return [_slow(r, best_ms) for r in reports]
+    def _plan(
+        self, chosen: TargetReport, reports: Sequence[TargetReport], notes: tuple[str, ...] = ()
+    ) -> Plan:
+        candidate = next(c for c in self._candidates if str(c.target) == chosen.target)
+        shapes: dict[str, tuple[Dim, ...]] = {
+            spec.name: spec.shape for spec in self._model.inputs if spec.shape is not None
+        }
+        return single_target_plan(
+            candidate.target,
+            model_sha256=self._base.sha256,
+            hardware=self._goal.hardware,
+            ops=self._base.op_ids,
+            inputs=[spec.name for spec in self._base.inputs],
+            outputs=[spec.name for spec in self._base.outputs],
+            shapes=shapes,
+            resources=candidate.resources,
+            policy=self._goal.policy,
+            precision=self._goal.precision,
+            limit=self._limit,
+            report=chosen,
+            candidates=reports,
+            notes=(*self._goal.notes, *notes, *_gain_notes(chosen, reports)),
+            versions=self._goal.versions,
+        )
 
 
 def _slow(report: TargetReport, best_ms: float) -> TargetReport:
@@ -126,35 +181,10 @@ def _slow(report: TargetReport, best_ms: float) -> TargetReport:
     return replace(report, state="slow", reason=reason)
 
 
-def _time_survivors(
-    model: Model,
-    feeds: Feeds,
-    candidates: Sequence[Candidate],
-    reports: Sequence[TargetReport],
-    goal: Goal,
-    runtime: Runtime,
-    budget: Budget,
-    watch: Stopwatch,
-    locked: bool,
-    progress: Progress,
-) -> dict[str, Timing]:
-    by_name = {str(c.target): c for c in candidates}
-    contenders = {
-        r.target: TargetContender(by_name[r.target], model, feeds, runtime, watch)
-        for r in reports
-        if r.state == "ok"
-    }
-    if not contenders or budget.left_s <= 0:
-        return {}
-    return time_in_rounds(contenders, budget_s=budget.left_s, locked=locked, progress=progress)
-
-
-def _final(
-    report: TargetReport, timing: Timing | None, goal: Goal, base: Model
-) -> TargetReport:
+def _final(report: TargetReport, timing: Timing | None, goal: Goal, base: Model) -> TargetReport:
     """The report with what the rounds measured; lower precision is refused on made-up inputs."""
     if timing is not None:
-        report = retimed(report, timing)
+        report = replace(report, **timing.summary())
     lowered = not report.target.endswith(tuple(f"/{p}" for p in _as_written(base)))
     made_up = goal.precision == "auto" and not goal.real_inputs
     if report.state == "ok" and lowered and made_up:
@@ -170,63 +200,7 @@ def _as_written(base: Model) -> tuple[Precision, ...]:
     return (Precision.FP32, Precision.INT8) if base.quantised else (Precision.FP32,)
 
 
-def _untimed(
-    model: Model,
-    base: Model,
-    candidates: Sequence[Candidate],
-    goal: Goal,
-    limit: float,
-) -> Tuning:
-    usable = [c for c in candidates if not c.refusal]
-    written = [c for c in usable if c.target.precisions[0] is Precision.FP32] or usable
-    name = default_choice(
-        [str(c.target) for c in written],
-        last_resort=[str(c.target) for c in written if c.last_resort],
-    )
-    reports = [
-        TargetReport(str(c.target), "unsupported" if c.refusal else "ok", c.refusal or "not timed")
-        for c in candidates
-    ]
-    chosen = next(r for r in reports if r.target == name)
-    note = "nothing was measured (tuning_budget_s=0): the first target that takes the whole model"
-    goal = replace(goal, notes=(*goal.notes, note))
-    plan = _plan(model, base, candidates, chosen, goal, limit, reports)
-    return Tuning(plan, list(candidates), reports)
-
-
-def _plan(
-    model: Model,
-    base: Model,
-    candidates: Sequence[Candidate],
-    chosen: TargetReport,
-    goal: Goal,
-    limit: float,
-    reports: Sequence[TargetReport],
-) -> Plan:
-    candidate = next(c for c in candidates if str(c.target) == chosen.target)
-    shapes: dict[str, tuple[Dim, ...]] = {
-        spec.name: spec.shape for spec in model.inputs if spec.shape is not None
-    }
-    return single_target_plan(
-        candidate.target,
-        model_sha256=base.sha256,
-        hardware=goal.hardware,
-        ops=base.op_ids,
-        inputs=[spec.name for spec in base.inputs],
-        outputs=[spec.name for spec in base.outputs],
-        shapes=shapes,
-        resources=candidate.resources,
-        policy=goal.policy,
-        precision=goal.precision,
-        limit=limit,
-        report=chosen,
-        candidates=reports,
-        notes=(*goal.notes, *_gain_note(chosen, reports)),
-        versions=goal.versions,
-    )
-
-
-def _gain_note(chosen: TargetReport, reports: Sequence[TargetReport]) -> list[str]:
+def _gain_notes(chosen: TargetReport, reports: Sequence[TargetReport]) -> list[str]:
     """What lower precision would have gained, where only made-up inputs stood in the way."""
     return [
         f"{r.target} would be {chosen.p50_ms / r.p50_ms:.2f} times faster at error "

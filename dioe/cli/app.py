@@ -1,0 +1,95 @@
+"""The command line: its commands, and what an error looks like.
+
+Results go to stdout, everything else to stderr. Exit codes: 0 done, 2 wrong usage, 130 interrupted,
+those of ``dioe.types`` for errors DIOE raises, 1 for an error it did not expect.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+import typer
+
+from dioe.cli import options
+from dioe.cli.bench import bench
+from dioe.cli.demo import demo
+from dioe.cli.devices import devices
+from dioe.cli.inspect import inspect
+from dioe.cli.plan import plan
+from dioe.cli.profile import profile
+from dioe.cli.run import run as run_command
+from dioe.types import DioeError, OutOfMemory
+
+app = typer.Typer(
+    name="dioe",
+    help="Runs a trained model where it runs fastest on this machine, and says why.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(devices)
+app.command()(inspect)
+app.command()(profile)
+app.command()(plan)
+app.command(name="run")(run_command)
+app.command()(bench)
+app.command()(demo)
+
+INTERRUPTED = 130
+UNEXPECTED = 1
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    if version:
+        from dioe import __version__
+
+        print(f"dioe {__version__}")  # noqa: T201 - stdout is where results go
+        raise typer.Exit
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command; gives its exit code. No traceback leaves here unless ``--debug`` is on."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(list(argv), prog_name="dioe", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted; nothing was written")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # the reader of our output has gone: nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except DioeError as error:
+        return _failed(error, error.exit_code)
+    except MemoryError:
+        return _failed(OutOfMemory("the host has no memory left"), OutOfMemory.exit_code)
+    except Exception as error:  # noqa: BLE001 - the last place to keep a traceback from a user
+        text = f"unexpected {type(error).__name__}: {error}"
+        return _failed(
+            DioeError(text, fix="run again with --debug and report it"), UNEXPECTED, error
+        )
+
+
+def _failed(error: DioeError, code: int, cause: BaseException | None = None) -> int:
+    _say(f"error: {error}")
+    if options.debugging():
+        shown = cause or error
+        traceback.print_exception(type(shown), shown, shown.__traceback__, file=sys.stderr)
+    return code
+
+
+def _say(text: str) -> None:
+    print(f"dioe: {text}", file=sys.stderr)  # noqa: T201 - the error stream of a command

@@ -1,0 +1,75 @@
+"""``dioe bench``: what each target takes, what the plan takes, what was gained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from dioe.cli import options
+from dioe.cli.terminal import console, ms, progress, targets_table
+
+if TYPE_CHECKING:
+    from dioe.tuning import BenchResult
+
+Seconds = Annotated[
+    float, typer.Option("--time", help="Seconds of the final timing.", envvar="DIOE_BENCH_TIME")
+]
+
+
+def bench(
+    model: options.Model,
+    hardware: options.Hardware = None,
+    devices: options.Devices = "auto",
+    shape: options.Shapes = None,
+    inputs: options.Inputs = None,
+    precision: options.Precision = "fp32",
+    max_relative_l2: options.MaxRelativeL2 = None,
+    tuning_budget: options.Budget = 30.0,
+    seconds: Seconds = 10.0,
+    as_json: options.Json = False,
+    verbose: options.Verbose = 0,
+    debug: options.Debug = False,
+) -> None:
+    """Time MODEL on every target and the chosen plan, in rounds, medians kept."""
+    from dioe.tuning import bench as run_bench
+
+    with progress("measuring", quiet=as_json) as say:
+        result = run_bench(
+            model, hardware=hardware, devices=devices, precision=precision,
+            max_relative_l2=max_relative_l2, sample_inputs=options.parse_inputs(inputs),
+            shapes=options.parse_shapes(shape), tuning_budget_s=tuning_budget, time_s=seconds,
+            progress=say,
+        )  # fmt: skip
+    if as_json:
+        options.print_json(result.to_dict())
+    else:
+        show(result, console())
+
+
+def show(result: BenchResult, out: Console) -> None:
+    """The result as a person reads it."""
+    target = result.plan["stages"][0]["target"]
+    machine = result.machine
+    out.print(f"{result.model['path'] or 'model'}: {result.model['ops']} ops", markup=False)
+    out.print(f"on {machine.get('name')}, {machine.get('capacity'):g} cores", markup=False)
+    out.print(targets_table(result.targets, chosen=target))
+    out.print(
+        f"plan: {target}, {ms(result.plan['p50_ms'])} ms through Session.run "
+        f"(predicted {ms(result.plan['predicted_ms'])}), error {result.plan['relative_l2']:.1e}",
+        markup=False,
+    )
+    best = result.best_single
+    others = [t for t in result.targets if t.state == "ok" and t.target != best["target"]]
+    out.print(
+        f"best single target: {best['target']}, {ms(best['p50_ms'])} ms by its own fastest call; "
+        f"the plan is {result.speedup_over_best_single:.2f} times as fast",
+        markup=False,
+    )
+    for other in sorted(others, key=lambda t: t.p50_ms or 0.0):
+        if other.p50_ms is not None:
+            gain = other.p50_ms / result.plan["p50_ms"]
+            out.print(f"{gain:.2f} times as fast as {other.target}", markup=False)
+    for note in result.notes:
+        out.print(f"note: {note}", markup=False)

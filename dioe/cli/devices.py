@@ -1,0 +1,68 @@
+"""``dioe devices``: what this machine has, and which backends can use it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from rich.markup import escape
+from rich.table import Table
+
+from dioe.cli import options
+from dioe.cli.terminal import console
+
+
+def devices(
+    hardware: options.Hardware = None,
+    write: options.WritePool = None,
+    as_json: options.Json = False,
+    verbose: options.Verbose = 0,
+    debug: options.Debug = False,
+) -> None:
+    """List the devices, and the backends with their states and reasons."""
+    from dioe.hardware import machine, pool_from, save_pool
+    from dioe.runtime import Runtime
+
+    pool = pool_from(hardware)
+    if write is not None:
+        save_pool(pool, write)
+    registry = Runtime.current().registry
+    host = machine(pool)
+    if as_json:
+        options.print_json(
+            {
+                "machine": host,
+                "devices": [
+                    {**asdict(p.device), "backends": sorted(p.backends)}
+                    for p in registry.placements
+                ],
+                "backends": [asdict(status) for status in registry.statuses],
+            }
+        )
+        return
+    out = console()
+    specs = Table(title="This machine" if hardware is None else "The pool", title_justify="left")
+    specs.add_column("device")
+    specs.add_column("name")
+    specs.add_column("cores", justify="right")
+    specs.add_column("memory", justify="right")
+    specs.add_column("vector extensions", overflow="fold")
+    specs.add_column("known as")
+    for device in pool.devices:
+        cores = "-" if device.capacity is None else f"{device.capacity:g}"
+        memory = "-" if device.memory_bytes is None else f"{device.memory_bytes / 2**30:.1f} GiB"
+        specs.add_row(
+            device.id, escape(device.name), cores, memory,
+            " ".join(device.vector_extensions), str(device.known_as),
+        )  # fmt: skip
+    out.print(specs)
+    table = Table(title="Backends", title_justify="left")
+    for heading in ("backend", "state", "version", "devices", "reason"):
+        table.add_column(heading, overflow="fold")
+    style = {"ready": "green", "absent": "dim"}
+    for status in registry.statuses:
+        seen = ", ".join(p.device.id for p in registry.placements if status.name in p.backends)
+        table.add_row(
+            status.name, f"[{style.get(status.state, 'red')}]{status.state}[/]", status.version,
+            seen or "-", escape(status.reason),
+        )  # fmt: skip
+    out.print(table)

@@ -1,0 +1,76 @@
+"""``dioe plan``: choose, and keep the choice as a file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dioe.cli import options
+from dioe.cli.terminal import console, progress, targets_table
+from dioe.types import ConfigError
+
+
+def plan(
+    model: options.Model,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Where the plan goes.", metavar="FILE")
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why, target by target.")] = False,
+    hardware: options.Hardware = None,
+    devices: options.Devices = "auto",
+    shape: options.Shapes = None,
+    inputs: options.Inputs = None,
+    precision: options.Precision = "fp32",
+    max_relative_l2: options.MaxRelativeL2 = None,
+    tuning_budget: options.Budget = 30.0,
+    as_json: options.Json = False,
+    verbose: options.Verbose = 0,
+    debug: options.Debug = False,
+) -> None:
+    """Measure MODEL on every target and choose; write the plan with -o."""
+    from dioe.tuning import Job, Settings
+
+    with progress("planning", quiet=as_json) as say:
+        settings = Settings(
+            devices=devices, precision=precision, max_relative_l2=max_relative_l2,
+            tuning_budget_s=tuning_budget,
+        )  # fmt: skip
+        job = Job(
+            model, hardware=hardware, settings=settings, sample_inputs=options.parse_inputs(inputs),
+            shapes=options.parse_shapes(shape), progress=say,
+        )  # fmt: skip
+        found = job.tunings()[0].plan
+    if output is not None:
+        write_text(output, found.to_json())
+    if as_json:
+        print(found.to_json(), end="")  # noqa: T201 - stdout is where results go
+    elif explain:
+        print(found.explain(), end="")  # noqa: T201
+    else:
+        out = console()
+        out.print(targets_table(found.candidates, chosen=str(found.stages[0].target)))
+        for note in found.notes:
+            out.print(f"note: {note}", markup=False)
+        if output is not None:
+            out.print(f"plan written to {output}", markup=False)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all; raises ConfigError with the reason."""
+    name = ""
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(name, path)
+    except OSError as error:
+        raise ConfigError(
+            f"can't write: {error.strerror or error}", place=str(path), fix="choose another place"
+        ) from None
+    finally:
+        if name:
+            Path(name).unlink(missing_ok=True)

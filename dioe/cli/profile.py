@@ -1,0 +1,105 @@
+"""``dioe profile``: where the time of a model goes, op by op, on each target."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from dioe.cli import options
+from dioe.cli.terminal import console, ms, progress
+from dioe.types import DioeError, OpTime, Precisions
+
+Seconds = Annotated[float, typer.Option("--time", help="Seconds on each target.")]
+Top = Annotated[int, typer.Option("--top", help="Ops shown for each target; 0 for all.")]
+
+
+def profile(
+    model: options.Model,
+    hardware: options.Hardware = None,
+    devices: options.Devices = "auto",
+    shape: options.Shapes = None,
+    inputs: options.Inputs = None,
+    precision: options.Precision = "auto",
+    seconds: Seconds = 2.0,
+    top: Top = 15,
+    as_json: options.Json = False,
+    verbose: options.Verbose = 0,
+    debug: options.Debug = False,
+) -> None:
+    """Per-op times of MODEL on every target, by the backends' own counters."""
+    from dioe.profiling import measuring, profile_executable
+    from dioe.tuning import Job, Settings, candidates
+
+    settings = Settings(devices=devices, precision=precision)
+    found: list[dict[str, Any]] = []
+    with progress("profiling", quiet=as_json) as say:
+        job = Job(
+            model, hardware=hardware, settings=settings, sample_inputs=options.parse_inputs(inputs),
+            shapes=options.parse_shapes(shape),
+        )  # fmt: skip
+        group = job.groups[0]
+        bound = job.bound_model(group)
+        targets = candidates(
+            bound, job.pool, job.runtime, precision=precision,
+            quantised=job.model.quantised, devices=devices,
+        )  # fmt: skip
+        with measuring():
+            for candidate in targets:
+                say(str(candidate.target))
+                entry: dict[str, Any] = {
+                    "target": str(candidate.target), "reason": candidate.refusal, "ops": ()
+                }  # fmt: skip
+                found.append(entry)
+                if candidate.refusal:
+                    continue
+                try:
+                    with job.runtime.context(candidate.target, candidate.resources) as context:
+                        entry["ops"] = profile_executable(
+                            context, bound, Precisions(candidate.target.precisions[0]),
+                            group.feeds[0], seconds=seconds,
+                        )  # fmt: skip
+                except DioeError as error:
+                    entry["reason"] = error.cause
+    if as_json:
+        options.print_json(
+            {
+                "model": {"sha256": job.model.sha256, "ops": len(job.model.op_ids)},
+                "targets": [{**e, "ops": [_plain(op) for op in e["ops"]]} for e in found],
+            }
+        )
+        return
+    for entry in found:
+        console().print(_table(entry, top))
+
+
+def _plain(op: OpTime) -> dict[str, Any]:
+    return {
+        "name": op.name, "op_type": op.op_type, "source_ops": list(op.ops),
+        "mean_ms": op.mean_ms, "runs": op.count, "precision": op.precision,
+    }  # fmt: skip
+
+
+def _table(entry: dict[str, Any], top: int) -> Table | str:
+    ops: tuple[OpTime, ...] = entry["ops"]
+    if not ops:
+        return f"{entry['target']}: no times, {escape(entry['reason'])}"
+    total_ms = sum(op.mean_ms for op in ops)
+    table = Table(
+        title=f"{entry['target']}: {ms(total_ms)} ms in {len(ops)} executed ops",
+        title_justify="left",
+    )
+    table.add_column("op", overflow="fold")
+    table.add_column("type", overflow="fold")
+    table.add_column("ms", justify="right", no_wrap=True)
+    table.add_column("share", justify="right", no_wrap=True)
+    table.add_column("precision")
+    table.add_column("source ops", overflow="ellipsis", no_wrap=True, max_width=60)
+    for op in ops[: top or None]:
+        table.add_row(
+            escape(op.name), op.op_type, ms(op.mean_ms), f"{op.mean_ms / total_ms:.1%}",
+            op.precision, escape(", ".join(op.ops)),
+        )  # fmt: skip
+    return table

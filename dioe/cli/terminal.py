@@ -1,0 +1,63 @@
+"""What commands print: tables on stdout, a line of progress on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dioe.types import TargetReport
+
+
+def console() -> Console:
+    """The console on stdout."""
+    return Console(highlight=False)
+
+
+@contextlib.contextmanager
+def progress(title: str, *, quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """A status line on stderr while the block runs; nothing where stderr is no terminal."""
+    err = Console(stderr=True)
+    if quiet or not err.is_terminal:
+        yield lambda text: None
+        return
+    with err.status(title) as status:
+        yield lambda text: status.update(f"{title}: {text}")
+
+
+def ms(value: float | None) -> str:
+    """Milliseconds with three significant digits or so; a dash for None."""
+    if value is None:
+        return "-"
+    digits = 3 if value < 1 else 2 if value < 100 else 1
+    return f"{value:.{digits}f}"
+
+
+def error_text(value: float | None) -> str:
+    """A relative error."""
+    return "-" if value is None else "0" if value == 0 else f"{value:.1e}"
+
+
+STATE_STYLE = {"ok": "green", "infidel": "yellow", "slow": "dim", "unsupported": "dim"}
+
+
+def targets_table(reports: Sequence[TargetReport], chosen: str = "") -> Table:
+    """The candidates with their figures, fastest first, reasons last."""
+    table = Table(title="Targets", title_justify="left", title_style="bold", expand=False)
+    table.add_column("target", overflow="fold")
+    table.add_column("state")
+    for heading in ("p50 ms", "p90 ms", "p99 ms", "runs", "error"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("reason", overflow="fold")
+    for r in sorted(reports, key=lambda r: (r.state != "ok", r.p50_ms or float("inf"))):
+        mark = "> " if r.target == chosen else "  "
+        reason = r.reason + (" (noisy)" if r.noisy else "")
+        style = STATE_STYLE.get(r.state, "red")
+        table.add_row(
+            mark + r.target, f"[{style}]{r.state}[/]", ms(r.p50_ms), ms(r.p90_ms), ms(r.p99_ms),
+            str(r.runs or "-"), error_text(r.relative_l2), escape(reason),
+        )  # fmt: skip
+    return table
