@@ -160,5 +160,5 @@ EFFICIENTNET = BenchModel(
     source=f"{_WEIGHTS}",
     licence="Apache-2.0",
     note="ImageNet classifier; foolbox's 20 photos",
-    limits=limits(bf16=5e-2),
+    limits=limits(bf16=1.5e-1),
 )

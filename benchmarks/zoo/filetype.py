@@ -93,5 +93,5 @@ MAGIKA = BenchModel(
     source=f"{_MAGIKA}",
     licence="Apache-2.0",
     note="file type classifier; real files of seven types",
-    limits=limits(bf16=2e-3),
+    limits=limits(bf16=6e-3),
 )

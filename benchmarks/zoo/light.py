@@ -158,13 +158,13 @@ SHUFFLENET = _model(
     "shufflenet",
     "c6f406d62be36d6b4572542c0950a2abd59f56237068793290680bba89fbafe5",
     fed="gpu_0/data_0",
-    bf16=5e-2,
+    bf16=4e-2,
     title="ShuffleNet v1",
 )
 DENSENET = _model(
     "densenet121",
     "49ddb5712797d6164f1d864bedaad927de4f3909ad1b4ba390a92c2f8150e9f6",
     fed="data_0",
-    bf16=2e-2,
+    bf16=1e-2,
     title="DenseNet-121",
 )
