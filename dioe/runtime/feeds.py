@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dioe.types import Buffer, InputError, TensorSpec, Value
+from dioe.types import Array, Buffer, InputError, TensorSpec, Value
 
 
 def check_feeds(feeds: Mapping[str, Any], specs: Sequence[TensorSpec]) -> dict[str, Value]:

@@ -110,7 +110,10 @@ class Session:
         names = self._outputs if output_names is None else self._checked_names(output_names)
         wanted = list(dict.fromkeys([*names, *state.outputs]))
         with state.lock:
-            variant, full = self._variant_for(state.feeds(feeds))
+            full: Feeds = state.feeds(feeds)
+            variant = self._hot
+            if not variant.accepts(full):
+                variant, full = self._variant_for(full)
             try:
                 outputs = dict(zip(wanted, variant.run(full, wanted), strict=True))
             except Retired:
