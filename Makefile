@@ -1,0 +1,20 @@
+# One verb a task, the same for people and CI. Run inside a virtual environment.
+.PHONY: install check test test-all bench
+
+install:  ## everything a developer needs
+	pip install -c constraints.txt -e '.[dev]'
+
+check:  ## style, types, import direction
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+test:  ## the tests that run in minutes
+	python -m pytest
+
+test-all:  ## the slow ones too
+	python -m pytest -m 'not gpu'
+
+bench:  ## the table in the README, made again
+	python -m benchmarks
