@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from benchmarks.models import MODELS
+from benchmarks.models import MODELS, Feed
 from dioe.types import DioeError
 
 
@@ -42,10 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _same_shapes(feeds: Sequence[dict[str, object]]) -> list[dict[str, object]]:
+def _same_shapes(feeds: Sequence[Feed]) -> list[Feed]:
     """The feeds that have the first one's shapes: fidelity is judged on all of them."""
-    first = {name: getattr(value, "shape", None) for name, value in feeds[0].items()}
-    return [f for f in feeds if {n: getattr(v, "shape", None) for n, v in f.items()} == first]
+    first = {name: array.shape for name, array in feeds[0].items()}
+    return [f for f in feeds if {name: array.shape for name, array in f.items()} == first]
 
 
 if __name__ == "__main__":
