@@ -56,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Fetch, export and check the models named; returns the exit code (1: one doesn't work)."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.models", description=main.__doc__)
     parser.add_argument("names", nargs="*", help=f"any of: {', '.join(MODELS)} (default: all)")
-    parser.add_argument("--fetch-only", action="store_true", help="fetch and export, don't run")
+    parser.add_argument(
+        "--fetch-only", action="store_true", help="fetch models and inputs, export, don't run"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
     unknown = sorted(set(options.names) - set(MODELS))
@@ -81,6 +83,7 @@ def _row(model: BenchModel, *, check: bool) -> _Row:
 
     print(f"{model.name} …", file=sys.stderr, flush=True)
     path = model.path()
+    model.feeds()  # fetches what they are made of
     nodes = onnx.load(path, load_external_data=False).graph.node
     ops = sum(node.op_type != "Constant" for node in nodes)
     return _Row(model, path, ops, model.check(ort_run(path)) if check else None)
@@ -108,7 +111,8 @@ def _print_table(rows: Sequence[_Row]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("model", box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("model", no_wrap=True)
     table.add_column("ops", justify="right")
     table.add_column("MiB", justify="right")
     for title in ("inputs", "source, licence", "what shows that it works"):
