@@ -12,7 +12,7 @@ from dioe.host_backend import (
     resolve_options,
     support_by_trial,
 )
-from dioe.host_backend.options import fixed, is_bool
+from dioe.host_backend.options import fixed, is_bool, is_count
 from dioe.types import (
     ABI_VERSION,
     Capabilities,
@@ -68,7 +68,7 @@ OPTIONS = {
         compile=False,
     ),
     "threads": OptionRule(
-        lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 0,
+        is_count,
         "a positive number",
         fixed(Effect.APPLIED, "intra_op_num_threads"),
         compile=False,
@@ -80,13 +80,13 @@ OPTIONS = {
         compile=False,
     ),
     "streams": OptionRule(
-        lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 0,
+        is_count,
         "a positive number",
         fixed(Effect.IGNORED, note="requests of one session run side by side anyway"),
         compile=False,
     ),
     "memory_limit_bytes": OptionRule(
-        lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 0,
+        is_count,
         "a positive number",
         fixed(Effect.IGNORED, note="the CPU arena takes no limit for one session"),
         compile=False,

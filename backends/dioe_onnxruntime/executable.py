@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import OrtValue as NativeOrtValue
 
-from dioe.host_backend import check_array, host_array, match_outputs, unknown_name
+from dioe.host_backend import check_array, contiguous, host_array, match_outputs, unknown_name
 from dioe.types import (
     DONE,
     Array,
@@ -202,6 +202,8 @@ class BoundRequest(_RequestBase):
 
     def bind(self, inputs: Feeds, outputs: Feeds | None = None) -> None:
         """See ``dioe.types.Request``."""
+        if self._binding is None:
+            raise _closed()
         for name, value in inputs.items():
             spec = self._inputs.get(name)
             if spec is None:
@@ -213,7 +215,7 @@ class BoundRequest(_RequestBase):
                 if _numpy_knows(array.dtype):
                     self._binding.bind_input(name, array)
                 else:
-                    array = np.ascontiguousarray(array)
+                    array = contiguous(array)
                     self._binding.bind_ortvalue_input(name, _ort_value(array))
             except Exception as error:
                 raise run_error(error, PLACE) from error
@@ -278,7 +280,7 @@ class BoundRequest(_RequestBase):
             spec = self._inputs.get(name)
             if spec is None:
                 raise unknown_name(name, self._inputs, "input")
-            array = np.ascontiguousarray(host_array(value, spec))
+            array = contiguous(host_array(value, spec))
             check_array(array, spec)
             values[name] = _ort_value(array)
         match_outputs(output_names, self._outputs)

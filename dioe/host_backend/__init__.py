@@ -9,6 +9,7 @@ from dioe.host_backend.trial import support_by_trial
 from dioe.host_backend.values import (
     aligned_empty,
     check_array,
+    contiguous,
     host_array,
     match_outputs,
     tensor_specs,
@@ -22,6 +23,7 @@ __all__ = [
     "aligned_empty",
     "check_array",
     "check_options",
+    "contiguous",
     "host_array",
     "host_device",
     "match_outputs",

@@ -34,6 +34,11 @@ def is_bool(value: object) -> bool:
     return isinstance(value, bool)
 
 
+def is_count(value: object) -> bool:
+    """True for a positive int."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
 def resolve_options(
     rules: Mapping[str, OptionRule], options: Mapping[str, Any]
 ) -> dict[str, Resolution]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from dioe.types import DioeError, StageModel, Support
@@ -22,13 +22,15 @@ def support_by_trial(
     model: StageModel,
     whole: Callable[[StageModel], None],
     single: Callable[[bytes], None],
+    named: Callable[[str], Iterable[str]] = lambda _: (),
 ) -> Support:
     """What a runtime that can only be tried supports of ``model``.
 
     ``whole`` and ``single`` try to compile and raise a DioeError with the reason if they can't.
     Where the model fails as a whole, each distinct op is tried as a model of its own. Where all
-    of those pass, or the failing op can't be isolated, every op is refused with the whole model's
-    reason: claiming support that isn't there would be worse.
+    of those pass, the ops that the whole model's error names are refused (``named`` finds names
+    of nodes in its text); where there are none, all ops are: claiming support that isn't there
+    would be worse.
     """
     ops = model.op_ids
     try:
@@ -45,6 +47,13 @@ def support_by_trial(
         why = seen[key]
         if why is not None:
             refused[op] = why
+    if not refused:
+        blamed = set(named(reason))
+        refused = {
+            op: reason
+            for op, node in zip(ops, model.ir.graph, strict=True)
+            if blamed & {node.name, op, *(v.name for v in node.outputs)}
+        }
     if not refused:
         refused = dict.fromkeys(ops, f"the model fails as a whole: {reason}")
     return Support(frozenset(ops) - refused.keys(), refused)

@@ -77,6 +77,11 @@ def check_array(array: Array, spec: TensorSpec, what: str = "input") -> None:
             )
 
 
+def contiguous(array: Array) -> Array:
+    """``array`` itself where it is C-contiguous, else a copy; 0-d stays 0-d."""
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+
+
 def match_outputs(names: Iterable[str], specs: Mapping[str, TensorSpec]) -> None:
     """Raise InputError for the first of ``names`` that is no output."""
     for name in names:

@@ -1,0 +1,84 @@
+"""Which source op each layer of a model as OpenVINO read it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import openvino as ov
+
+from dioe.types import StageModel
+
+
+class OpNames:
+    """Layer names of a read model and the source ops behind them.
+
+    The ONNX front end names the last layer of an op after the node and puts ONNX value names on
+    the ports; layers that it makes besides have made-up names and belong to the op they lead to.
+    Names that occur twice are made unique, which changes the model.
+    """
+
+    def __init__(self, read: ov.Model, model: StageModel) -> None:
+        ids = model.op_ids
+        producer = {
+            value.name: op
+            for op, node in zip(ids, model.ir.graph, strict=True)
+            for value in node.outputs
+            if value.name
+        }
+        by_name = {n.name: op for op, n in zip(ids, model.ir.graph, strict=True) if n.name == op}
+        self._ops: dict[str, set[str]] = {}
+        layers: dict[str, list[str]] = {op: [] for op in ids}
+        owners: dict[str, str] = {}
+        for layer in reversed(read.get_ordered_ops()):
+            if layer.get_type_name() in ("Parameter", "Result"):
+                continue
+            name = layer.get_friendly_name()
+            owner = _owner(layer, producer, by_name, owners)
+            if name in self._ops:
+                unique = f"{name}#{len(self._ops)}"
+                layer.set_friendly_name(unique)
+                if owner is not None:
+                    self._ops[name].add(owner)
+                name = unique
+            self._ops[name] = set() if owner is None else {owner}
+            if owner is not None:
+                owners[name] = owner
+                layers[owner].append(name)
+        self._layers = layers
+
+    def ops_of(self, layer: str) -> frozenset[str]:
+        """Source ops of a layer name; empty for a name that isn't known."""
+        return frozenset(self._ops.get(layer, ()))
+
+    def layers_of(self, ops: Iterable[str]) -> frozenset[str]:
+        """Names of all layers of these source ops."""
+        return frozenset(layer for op in ops for layer in self._layers[op])
+
+    def split(self, names: str) -> tuple[str, ...]:
+        """The names in a comma-separated list, some of which may have commas of their own."""
+        pieces, found, start = names.split(","), [], 0
+        while start < len(pieces):
+            for stop in range(len(pieces), start, -1):
+                joined = ",".join(pieces[start:stop])
+                if joined in self._ops or stop == start + 1:
+                    found.append(joined)
+                    start = stop
+                    break
+        return tuple(found)
+
+
+def _owner(
+    layer: ov.Node, producer: dict[str, str], by_name: dict[str, str], owners: dict[str, str]
+) -> str | None:
+    for port in layer.outputs():
+        for value in sorted(port.get_names()):
+            if value in producer:
+                return producer[value]
+    name = layer.get_friendly_name()
+    if name in by_name:
+        return by_name[name]
+    for port in layer.outputs():
+        for target in sorted(t.get_node().get_friendly_name() for t in port.get_target_inputs()):
+            if target in owners:
+                return owners[target]
+    return None
