@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from dioe.cli import options
-from dioe.cli.terminal import console, ms, progress, targets_table
+from dioe.cli.terminal import console, ms, progress, print_targets
 
 if TYPE_CHECKING:
     from dioe.tuning import BenchResult
@@ -54,7 +54,7 @@ def show(result: BenchResult, out: Console) -> None:
     machine = result.machine
     out.print(f"{result.model['path'] or 'model'}: {result.model['ops']} ops", markup=False)
     out.print(f"on {machine.get('name')}, {machine.get('capacity'):g} cores", markup=False)
-    out.print(targets_table(result.targets, chosen=target))
+    print_targets(out, result.targets, chosen=target)
     out.print(
         f"plan: {target}, {ms(result.plan['p50_ms'])} ms through Session.run "
         f"(predicted {ms(result.plan['predicted_ms'])}), error {result.plan['relative_l2']:.1e}",

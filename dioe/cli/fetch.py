@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -188,9 +189,11 @@ def _pip_failed(package: Package, stderr: str) -> FetchError:
             place=str(package),
             fix="install it: python -m ensurepip --upgrade",
         )
-    errors = [line for line in lines if line.startswith("ERROR:")] or lines[-1:] or ["no message"]
+    broken = re.findall(r"connection broken by '(.*)': ", stderr)
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    said = f"no connection, {broken[-1]}" if broken else "; ".join(errors or lines[-1:])
     return FetchError(
-        f"pip could not download it: {' '.join(errors).removeprefix('ERROR: ')}",
+        f"pip could not download it: {said or 'it gave no reason'}",
         place=str(package),
         fix="check the network and pip's index, proxy and constraint settings "
         "(python -m pip config debug); a folder with the wheel can be named by PIP_FIND_LINKS",

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from dioe.cli import options
-from dioe.cli.terminal import console, progress, targets_table
+from dioe.cli.terminal import console, progress, print_targets
 from dioe.types import ConfigError
 
 
@@ -52,7 +52,7 @@ def plan(
         print(found.explain(), end="")  # noqa: T201
     else:
         out = console()
-        out.print(targets_table(found.candidates, chosen=str(found.stages[0].target)))
+        print_targets(out, found.candidates, chosen=str(found.stages[0].target))
         for note in found.notes:
             out.print(f"note: {note}", markup=False)
         if output is not None:

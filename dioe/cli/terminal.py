@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from dioe.types import TargetReport
@@ -44,20 +43,25 @@ def error_text(value: float | None) -> str:
 STATE_STYLE = {"ok": "green", "infidel": "yellow", "slow": "dim", "unsupported": "dim"}
 
 
-def targets_table(reports: Sequence[TargetReport], chosen: str = "") -> Table:
-    """The candidates with their figures, fastest first, reasons last."""
-    table = Table(title="Targets", title_justify="left", title_style="bold", expand=False)
+def print_targets(out: Console, reports: Sequence[TargetReport], chosen: str = "") -> None:
+    """The candidates with their figures, fastest first, and below them why some don't count."""
+    ordered = sorted(reports, key=lambda r: (r.state != "ok", r.p50_ms or float("inf")))
+    table = Table(title="Targets", title_justify="left", title_style="bold")
     table.add_column("target", overflow="fold")
     table.add_column("state")
     for heading in ("p50 ms", "p90 ms", "p99 ms", "runs", "error"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("reason", overflow="fold")
-    for r in sorted(reports, key=lambda r: (r.state != "ok", r.p50_ms or float("inf"))):
+    for r in ordered:
         mark = "> " if r.target == chosen else "  "
-        reason = r.reason + (" (noisy)" if r.noisy else "")
         style = STATE_STYLE.get(r.state, "red")
+        noisy = "~" if r.noisy else ""
         table.add_row(
-            mark + r.target, f"[{style}]{r.state}[/]", ms(r.p50_ms), ms(r.p90_ms), ms(r.p99_ms),
-            str(r.runs or "-"), error_text(r.relative_l2), escape(reason),
+            mark + r.target, f"[{style}]{r.state}[/]", noisy + ms(r.p50_ms), ms(r.p90_ms),
+            ms(r.p99_ms), str(r.runs or "-"), error_text(r.relative_l2),
         )  # fmt: skip
-    return table
+    out.print(table)
+    if any(r.noisy for r in reports):
+        out.print("~ measured while other processes used the cores")
+    for r in ordered:
+        if r.reason:
+            out.print(f"{r.target} is {r.state}: {r.reason}", markup=False)
