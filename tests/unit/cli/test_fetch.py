@@ -113,6 +113,22 @@ def test_unknown_package_says_what_pip_said(wheel: Path) -> None:
     assert "PIP_FIND_LINKS" in caught.value.fix
 
 
+def test_unreachable_index_is_named_as_the_cause(
+    package: Package, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {
+        "PIP_CONFIG_FILE": "/dev/null",
+        "PIP_NO_INDEX": "0",
+        "PIP_FIND_LINKS": str(tmp_path),
+        "PIP_INDEX_URL": "http://127.0.0.1:9/simple",  # the discard port: nobody answers
+        "PIP_RETRIES": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(FetchError, match="no connection") as caught:
+        fetch_member(package, MEMBER, SHA256)
+    assert "network" in caught.value.fix
+
+
 def test_source_package_is_not_built(wheel: Path) -> None:
     sdist = wheel.with_name("only_source-1.0.tar.gz")
     sdist.write_bytes(b"never opened")
