@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from dioe.cli import options
-from dioe.cli.terminal import console, ms, progress, print_targets
+from dioe.cli.terminal import console, ms, print_targets, progress
 
 if TYPE_CHECKING:
     from dioe.tuning import BenchResult

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from dioe.cli import options
-from dioe.cli.terminal import console, progress, print_targets
+from dioe.cli.terminal import console, print_targets, progress
 from dioe.types import ConfigError
 
 

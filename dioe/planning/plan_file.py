@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+import math
 import types as pytypes
 import typing
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dioe.types import Plan, PlanMismatch
+from dioe.types import InputError, Plan, PlanMismatch, Target
 
 T = TypeVar("T")
 
@@ -28,9 +29,9 @@ def load_plan(path: str | PathLike[str]) -> Plan:
     path = Path(path)
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise PlanMismatch("too large for a plan", place=str(path))
+            raise PlanMismatch("too large for a plan", place=str(path), fix=_MAKE_ANEW)
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # not UTF-8, or a null in the path
         reason = getattr(error, "strerror", None) or str(error)
         raise PlanMismatch(
             f"can't read the plan: {reason}", place=str(path), fix=_MAKE_ANEW
@@ -60,6 +61,8 @@ def plan_from_json(text: str, *, place: str = "plan") -> Plan:
         plan = typing.cast(Plan, _read(Plan, data, ""))
     except _Misfit as error:
         raise PlanMismatch(str(error), place=place, fix=_MAKE_ANEW) from None
+    except RecursionError:  # from the repr of what was found instead
+        raise PlanMismatch("nested too deeply", place=place, fix=_MAKE_ANEW) from None
     _check_consistency(plan, place)
     return plan
 
@@ -109,6 +112,8 @@ class _Misfit(Exception):
 
 def _read(kind: Any, value: Any, where: str) -> Any:
     """``value`` as ``kind``: dataclasses, enums, tuples, mappings, unions and scalars."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _Misfit(f"{where}: {value} is not a finite number")
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, pytypes.UnionType):
         return _read_union(args, value, where)
@@ -120,6 +125,8 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, dict):
             raise _Misfit(f"{where}: an object is wanted")
         return {k: _read(args[1], item, f"{where}.{k}") for k, item in value.items()}
+    if kind is Target:
+        return _read_target(value, where)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _read_dataclass(kind, value, where)
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
@@ -127,14 +134,28 @@ def _read(kind: Any, value: Any, where: str) -> Any:
             return kind(value)
         except ValueError:
             known = ", ".join(str(member.value) for member in kind)
-            raise _Misfit(f"{where}: {value!r} is none of {known}") from None
+            raise _Misfit(f"{where}: {value!r:.60} is none of {known}") from None
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return _read_whole_float(value, where)
     if kind is type(None) and value is None:
         return None
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise _Misfit(f"{where}: {kind.__name__} is wanted, not {value!r:.60}")
     return value
+
+
+def _read_whole_float(value: int, where: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise _Misfit(f"{where}: a number of {value.bit_length()} bits is too large") from None
+
+
+def _read_target(value: Any, where: str) -> Target:
+    try:
+        return Target.parse(_read(str, value, where))
+    except InputError as error:
+        raise _Misfit(f"{where}: {error.cause}") from None
 
 
 def _read_union(args: tuple[Any, ...], value: Any, where: str) -> Any:
