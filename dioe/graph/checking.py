@@ -127,14 +127,14 @@ class _Check:
             return
         if domain not in self.opsets:
             raise self._error(
-                f"{_label(node)} is of domain {domain or 'ai.onnx'!r}, which the model doesn't import",
+                f"{_label(node)} is of domain {domain or 'ai.onnx'!r}, which isn't imported",
                 "add the domain to opset_import",
             )
         if domain not in _standard_domains():
             return
         if not _exists(node.op_type, domain, self.opsets[domain]):
             raise self._error(
-                f"{_label(node)}: there is no op {node.op_type!r} in domain {domain or 'ai.onnx'!r} "
+                f"{_label(node)}: domain {domain or 'ai.onnx'!r} has no op {node.op_type!r} "
                 f"at opset {self.opsets[domain]}",
                 "check the op's name, domain and opset_import",
             )

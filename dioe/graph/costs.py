@@ -8,8 +8,8 @@ Conventions, so that figures can be compared with others':
   exp, add, divide; ``Softmax`` 5: max, subtract, exp, sum, divide);
 - padding is counted as if it were computed, sparsity is not exploited;
 - moving, reshaping, casting and indexing data is 0 FLOPs;
-- a body counts as often as it runs: the taken branch of an ``If``, or the dearer one where that
-  isn't known; ``Loop`` and ``Scan`` their trip count times.
+- a body counts as often as it runs: the taken branch of an ``If``, or the dearest whose cost is
+  known where that isn't; ``Loop`` and ``Scan`` their trip count times.
 
 None means unknown: a dimension is, or the op is of no family below.
 """
@@ -28,7 +28,10 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class OpShapes:
-    """An op with the shapes of its inputs and outputs: None for an absent or unknown one."""
+    """An op with the shapes of its inputs and outputs: None for an absent or unknown one.
+
+    ``op_type`` is ``domain::type`` for ops that are not of the default domain.
+    """
 
     op_type: str
     attributes: Mapping[str, Any]
@@ -54,7 +57,7 @@ class OpShapes:
         return index < len(self.inputs) and self.inputs[index] is not None
 
 
-class Unknown(Exception):  # noqa: N818 - not an error: the cost just isn't known
+class Unknown(Exception):
     """A shape that a cost depends on isn't known."""
 
 
@@ -68,7 +71,8 @@ def flops(op: OpShapes) -> int | None:
         return None
     try:
         return rule(op)
-    except Unknown:
+    except (Unknown, ValueError, IndexError):
+        # Of a rank that the op refuses: a branch that these shapes never take can have such.
         return None
 
 
@@ -140,7 +144,7 @@ def _einsum(op: OpShapes) -> int:
 
 
 def _recurrent(gates: int, pointwise: int) -> Rule:
-    """``pointwise`` is the FLOPs per hidden unit and step besides the matrix products and biases."""
+    """``pointwise``: FLOPs per hidden unit and step besides the matrix products and biases."""
 
     def rule(op: OpShapes) -> int:
         first, batch, features = op.input(0)  # layout changes their order, not their product
@@ -189,7 +193,7 @@ def _variadic(op: OpShapes) -> int:
 
 
 def _pool(op: OpShapes) -> int:
-    return math.prod(op.output()) * math.prod(op.attributes["kernel_shape"])
+    return math.prod(op.output()) * int(math.prod(op.attributes["kernel_shape"]))
 
 
 def _lp_pool(op: OpShapes) -> int:
@@ -218,7 +222,8 @@ def _resize(op: OpShapes) -> int:
 
 def _grid_sample(op: OpShapes) -> int:
     out = op.output()
-    return math.prod(out) * (2 ** (len(out) - 2) - 1) * 3
+    points: int = 2 ** (len(out) - 2) - 1
+    return math.prod(out) * points * _LINEAR_STEPS["linear"]
 
 
 def _reduce(weight: int, per_output: int = 0) -> Rule:
@@ -244,29 +249,27 @@ def _nothing(op: OpShapes) -> int:
 
 
 _MOVES = (
-    "Cast CastLike Compress Concat Constant ConstantOfShape CropAndResize DepthToSpace Expand "
+    "Cast CastLike Compress Concat Constant ConstantOfShape DepthToSpace Dropout Expand "
     "EyeLike Flatten Gather GatherElements GatherND Identity NonZero OneHot Optional "
     "OptionalGetElement OptionalHasElement Pad Range Reshape ReverseSequence Scatter "
     "ScatterElements ScatterND SequenceAt SequenceConstruct SequenceEmpty SequenceErase "
     "SequenceInsert SequenceLength Shape Size Slice SpaceToDepth Split SplitToSequence "
     "ConcatFromSequence Squeeze Tile Transpose Trilu Unsqueeze Upsample BitCast"
-).split()
+)
 
 _ELEMENTWISE = {
     1: "Abs Acos Acosh Add And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr "
     "BitwiseXor Ceil Cos Cosh Div Equal Erf Exp Floor Greater GreaterOrEqual IsInf IsNaN Less "
     "LessOrEqual Log Mod Mul Neg Not Or Pow Reciprocal Relu Round Sign Sin Sinh Sqrt Sub Tan Tanh "
     "Where Xor",
-    2: "Clip BatchNormalization Dropout LeakyRelu PRelu Shrink Softsign ThresholdedRelu "
+    2: "Clip BatchNormalization LeakyRelu PRelu Shrink Softsign ThresholdedRelu "
     "DequantizeLinear CumSum",
     3: "Celu Elu Selu Softplus QuantizeLinear",
     4: "HardSigmoid Sigmoid",
-    5: "Gelu HardSwish Softmax Hardmax Swish QuickGelu Mish",
+    5: "Gelu HardSwish Softmax Hardmax Swish Mish",
     6: "LogSoftmax",
-    8: "BiasGelu FastGelu",
     # mean, subtract, square, mean, add eps + root + divide, scale, shift
     9: "InstanceNormalization LayerNormalization GroupNormalization MeanVarianceNormalization",
-    10: "SkipLayerNormalization",
 }
 
 _REDUCTIONS = {
@@ -280,7 +283,7 @@ _REDUCTIONS = {
 }  # fmt: skip
 
 _RULES: dict[str, Rule] = {
-    **dict.fromkeys(_MOVES, _nothing),
+    **dict.fromkeys(_MOVES.split(), _nothing),
     **{
         name: _each_output(weight)
         for weight, names in _ELEMENTWISE.items()
@@ -289,7 +292,6 @@ _RULES: dict[str, Rule] = {
     **{name: _reduce(*weights) for name, weights in _REDUCTIONS.items()},
     **dict.fromkeys(("Sum", "Mean", "Max", "Min"), _variadic),
     "Conv": _conv(0, 1, 2),
-    "FusedConv": _conv(0, 1, 2),
     "ConvInteger": _conv(0, 1, None),
     "QLinearConv": _conv(0, 3, 8),
     "ConvTranspose": _conv_transpose,
@@ -297,8 +299,6 @@ _RULES: dict[str, Rule] = {
     "MatMul": _matmul(0, 1),
     "MatMulInteger": _matmul(0, 1),
     "QLinearMatMul": _matmul(0, 3),
-    "FusedMatMul": _fused_matmul,
-    "MatMulNBits": _matmul_nbits,
     "Gemm": _gemm,
     "Einsum": _einsum,
     "LSTM": _recurrent(4, 9),  # 5 activations; c = f c + i g: 3; h = o tanh(c): 1
@@ -314,6 +314,15 @@ _RULES: dict[str, Rule] = {
     "TopK": _sort,
     "DFT": _fourier,
     "RotaryEmbedding": _each_output(3),
+    # onnxruntime's own, of which other names mean something else than in the standard
+    "com.microsoft::BiasGelu": _each_output(6),
+    "com.microsoft::FastGelu": _each_output(9),
+    "com.microsoft::FusedConv": _conv(0, 1, 2),
+    "com.microsoft::FusedMatMul": _fused_matmul,
+    "com.microsoft::Gelu": _each_output(5),
+    "com.microsoft::MatMulNBits": _matmul_nbits,
+    "com.microsoft::QuickGelu": _each_output(6),
+    "com.microsoft::SkipLayerNormalization": _each_output(10),
 }
 
 

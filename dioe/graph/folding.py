@@ -1,7 +1,7 @@
-"""Evaluating the small constant computations, mostly of shapes, that shape inference can't follow.
+"""Evaluating small constant computations, mostly of shapes, that shape inference can't follow.
 
-Works on a skeleton protobuf (see ``tensors.skeleton``) that is only used for shape inference: folded
-ops become ``Constant`` nodes in it, and an ``If`` whose condition is known gets its taken branch on
+Works on a skeleton protobuf (see ``tensors.skeleton``) that only serves shape inference: folded ops
+become ``Constant`` nodes in it, and an ``If`` whose condition is known gets its taken branch on
 both sides. The model itself is never changed.
 """
 

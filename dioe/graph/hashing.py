@@ -114,7 +114,7 @@ def _tensor(digest: _Digest, tensor: Tensor) -> None:
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))
     # A view, so that mapped weights are read through and not copied.
-    digest.data(memoryview(array.reshape(-1).view(np.uint8)))
+    digest.data(array.reshape(-1).view(np.uint8).data)
 
 
 def _strings(tensor: Any) -> list[bytes]:

@@ -1,10 +1,10 @@
 """Made-up inputs that respect what consumes them: never zeros, never pure noise.
 
 An op that reads an input, directly or through ops that only move data, says what it may hold: a
-``Gather`` bounds indices, an ``Equal`` names the values it knows, a mask is ones. Pictures and other
-float tensors are random fields with a 1/f spectrum, as natural images have (D. J. Field, "Relations
-between the statistics of natural images and the response properties of cortical cells", 1987);
-long one-dimensional signals are sums of sines; both with a little noise.
+``Gather`` bounds indices, an ``Equal`` names the values it knows, a mask is ones. Pictures and
+other float tensors are random fields with a 1/f spectrum, as natural images have (D. J. Field,
+"Relations between the statistics of natural images and the response properties of cortical cells",
+1987); long one-dimensional signals are sums of sines; both with a little noise.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def make_inputs(
 ) -> dict[str, Value]:
     """A feed for ``model``, the same for the same ``seed``.
 
-    ``shapes`` binds unknown dimensions as ``Model.with_shapes`` does; those left get a default: 1 for
-    the first, 3 channels and sides of 224 for pictures, 64 tokens, 512 samples, 8 otherwise; one
-    symbol gets one size. Raises InputError for a map, or an input of unknown rank that is not given.
+    ``shapes`` binds unknown dimensions as ``Model.with_shapes`` does; those left get a default: 1
+    for the first, 3 channels and sides of 224 for pictures, 64 tokens, 512 samples, 8 otherwise;
+    one symbol gets one size. Raises InputError for a map, or where a rank is unknown.
     """
     rng = np.random.default_rng(seed)
     values = {value.name: value for value in model.ir.graph.inputs}
@@ -214,7 +214,7 @@ def _array(
     spec: TensorSpec, shape: tuple[int, ...], role: _Role, rng: np.random.Generator
 ) -> Array:
     dtype = spec.dtype
-    if dtype == object:
+    if dtype.kind == "O":
         words = rng.choice(np.array(_WORDS), size=shape)
         return np.asarray(words, dtype=object).reshape(shape)
     if dtype == np.bool_:

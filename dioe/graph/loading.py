@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import google.protobuf.message
 import numpy as np
 import onnx
 import onnx_ir as ir
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from dioe.graph.checking import check_proto
 from dioe.graph.tensors import MAP_TYPE, Tensor, replace_tensors, skeleton
@@ -77,7 +77,7 @@ def _parse(data: bytes, place: str) -> onnx.ModelProto:
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
-    except google.protobuf.message.DecodeError as error:
+    except DecodeError as error:
         # An ONNX file begins with field 1, the IR version, as a small varint.
         if len(data) > 1 and data[0] == 0x08 and data[1] < 0x20:
             raise ModelError(
@@ -112,7 +112,7 @@ def _from_proto(proto: onnx.ModelProto, path: Path | None, place: str) -> Loaded
             value.meta[MAP_TYPE] = map_types[value.name]
     _map_external(model, None if path is None else path.parent, place)
     named = [node.name for node in proto.graph.node] == list(ids)
-    return _finish(model, ids, path, in_order and named, in_order, place)
+    return _finish(model, ids, path, pristine=in_order and named, in_order=in_order, place=place)
 
 
 def _from_ir(source: ir.Model) -> Loaded:
@@ -121,13 +121,14 @@ def _from_ir(source: ir.Model) -> Loaded:
     model = source.clone()
     _map_external(model, Path(), place)
     ids = op_ids([(node.name, [v.name or "" for v in node.outputs]) for node in model.graph])
-    return _finish(model, ids, None, False, in_order, place)
+    return _finish(model, ids, None, pristine=False, in_order=in_order, place=place)
 
 
 def _finish(
     model: ir.Model,
     ids: tuple[str, ...],
     path: Path | None,
+    *,
     pristine: bool,
     in_order: bool,
     place: str,
@@ -285,7 +286,7 @@ def _has_map(proto: onnx.TypeProto) -> bool:
     while proto.HasField("sequence_type") or proto.HasField("optional_type"):
         field = "sequence_type" if proto.HasField("sequence_type") else "optional_type"
         proto = getattr(proto, field).elem_type
-    return proto.HasField("map_type")
+    return bool(proto.HasField("map_type"))
 
 
 def _infos(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:

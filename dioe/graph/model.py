@@ -38,17 +38,24 @@ class Model:
     """
 
     def __init__(
-        self, model: ir.Model, *, path: Path | None = None, pristine: bool = False
+        self,
+        model: ir.Model,
+        *,
+        path: Path | None = None,
+        pristine: bool = False,
+        inferred: shapes.Scope | None = None,
     ) -> None:
         """Wrap a model whose nodes carry their op ids; ``load`` is the way in for all others.
 
-        ``pristine`` says that the file at ``path`` holds exactly this model.
+        ``pristine`` says that the file at ``path`` holds exactly this model, ``inferred`` is what
+        shape inference found for it, if that ran already.
         """
         self.ir = model
         self.path = path
         self._pristine = pristine and path is not None
         self._lock = threading.Lock()
         self._file: Path | None = None
+        self._inferred = inferred
 
     @classmethod
     def load(cls, source: Source | Model) -> Model:
@@ -91,9 +98,16 @@ class Model:
         """Specs of the outputs; dtype ``object`` and shape None where the model says nothing."""
         return tuple(spec(value) for value in self.ir.graph.outputs)
 
+    @property
+    def inferred(self) -> shapes.Scope:
+        """What shape inference finds out about every value; kept after the first time."""
+        if self._inferred is None:
+            self._inferred = shapes.infer(self.ir)
+        return self._inferred
+
     @cached_property
     def op_types(self) -> Mapping[str, int]:
-        """How often each op type occurs, in bodies and functions too; ``domain::type`` for others."""
+        """How often each op type occurs, in bodies and functions too; else ``domain::type``."""
         counts = Counter(
             f"{node.domain}::{node.op_type}" if node.domain else node.op_type
             for graph in graphs(self.ir)
@@ -122,7 +136,8 @@ class Model:
         A symbol bound in one input is bound in all. Shapes of all other values are inferred anew.
         Raises InputError for an unknown input, another rank, or a contradiction.
         """
-        return Model(shapes.bind(self.ir, bound), path=self.path)
+        copy, inferred = shapes.bind(self.ir, bound)
+        return Model(copy, path=self.path, inferred=inferred)
 
     def to_proto(self) -> onnx.ModelProto:
         """The protobuf with the weights inside; raises ModelError above 2 GiB."""
@@ -135,7 +150,7 @@ class Model:
         proto = self.to_proto()
         if proto.ByteSize() > _PROTOBUF_LIMIT:
             raise self._too_large()
-        return proto.SerializeToString()
+        return bytes(proto.SerializeToString())
 
     def _too_large(self) -> ModelError:
         return ModelError(

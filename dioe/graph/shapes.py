@@ -1,9 +1,9 @@
 """Binding input shapes, and inferring the shapes of everything else.
 
-``onnx.shape_inference`` with data propagation does most of the work, on a copy of the model without
-its weights. Where it stops, at shapes computed by ops it can't follow and at ``If`` with a condition
-that follows from the shapes, the small constant computations are evaluated with ``onnx.reference``
-and inference goes on, until nothing new is found.
+``onnx.shape_inference`` with data propagation does most of the work, on a copy of the model
+without its weights. Where it stops, at shapes computed by ops it can't follow and at ``If`` with a
+condition that follows from the shapes, the small constant computations are evaluated with
+``onnx.reference`` and inference goes on, until nothing new is found.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def _text(shape: Sequence[Dim]) -> str:
     return ",".join("?" if dim is None else str(dim) for dim in shape)
 
 
-def bind(model: ir.Model, shapes: Mapping[str, Sequence[Dim]]) -> ir.Model:
-    """A copy of ``model`` with its inputs' shapes bound and all other shapes inferred anew.
+def bind(model: ir.Model, shapes: Mapping[str, Sequence[Dim]]) -> tuple[ir.Model, Scope]:
+    """A copy of ``model`` with bound input shapes and all others inferred; and what was inferred.
 
     Weights are shared. What can't be inferred keeps only the numbers that it declared, if it is an
     output, and nothing if it is not. Raises InputError as ``bind_dims`` does.
@@ -137,11 +137,11 @@ def bind(model: ir.Model, shapes: Mapping[str, Sequence[Dim]]) -> ir.Model:
                     value.shape = ir.Shape([d if isinstance(d, int) else None for d in found.shape])
             elif value in outputs and (old := declared[value.name]) is not None:
                 value.shape = ir.Shape([d if isinstance(d, int) else None for d in old])
-    return copy
+    return copy, scope
 
 
 def infer(model: ir.Model) -> Scope:
-    """Specs of all values of a model, bodies included, and the constants that follow from shapes."""
+    """Specs of all values of a model, bodies included, and the constants that shapes give."""
     proto = skeleton(model)
     found = Folded()
     inferred = proto

@@ -37,7 +37,7 @@ def nbytes(dtype: np.dtype[Any], shape: tuple[Dim, ...] | None) -> int | None:
 
     Sub-byte types count packed, two int4 to a byte.
     """
-    if shape is None or dtype == object:
+    if shape is None or dtype.kind == "O":
         return None
     count = elements(shape)
     if count is None:
@@ -182,7 +182,12 @@ def skeleton(model: ir.Model, keep_elements: int = 4096) -> onnx.ModelProto:
         if tensor.size <= keep_elements:
             return tensor
         return ir.ExternalTensor(
-            "stripped", 0, 0, tensor.dtype, shape=ir.Shape(tensor.shape), name=tensor.name or ""
+            "stripped",
+            0,
+            0,
+            tensor.dtype,
+            shape=ir.Shape(tensor.shape.numpy()),
+            name=tensor.name or "",
         )
 
     copy = model.clone()
