@@ -206,6 +206,8 @@ class Target:
         """The target that ``text`` names; raises InputError."""
         try:
             device, backend, precision = text.split("/")
+            if not device or not backend:
+                raise ValueError("its device or its backend is empty")
             return cls(device, backend, tuple(Precision(p) for p in precision.split("+")))
         except ValueError as error:
             raise InputError(
@@ -643,8 +645,10 @@ class Plan:
 
     def to_json(self) -> str:
         """A readable, versioned text; ``dioe.load_plan`` reads it back."""
-        head = {"format": self.FORMAT, "version": self.VERSION}
-        return json.dumps(head | asdict(self), indent=2, ensure_ascii=False) + "\n"
+        data: dict[str, Any] = {"format": self.FORMAT, "version": self.VERSION} | asdict(self)
+        for written, stage in zip(data["stages"], self.stages, strict=True):
+            written["target"] = str(stage.target)
+        return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
     def explain(self) -> str:
         """Why this plan: every candidate with its figures, best first."""

@@ -92,11 +92,10 @@ def _check_consistency(plan: Plan, place: str) -> None:
         problem = "two stages have one name"
     else:
         seen: set[str] = set()
-        for stage in plan.stages:
-            twice = seen.intersection(stage.ops)
-            if twice:
-                problem = f"op {min(twice)!r} is in two stages"
-            seen.update(stage.ops)
+        for op in (op for stage in plan.stages for op in stage.ops):
+            if op in seen:
+                problem = f"op {op!r} is planned twice"
+            seen.add(op)
         for edge in plan.boundaries:
             if edge.source not in names or edge.destination not in names:
                 problem = f"boundary of {edge.value!r} names an unknown stage"
