@@ -18,6 +18,11 @@ def check_feeds(feeds: Mapping[str, Any], specs: Sequence[TensorSpec]) -> dict[s
     tensor) become arrays of the input's dtype if that loses nothing. Raises InputError.
     """
     known = {spec.name: spec for spec in specs}
+    if not isinstance(feeds, Mapping):
+        raise InputError(
+            f"a feed is a mapping of input names to arrays, not a {type(feeds).__name__}",
+            fix=f"give every input by its name: {', '.join(map(describe, specs)) or 'none'}",
+        )
     for name in feeds:
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1)
@@ -42,20 +47,32 @@ def describe(spec: TensorSpec) -> str:
     if spec.kind != "tensor":
         return f"{spec.name} {spec.kind}"
     dims = "*" if spec.shape is None else ",".join("?" if d is None else str(d) for d in spec.shape)
-    return f"{spec.name} {'string' if spec.dtype.kind == 'O' else spec.dtype}[{dims}]"
+    return f"{spec.name} {_dtype_name(spec.dtype)}[{dims}]"
+
+
+def _dtype_name(dtype: np.dtype[Any]) -> str:
+    return "string" if dtype.kind in "OUS" else str(dtype)
 
 
 def _check_value(value: Any, spec: TensorSpec, symbols: dict[str, tuple[int, str]]) -> Value:
     if spec.kind != "tensor":
+        if spec.kind == "sequence" and not isinstance(value, list):
+            raise InputError(
+                f"input {spec.name!r} is a sequence, not a {type(value).__name__}",
+                fix="give a list of arrays",
+            )
         given: Value = value
         return given
     buffer = isinstance(value, Buffer) and not isinstance(value, np.ndarray)
     tensor: Array | Buffer = value if buffer else _as_array(value, spec)
     shape, dtype = tensor.shape, tensor.dtype
     if dtype != spec.dtype:
+        text = spec.dtype.kind == "O" or dtype.kind == "O"
         raise InputError(
-            f"input {spec.name!r} has dtype {dtype}, the model wants {spec.dtype}",
-            fix=f"convert it: array.astype({str(spec.dtype)!r})",
+            f"input {spec.name!r} has dtype {dtype}, the model wants {_dtype_name(spec.dtype)}",
+            fix=f"give an array of {_dtype_name(spec.dtype)}"
+            if text
+            else f"convert it: array.astype({str(spec.dtype)!r})",
         )
     if spec.shape is None:
         return tensor
@@ -80,22 +97,24 @@ def _check_value(value: Any, spec: TensorSpec, symbols: dict[str, tuple[int, str
 
 
 def _as_array(value: Any, spec: TensorSpec) -> Array:
-    if isinstance(value, np.ndarray):
-        if spec.dtype.kind == "O" and value.dtype.kind in "US":
-            return value.astype(object)
-        return value
+    """``value`` as an array: of the input's dtype if it came without one and loses nothing."""
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"input {spec.name!r} is no array: {error}", fix="give a numpy array"
         ) from None
-    if array.dtype == spec.dtype or isinstance(value, np.generic) or hasattr(value, "dtype"):
+    if array.dtype == spec.dtype:
         return array
     if spec.dtype.kind == "O":
-        return array.astype(object)
-    converted = array.astype(spec.dtype)
-    exact = np.array_equal(converted, array) or (
-        array.dtype.kind == "f" and spec.dtype.kind in "fV"
-    )
+        return array.astype(object) if array.dtype.kind in "US" else array
+    if hasattr(value, "dtype") or array.dtype.kind not in "biuf":
+        return array
+    with np.errstate(over="ignore", invalid="ignore"):  # both are found below
+        converted = array.astype(spec.dtype)
+        back = converted.astype(array.dtype)
+    if array.dtype.kind == "f" and "float" in spec.dtype.name:  # rounding is fine, overflow isn't
+        exact = np.array_equal(np.isfinite(array), np.isfinite(back))
+    else:
+        exact = np.array_equal(array, back)
     return converted if exact else array
