@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -117,10 +117,12 @@ class _RequestBase:
         self._required = sum(spec.kind != "optional" for spec in inputs)
         self._session_run: Callable[..., list[Any]] = _native(session, "run")
 
-    def _plain_call(self, output_names: list[str], feeds: dict[str, Any]) -> list[Any]:
+    def _plain_call(self, output_names: Sequence[str], feeds: Feeds) -> list[Any]:
         if len(feeds) < self._required:
             self._check_complete(feeds)
         try:
+            if type(feeds) is not dict:
+                feeds = dict(feeds)
             return self._session_run(output_names, feeds, None)
         except Exception as error:
             raise _translated(error, self._inputs, feeds) from error
@@ -266,17 +268,13 @@ class BoundRequest(_RequestBase):
             found[name] = _array(values[i], self._outputs[name]) if target is None else target
         return found
 
-    def call(self, feeds: dict[str, Any], output_names: list[str]) -> list[Any]:
-        """Run on these inputs and return fresh outputs that the caller owns.
-
-        An optional extension of the contract: for tensors it takes less than binding and running.
-        Bindings stay as they are.
-        """
+    def call(self, inputs: Feeds, output_names: Sequence[str]) -> list[Value]:
+        """See ``dioe.types.DirectRequest``: less work than binding and running. Bindings stay."""
         if self._plain:
-            return self._plain_call(output_names, feeds)
-        self._check_complete(feeds)
+            return self._plain_call(output_names, inputs)
+        self._check_complete(inputs)
         values = {}
-        for name, value in feeds.items():
+        for name, value in inputs.items():
             spec = self._inputs.get(name)
             if spec is None:
                 raise unknown_name(name, self._inputs, "input")
@@ -376,11 +374,11 @@ class PlainRequest(_RequestBase):
         """See ``dioe.types.Request``."""
         return self._results
 
-    def call(self, feeds: dict[str, Any], output_names: list[str]) -> list[Any]:
+    def call(self, inputs: Feeds, output_names: Sequence[str]) -> list[Value]:
         """See ``BoundRequest.call``."""
-        checked = {n: _feed(v, self._inputs[n]) for n, v in feeds.items() if n in self._inputs}
-        if len(checked) < len(feeds):
-            raise unknown_name(next(n for n in feeds if n not in checked), self._inputs, "input")
+        checked = {n: _feed(v, self._inputs[n]) for n, v in inputs.items() if n in self._inputs}
+        if len(checked) < len(inputs):
+            raise unknown_name(next(n for n in inputs if n not in checked), self._inputs, "input")
         return self._plain_call(output_names, checked)
 
     def drop(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from dioe.host_backend import (
     match_outputs,
     unknown_name,
 )
-from dioe.types import Array, BackendError, InputError, TensorSpec
+from dioe.types import Array, BackendError, Feeds, InputError, TensorSpec, Value
 from dioe_openvino.errors import PLACE, run_error
 from dioe_openvino.ports import NO_FEEDS, Ports, native_infer, run_closed
 from dioe_openvino.tensors import array_of, is_packed, tensor_over
@@ -60,7 +60,7 @@ class Caller:
             else:
                 self._large[name] = (index, shape, spec.dtype)
 
-    def __call__(self, feeds: dict[str, Any], output_names: list[str]) -> list[Any]:
+    def __call__(self, feeds: Feeds, output_names: Sequence[str]) -> list[Value]:
         """See ``OpenVinoRequest.call``."""
         ports = self._ports
         if len(feeds) < len(ports.inputs):
@@ -100,7 +100,7 @@ class Caller:
         self._request.set_input_tensor(self._ports.input_index[name], tensor)
         self._kept[name] = array
 
-    def _make_room(self, output_names: list[str]) -> None:
+    def _make_room(self, output_names: Sequence[str]) -> None:
         """Bind large outputs to new arrays: those asked for, and those that the caller got in the
         last call and may still use."""
         for name, (index, shape, dtype) in self._large.items():

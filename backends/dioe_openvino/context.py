@@ -24,7 +24,7 @@ from dioe_openvino.backend import OPTIONS
 from dioe_openvino.blob import Head, read_blob
 from dioe_openvino.errors import PLACE, compile_error
 from dioe_openvino.executable import OpenVinoExecutable
-from dioe_openvino.mixing import keep_fp32
+from dioe_openvino.mixing import fuse_first, keep_fp32
 from dioe_openvino.profile import Profiler
 from dioe_openvino.source import OpNames
 
@@ -48,8 +48,9 @@ class OpenVinoContext(HostContext):
     ) -> Executable:
         """A compiled model. Options: see ``dioe_openvino.backend.OPTIONS``.
 
-        bf16 and fp32 may be mixed by op; OpenVINO may still fuse an op that should stay in fp32
-        into a bf16 neighbour. Raises UnsupportedError, InputError for options, OutOfMemory.
+        bf16 and fp32 may be mixed by op. OpenVINO still computes some that should stay in fp32 in
+        bf16, above all matrix products with a bias: ``profile`` tells. Raises UnsupportedError,
+        InputError for options, OutOfMemory.
         """
         self.check_open()
         if options.get("optimize") is False:
@@ -60,8 +61,11 @@ class OpenVinoContext(HostContext):
         precision = _base(precisions)
         config = self._config(precision) | {"PERF_COUNT": profile}
         read = self._read(model)
-        names = OpNames(read, model) if profile or precisions.exceptions else None
-        if names is not None and len(precisions.used) > 1:
+        mixed = len(precisions.used) > 1
+        if mixed:
+            fuse_first(read)
+        names = OpNames(read, model) if profile or mixed else None
+        if names is not None and mixed:
             fp32 = [op for op in model.op_ids if precisions.of(op) is Precision.FP32]
             read = keep_fp32(self._running_core(), read, names.layers_of(fp32))
         compiled = self._compile(read, config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -217,17 +217,14 @@ class OpenVinoRequest:
             )
         return found
 
-    def call(self, feeds: dict[str, Any], output_names: list[str]) -> list[Any]:
-        """Run on these inputs and return fresh outputs that the caller owns.
-
-        An optional extension of the contract. Bindings stay as they are.
-        """
+    def call(self, inputs: Feeds, output_names: Sequence[str]) -> list[Value]:
+        """See ``dioe.types.DirectRequest``. Bindings stay as they are."""
         if self._call is None:
             if self._request is None:
                 raise closed()
             match_outputs(output_names, self._ports.outputs)
             self._call = self._make_caller()
-        return self._call(feeds, output_names)
+        return self._call(inputs, output_names)
 
     def drop(self) -> None:
         """Let go of the compiled model and of everything bound."""

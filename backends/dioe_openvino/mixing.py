@@ -8,12 +8,23 @@ from collections.abc import Set
 from pathlib import Path
 
 import openvino as ov
+from openvino._offline_transformations import apply_moc_transformations
 
 from dioe_openvino.errors import compile_error
 
 # The attribute as OpenVINO's serializer writes it: "dynamic" is any low precision. It can't be
 # set from Python (a plain value under its key is no such attribute), so it goes through the IR.
 _ATTRIBUTE = {"name": "DisablePrecisionConversion", "version": "0", "value": "dynamic:f16"}
+
+
+def fuse_first(model: ov.Model) -> None:
+    """Run OpenVINO's common transformations now, in place.
+
+    They make new layers (a convolution with its batch norm folded in) that would lose the
+    attribute; it survives in what they leave. The CPU plugin's own fusion of a bias into a matrix
+    product loses it still.
+    """
+    apply_moc_transformations(model, cf=True, smart_reshape=False)
 
 
 def keep_fp32(core: ov.Core, model: ov.Model, layers: Set[str]) -> ov.Model:

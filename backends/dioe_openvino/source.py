@@ -44,6 +44,11 @@ class OpNames:
             if owner is not None:
                 owners[name] = owner
                 layers[owner].append(name)
+        op_of = {id(node): op for op, node in zip(ids, model.ir.graph, strict=True)}
+        for op, node in reversed(list(zip(ids, model.ir.graph, strict=True))):
+            if not layers[op]:  # fused into what follows, such as a folded batch norm
+                users = (op_of.get(id(user)) for v in node.outputs for user, _ in v.uses())
+                layers[op] = next((layers[u] for u in users if u and layers[u]), [])
         self._layers = layers
 
     def ops_of(self, layer: str) -> frozenset[str]:
