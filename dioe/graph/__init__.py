@@ -1,19 +1,26 @@
 """ONNX models as graphs of ops: loading, shapes, costs, blocks, and back to ONNX."""
 
 from dioe.graph.blocks import Block, find_blocks
+from dioe.graph.extract import boundaries, extract, stage_io
 from dioe.graph.inputs import make_inputs
 from dioe.graph.model import Model
 from dioe.graph.opgraph import OpGraph, OpInfo, ValueInfo
 from dioe.graph.partition import is_convex, quotient
+from dioe.graph.rebuild import StageGraph, rebuild
 
 __all__ = [
     "Block",
     "Model",
     "OpGraph",
     "OpInfo",
+    "StageGraph",
     "ValueInfo",
+    "boundaries",
+    "extract",
     "find_blocks",
     "is_convex",
     "make_inputs",
     "quotient",
+    "rebuild",
+    "stage_io",
 ]

@@ -3,14 +3,14 @@
 A block is what a backend would fuse anyway, grown around one op that does the work:
 
 1. patterns first (attention, decomposed layer normalisation);
-2. every convolution, matrix product, recurrent or control-flow op, normalisation, and op of a custom
-   domain starts a block;
+2. every convolution, matrix product, recurrent or control-flow op, normalisation, and op of a
+   custom domain starts a block;
 3. in topological order, ops that work element by element or only move data join the latest block
    that they read: biases, batch normalisation, activations however decomposed, residual additions,
    reshapes, shape computations. Joining the latest never makes a cycle;
 4. ``DequantizeLinear`` and ops that depend on constants only wait for the op that reads them, so
    DQ, op and Q stay together;
-5. what is left over and does little work (pooling, reductions, softmax, resizing) joins a neighbour.
+5. what is left over and does little work (pooling, reductions, resizing) joins a neighbour.
 """
 
 from __future__ import annotations
@@ -129,9 +129,8 @@ class _Grower:
             if partition.merge(wanted) is None:
                 # A constant that several blocks share can't always come along.
                 for group in wanted[1:]:
-                    partition.merge(
-                        [partition.group_of[index], partition.group_of[partition.members[group][0]]]
-                    )
+                    member = partition.members[group][0]
+                    partition.merge([partition.group_of[index], partition.group_of[member]])
 
     def absorb_light(self) -> None:
         """Give every group without an op that does much work to a neighbour, if it has one."""

@@ -117,8 +117,15 @@ def _from_proto(proto: onnx.ModelProto, path: Path | None, place: str) -> Loaded
 
 def _from_ir(source: ir.Model) -> Loaded:
     place = source.graph.name or "model"
-    in_order = check_proto(skeleton(source), place)
-    model = source.clone()
+    try:
+        in_order = check_proto(skeleton(source), place)
+        model = source.clone()
+    except (RuntimeError, ValueError) as error:  # onnx_ir can't copy what isn't in order
+        raise ModelError(
+            f"the onnx_ir model can't be copied: {_root(error)}",
+            place=place,
+            fix="call graph.sort() on it, or check that every value it reads is made somewhere",
+        ) from error
     _map_external(model, Path(), place)
     ids = op_ids([(node.name, [v.name or "" for v in node.outputs]) for node in model.graph])
     return _finish(model, ids, None, pristine=False, in_order=in_order, place=place)

@@ -48,11 +48,11 @@ def quotient(graph: OpGraph, groups: Sequence[Sequence[str]]) -> nx.DiGraph[int]
     for number, ops in enumerate(groups):
         result.add_node(number, ops=tuple(ops))
     crossing: dict[tuple[int, int], dict[str, None]] = {}
-    for op in graph.ops.values():
-        for name in op.reads:
+    for info in graph.ops.values():
+        for name in info.reads:
             source = graph.producers.get(name)
-            if source is not None and group_of[source] != group_of[op.id]:
-                edge = (group_of[source], group_of[op.id])
+            if source is not None and group_of[source] != group_of[info.id]:
+                edge = (group_of[source], group_of[info.id])
                 crossing.setdefault(edge, {})[name] = None
     for (source_group, target_group), names in crossing.items():
         result.add_edge(source_group, target_group, values=tuple(names))

@@ -1,0 +1,113 @@
+"""Cutting a model into stages: what crosses a cut, and the model of one side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import onnx_ir as ir
+
+from dioe.graph.model import Model
+from dioe.graph.opgraph import OpGraph, ValueInfo
+from dioe.graph.tensors import MAP_TYPE
+from dioe.types import Boundary, Stage
+
+_FIRST_IR_VERSION = 4  # from it on, initializers need not be inputs as well
+
+
+def stage_io(graph: OpGraph, ops: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the values that go into a group of ops and that come out of it.
+
+    Inputs in the order they are read, constants left out; outputs, what others or the caller need,
+    in the order they are made. Raises ValueError for an unknown op.
+    """
+    inside = set(ops)
+    unknown = sorted(op for op in inside if op not in graph.ops)
+    if unknown:
+        raise ValueError(f"the graph has no op {unknown[0]!r}")
+    chosen = [graph.ops[op] for op in sorted(inside, key=graph.index.__getitem__)]
+    made = {name for op in chosen for name in op.outputs}
+    inputs = {
+        name: None
+        for op in chosen
+        for name in op.reads
+        if name not in made and name not in graph.constants
+    }
+    outputs = {
+        name: None
+        for op in chosen
+        for name in op.outputs
+        if name in graph.outputs
+        or any(user not in inside for user in graph.consumers.get(name, ()))
+    }
+    return tuple(inputs), tuple(outputs)
+
+
+def extract(graph: OpGraph, ops: Iterable[str], name: str) -> Model:
+    """The model of some ops: what they read from outside as inputs, what others need as outputs.
+
+    Initializers and ``Constant`` nodes that they read come along, their data shared; so do opsets
+    and functions. Ops keep their ids; shapes and types stand on inputs and outputs where known.
+    Raises ValueError for an unknown op, or if ``ops`` has no outputs.
+    """
+    inside = set(ops)
+    inputs, outputs = stage_io(graph, inside)
+    if not outputs:
+        raise ValueError(f"the ops of {name!r} make nothing that is needed")
+    source = graph.model.ir
+    values = {value.name or "": value for value in source.graph.inputs}
+    for node in source.graph:
+        values.update((value.name or "", value) for value in node.outputs)
+    read = {value for op in inside for value in graph.ops[op].reads}
+    nodes = [
+        node
+        for node in source.graph
+        if node.name in inside
+        or (node.op_type == "Constant" and not node.domain and node.outputs[0].name in read)
+    ]
+    view = ir.GraphView(
+        [values[value] for value in inputs],
+        [values[value] for value in outputs],
+        nodes=nodes,
+        initializers=[v for n, v in source.graph.initializers.items() if n in read],
+        opset_imports=dict(source.graph.opset_imports),
+        name=name,
+    )
+    part = view.clone()
+    for value in (*part.inputs, *part.outputs):
+        _describe(value, graph.values.get(value.name or ""))
+    functions = [function.clone() for function in source.functions.values()]
+    version = max(source.ir_version, _FIRST_IR_VERSION)
+    return Model(ir.Model(part, ir_version=version, functions=functions))
+
+
+def _describe(value: ir.Value, known: ValueInfo | None) -> None:
+    """Put the inferred type and shape on an input or output of a stage."""
+    if known is None or MAP_TYPE in value.meta:
+        return
+    if value.type is None and known.dtype.kind != "O":
+        value.type = ir.TensorType(ir.DataType.from_numpy(known.dtype))
+    if value.type is None or known.shape is None:
+        return
+    # "unk__0" and the like are names that inference made up.
+    made_up = [isinstance(dim, str) and dim.startswith("unk__") for dim in known.shape]
+    value.shape = ir.Shape(
+        None if hidden else dim for hidden, dim in zip(made_up, known.shape, strict=True)
+    )
+
+
+def boundaries(graph: OpGraph, stages: Sequence[Stage]) -> tuple[Boundary, ...]:
+    """The values that go from one stage to another, once for each reader, in the order made."""
+    stage_of = {op: stage.name for stage in stages for op in stage.ops}
+    found: dict[tuple[str, str, str], Boundary] = {}
+    for op in graph.ops.values():
+        for value in op.outputs:
+            source = stage_of.get(op.id)
+            for user in graph.consumers.get(value, ()):
+                target = stage_of.get(user)
+                if source is None or target is None or source == target:
+                    continue
+                size = graph.values[value].nbytes
+                found.setdefault(
+                    (value, source, target), Boundary(value, source, target, nbytes=size)
+                )
+    return tuple(found.values())
