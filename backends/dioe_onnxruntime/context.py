@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import onnx
 import onnxruntime as ort
 
 from dioe.host_backend import HostContext, check_options, tensor_specs
 from dioe.types import (
+    DioeError,
     Executable,
     Feeds,
     ModelError,
@@ -57,7 +59,7 @@ class OnnxRuntimeContext(HostContext):
         profiler = Profiler(model, settings) if options.get("profile") else None
         try:
             source = _source(model) if profiler is None else profiler.source()
-            session = _session(source, settings)
+            session = _session_of(source, settings)
         except BaseException:
             if profiler is not None:
                 profiler.close()
@@ -69,19 +71,14 @@ class OnnxRuntimeContext(HostContext):
         raise UnsupportedError("ONNX Runtime has no compiled form to load", place="onnxruntime")
 
     def try_model(self, model: StageModel) -> None:
-        """Make and drop a session, graph optimisations off; raises like ``compile``."""
+        """Make and drop a session as ``compile`` does by default; raises like it."""
         inputs, outputs = tensor_specs(model)
         _check_edges((*inputs, *outputs))
-        _session(_source(model), self._plain_settings())
+        _session_of(_source(model), self._settings())
 
     def try_bytes(self, model: bytes) -> None:
         """The same for a serialized model."""
-        _session(model, self._plain_settings())
-
-    def _plain_settings(self) -> ort.SessionOptions:
-        settings = self._settings()
-        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        return settings
+        _session(model, self._settings())
 
     def _settings(self) -> ort.SessionOptions:
         settings, resources = ort.SessionOptions(), self.resources
@@ -117,6 +114,33 @@ def _source(model: StageModel) -> bytes | str:
         return model.to_bytes()
     except ModelError:  # above 2 GiB
         return str(model.to_path())
+
+
+def _session_of(source: bytes | str, settings: ort.SessionOptions) -> ort.InferenceSession:
+    """A session; with the shapes left open where ONNX Runtime refuses the model because of them.
+
+    Its optimisers infer shapes of both branches of an ``If``, and fail on the branch that is there
+    for inputs of another shape (silero-vad with its input bound to 512 samples).
+    """
+    try:
+        return _session(source, settings)
+    except DioeError as error:
+        if "InferenceError" not in error.cause or not isinstance(source, bytes):
+            raise
+    return _session(open_shapes(source), settings)
+
+
+def open_shapes(model: bytes) -> bytes:
+    """The model with every input dimension free and no shape stated elsewhere."""
+    proto = onnx.load_from_string(model)
+    for value in proto.graph.input:
+        for i, dim in enumerate(value.type.tensor_type.shape.dim):
+            dim.dim_param = f"{value.name}_{i}"
+    for value in proto.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    del proto.graph.value_info[:]
+    opened: bytes = proto.SerializeToString()
+    return opened
 
 
 def _session(source: bytes | str, settings: ort.SessionOptions) -> ort.InferenceSession:
