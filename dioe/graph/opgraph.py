@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -92,7 +92,11 @@ class OpGraph:
             name = value.name or ""
             known = values.get(name)
             if known is None or known.shape is None:
-                values[name] = _value(spec(value))
+                declared = spec(value)
+                # Inference knows types better than the file does, and shapes only if it says so.
+                if known is not None and known.dtype.kind != "O":
+                    declared = replace(declared, dtype=known.dtype)
+                values[name] = _value(declared)
         costs = OpCosts(model)
         constants = _constants(model.ir)
         ops = {

@@ -20,8 +20,8 @@ class StageGraph:
     """A plan as a graph, with the ONNX model of each stage.
 
     ``digraph`` has a node for each stage (``kind="stage"``, ``stage``, ``model``). Where a value
-    goes to another device, a ``transfer`` node with its ``boundary`` lies between; where it stays on
-    the device but the backend or the precisions differ, a ``conversion`` node. Stages alike in both
+    goes to another device, a ``transfer`` node with its ``boundary`` lies between; where it stays
+    but the backend or the precisions differ, a ``conversion`` node. Stages alike in both
     are joined by an edge with ``boundaries``. ``order`` is a topological order of the stages, the
     plan's own where that is one.
     """
@@ -35,9 +35,10 @@ class StageGraph:
 def rebuild(graph: OpGraph, plan: Plan) -> StageGraph:
     """The stage graph of ``plan`` for ``graph``, whose shapes should be the plan's.
 
-    Ids of ``Constant`` nodes in a plan are ignored: they go where they are read. A plan of one stage
-    gets the graph's own model, nothing cut. Raises PlanMismatch if the plan is another model's, if
-    ops are missing, unknown or in two stages, or if stages depend on each other in a circle.
+    Ids of ``Constant`` nodes in a plan are ignored: they go where they are read. A plan of one
+    stage gets the graph's own model, nothing cut. Raises PlanMismatch if the plan is another
+    model's, if ops are missing, unknown or in two stages, or if stages depend on each other in a
+    circle.
     """
     if plan.model_sha256 != graph.model.sha256:
         raise PlanMismatch(

@@ -9,10 +9,12 @@ condition that follows from the shapes, the small constant computations are eval
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import onnx
+import onnx.defs
 import onnx.shape_inference
 import onnx_ir as ir
 
@@ -149,7 +151,41 @@ def infer(model: ir.Model) -> Scope:
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
         if not fold(proto, inferred, found):
             break
-    return _scope(inferred.graph, found, ())
+    scope = _scope(inferred.graph, found, ())
+    specs = dict(scope.specs)
+    for node in model.graph:
+        _fill_types(node, specs, model.opset_imports)
+    return replace(scope, specs=specs)
+
+
+def _fill_types(node: ir.Node, specs: dict[str, TensorSpec], opsets: Mapping[str, int]) -> None:
+    """Element types that inference left out (it drops them where a shape fails), by the schema."""
+    unknown = [
+        (position, value.name)
+        for position, value in enumerate(node.outputs)
+        if value.name and (value.name not in specs or specs[value.name].dtype.kind == "O")
+    ]
+    if not unknown or not onnx.defs.has(node.op_type, opsets.get(node.domain, 1), node.domain):
+        return
+    schema = onnx.defs.get_schema(node.op_type, opsets[node.domain], node.domain)
+    types: dict[str, np.dtype[Any]] = {}
+    for position, value in enumerate(node.inputs):
+        formal = schema.inputs[min(position, len(schema.inputs) - 1)]
+        if value is not None and (known := specs.get(value.name or "")) is not None:
+            types.setdefault(formal.type_str, known.dtype)
+    for position, name in unknown:
+        formal = schema.outputs[min(position, len(schema.outputs) - 1)]
+        dtype = types.get(formal.type_str)
+        if node.op_type == "Cast":
+            dtype = numpy_dtype(ir.DataType(node.attributes["to"].as_int()))
+        elif dtype is None and formal.type_str in _FIXED_TYPES:
+            dtype = np.dtype(_FIXED_TYPES[formal.type_str])
+        if dtype is not None:
+            old = specs.get(name, TensorSpec(name, dtype, None))
+            specs[name] = replace(old, dtype=dtype)
+
+
+_FIXED_TYPES = {"tensor(bool)": "bool", "tensor(int64)": "int64", "tensor(float)": "float32"}
 
 
 def _scope(graph: onnx.GraphProto, found: Folded, path: Path) -> Scope:
