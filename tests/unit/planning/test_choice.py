@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,3 +80,14 @@ def test_default_choice() -> None:
     assert default_choice([resort], last_resort=[resort]) == resort
     with pytest.raises(UnsupportedError, match="no target can run this model"):
         default_choice([])
+
+
+def test_precision_is_not_given_up_for_less_than_a_measurement_can_tell() -> None:
+    lowered = TargetReport("cpu/b/bf16", "ok", p50_ms=10.0, relative_l2=4e-3)
+    written = TargetReport("cpu/a/fp32", "ok", p50_ms=10.05, relative_l2=2e-7)
+    assert choose([lowered, written], limit=1e-2) is written
+    assert choose([lowered, replace(written, p50_ms=10.2)], limit=1e-2) is lowered
+    # between two as written, or two lowered ones, the faster wins however close
+    assert choose([replace(written, p50_ms=10.0), written], limit=1e-2).p50_ms == 10.0
+    slower = replace(lowered, target="cpu/c/bf16", p50_ms=10.01)
+    assert choose([slower, lowered], limit=1e-2) is lowered
