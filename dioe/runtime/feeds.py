@@ -8,21 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from dioe.types import Array, Buffer, InputError, TensorSpec, Value
+from dioe.types import Array, Buffer, HostBuffer, InputError, TensorSpec, Value
 
 
 def check_feeds(feeds: Mapping[str, Any], specs: Sequence[TensorSpec]) -> dict[str, Value]:
     """``feeds`` as the backends take them: every input there, of its dtype and a fitting shape.
 
-    Arrays are passed on as they are. Python numbers, lists and other array-likes (a torch CPU
-    tensor) become arrays of the input's dtype if that loses nothing. Raises InputError.
+    Arrays are passed on as they are, host buffers as their arrays. Python numbers, lists and other
+    array-likes (a torch CPU tensor) become arrays of the input's dtype if that loses nothing.
+    Raises InputError.
     """
+    check_mapping(feeds, specs)
     known = {spec.name: spec for spec in specs}
-    if not isinstance(feeds, Mapping):
-        raise InputError(
-            f"a feed is a mapping of input names to arrays, not a {type(feeds).__name__}",
-            fix=f"give every input by its name: {', '.join(map(describe, specs)) or 'none'}",
-        )
     for name in feeds:
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1)
@@ -40,6 +37,15 @@ def check_feeds(feeds: Mapping[str, Any], specs: Sequence[TensorSpec]) -> dict[s
     for name, value in feeds.items():
         checked[name] = _check_value(value, known[name], symbols)
     return checked
+
+
+def check_mapping(feeds: object, specs: Sequence[TensorSpec]) -> None:
+    """Raise InputError unless ``feeds`` maps something to something."""
+    if not isinstance(feeds, Mapping):
+        raise InputError(
+            f"a feed is a mapping of input names to arrays, not a {type(feeds).__name__}",
+            fix=f"give every input by its name: {', '.join(map(describe, specs)) or 'none'}",
+        )
 
 
 def describe(spec: TensorSpec) -> str:
@@ -63,6 +69,9 @@ def _check_value(value: Any, spec: TensorSpec, symbols: dict[str, tuple[int, str
             )
         given: Value = value
         return given
+    if isinstance(value, HostBuffer):
+        value.ready.wait()
+        value = value.array
     buffer = isinstance(value, Buffer) and not isinstance(value, np.ndarray)
     tensor: Array | Buffer = value if buffer else _as_array(value, spec)
     shape, dtype = tensor.shape, tensor.dtype

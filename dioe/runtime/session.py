@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import threading
 import weakref
@@ -15,12 +16,12 @@ import numpy as np
 
 from dioe.graph import Model
 from dioe.runtime.bound import BoundRequest
-from dioe.runtime.feeds import check_feeds
+from dioe.runtime.feeds import check_feeds, check_mapping
 from dioe.runtime.loading import load
 from dioe.runtime.process import Runtime
 from dioe.runtime.state import State
 from dioe.runtime.variant import Retired, Variant
-from dioe.types import Basis, DioeError, Feeds, InputError, Plan, Value
+from dioe.types import Basis, Buffer, DioeError, Feeds, InputError, Plan, Value
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Session:
         self._untuned: list[Variant] = []
         self._dynamic: Variant | None = None
         self._no_dynamic = False
+        self._uses = itertools.count(1)
         self._bound: weakref.WeakSet[BoundRequest] = weakref.WeakSet()
         with contextlib.ExitStack() as undo:
             self._variants: list[Variant] = []
@@ -71,7 +73,7 @@ class Session:
 
     @property
     def plan(self) -> Plan:
-        """The plan of the variant that ran last (at first: the first one)."""
+        """The plan of the variant that was used last (at first: the first one)."""
         return self._hot.plan
 
     @property
@@ -109,15 +111,18 @@ class Session:
     ) -> dict[str, Value]:
         names = self._outputs if output_names is None else self._checked_names(output_names)
         wanted = list(dict.fromkeys([*names, *state.outputs]))
+        check_mapping(feeds, self.model.inputs)
         with state.lock:
             full: Feeds = state.feeds(feeds)
             variant = self._hot
             if not variant.accepts(full):
                 variant, full = self._variant_for(full)
-            try:
-                outputs = dict(zip(wanted, variant.run(full, wanted), strict=True))
-            except Retired:
-                raise InputError(_CLOSED, fix=_COMPILE_AGAIN) from None
+            while True:
+                try:
+                    outputs = dict(zip(wanted, variant.run(full, wanted), strict=True))
+                    break
+                except Retired:  # closed between choice and run
+                    variant, full = self._variant_for(full)
             state.keep(outputs)
         return {name: outputs[name] for name in names}
 
@@ -133,24 +138,25 @@ class Session:
     def bind(self, inputs: Feeds | None = None, outputs: Feeds | None = None) -> BoundRequest:
         """A single-threaded request with preset buffers: write its inputs, ``run``, read outputs.
 
-        Arrays given are used in place; those not given are allocated where the shape is known.
-        Declared state is the request's own. Raises InputError.
+        Arrays given are used in place, so they have to be C-contiguous; those not given are
+        allocated where the shape is known. Declared state is the request's own. Raises InputError.
         """
-        given = dict(inputs or {})
-        for name, shape, dtype in self._hot.guard or ():
+        inputs = {} if inputs is None else inputs
+        check_mapping(inputs, self.model.inputs)
+        given = dict(inputs)
+        for name, shape, dtype in self._hot.guard or self._variants[0].guard or ():
             if name not in given:
                 given[name] = np.zeros(shape, dtype)
-        variant, full = self._variant_for(given)
-        names = [spec.name for spec in self.model.outputs]
-        for name in outputs or {}:
-            if name not in names:
-                raise InputError(
-                    f"the model has no output {name!r}", fix=f"its outputs: {', '.join(names)}"
-                )
         state = self._state.pairs if self._state is not None else {}
-        bound = BoundRequest(variant, full, dict(outputs or {}), state)
-        self._bound.add(bound)
-        return bound
+        while True:
+            variant, full = self._variant_for(given)
+            with self._lock:  # nobody closes the variant meanwhile
+                if self._closed:
+                    raise InputError(_CLOSED, fix=_COMPILE_AGAIN)
+                if not variant.retired:
+                    bound = BoundRequest(variant, full, outputs or {}, state)
+                    self._bound.add(bound)
+                    return bound
 
     # --- variants --------------------------------------------------------------------------
 
@@ -159,37 +165,48 @@ class Session:
         if self._closed:
             raise InputError(_CLOSED, fix=_COMPILE_AGAIN)
         checked = check_feeds(feeds, self.model.inputs)
+        variant = self._loaded_for(checked)
+        if variant is None:
+            with self._lock:
+                if self._closed:
+                    raise InputError(_CLOSED, fix=_COMPILE_AGAIN)
+                variant = self._loaded_for(checked) or self._untuned_variant(checked)
+        variant.last_use = next(self._uses)
+        self._hot = variant
+        return variant, checked
+
+    def _loaded_for(self, feeds: Feeds) -> Variant | None:
         for variant in (*self._variants, *self._untuned):
-            if variant.accepts(checked):
-                self._hot = variant
-                return variant, checked
+            if variant.fits(feeds):
+                return variant
         first = self._variants[0]
-        if first.guard is None:  # tuned with open shapes
-            return first, checked
-        with self._lock:
-            if self._closed:
-                raise InputError(_CLOSED, fix=_COMPILE_AGAIN)
-            return self._untuned_variant(checked), checked
+        return first if first.guard is None else self._dynamic
 
     def _untuned_variant(self, feeds: Feeds) -> Variant:
-        if self._dynamic is None and not self._no_dynamic:
+        if not self._no_dynamic:
             shapes = {spec.name: spec.shape for spec in self.model.inputs if spec.shape is not None}
             try:
                 self._dynamic = self._load(_untuned(self._variants[0].plan, shapes))
             except DioeError as error:
                 log.info("no variant with open shapes, compiling each shape: %s", error)
                 self._no_dynamic = True
-        if self._dynamic is not None:
-            return self._dynamic
-        for variant in self._untuned:
-            if variant.accepts(feeds):
-                return variant
-        fixed = {n: v.shape for n, v in feeds.items() if isinstance(v, np.ndarray)}
+            else:
+                return self._dynamic
+        fixed = {n: v.shape for n, v in feeds.items() if isinstance(v, np.ndarray | Buffer)}
         variant = self._load(_untuned(self._variants[0].plan, fixed))
         self._untuned.append(variant)
         if len(self._untuned) > MAX_UNTUNED_VARIANTS:
-            self._untuned.pop(0).close()
+            self._evict(spare=variant)
         return variant
+
+    def _evict(self, spare: Variant) -> None:
+        """Close the untuned variant that was not chosen for longest and that nobody has bound."""
+        bound = {id(request.variant) for request in list(self._bound)}
+        idle = [v for v in self._untuned if id(v) not in bound and v is not spare]
+        if idle:
+            oldest = min(idle, key=lambda v: v.last_use)
+            self._untuned.remove(oldest)
+            oldest.close()
 
     def _load(self, plan: Plan) -> Variant:
         numbers = {
@@ -208,6 +225,11 @@ class Session:
 
     def _checked_names(self, names: Sequence[str]) -> tuple[str, ...]:
         known = [spec.name for spec in self.model.outputs]
+        if isinstance(names, str) or not names:
+            raise InputError(
+                f"output_names is {names!r}",
+                fix=f"give a list of some of {', '.join(known)}, or None for all",
+            )
         for name in names:
             if name not in known:
                 raise InputError(

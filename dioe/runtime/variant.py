@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,17 @@ class Variant:
     def __init__(self, loaded: LoadedPlan) -> None:
         self.loaded = loaded
         self.guard: tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...] | None = None
-        """Name, shape and dtype of each input where all shapes are fixed; None for a variant that
-        takes any shape the model allows."""
-        if all(spec.static and spec.kind == "tensor" for spec in loaded.inputs):
+        """Name, shape and dtype of each tensor input where all their shapes are fixed; None for a
+        variant that takes any shape the model allows."""
+        tensors = [spec for spec in loaded.inputs if spec.kind == "tensor"]
+        if all(spec.static for spec in tensors):
             self.guard = tuple(
                 (spec.name, tuple(int(d or 0) for d in spec.shape or ()), spec.dtype)
-                for spec in loaded.inputs
+                for spec in tensors
             )
+        self._only_tensors = len(tensors) == len(loaded.inputs)
+        self.last_use = 0
+        """A number that grows with every choice of a variant in the session."""
         self.retired = False
         self._free: deque[PlanRequest] = deque()
         self._made = 0
@@ -43,15 +47,22 @@ class Variant:
         """The plan that is loaded."""
         return self.loaded.plan
 
-    def accepts(self, feeds: Mapping[str, Any]) -> bool:
-        """True if the guard's inputs are all there, as numpy arrays of its shapes and dtypes."""
-        if self.guard is None or len(feeds) != len(self.guard):
+    def accepts(self, feeds: Any) -> bool:
+        """True if nothing is left to check: a dictionary of numpy arrays that are the guard's."""
+        guard = self.guard
+        if guard is None or type(feeds) is not dict or len(feeds) != len(guard):
             return False
-        for name, shape, dtype in self.guard:
+        for name, shape, dtype in guard:
             array = feeds.get(name)
             if type(array) is not np.ndarray or array.shape != shape or array.dtype != dtype:
                 return False
-        return True
+        return self._only_tensors
+
+    def fits(self, feeds: Feeds) -> bool:
+        """True if checked feeds have the guard's shapes; inputs that are no tensors are free."""
+        if self.guard is None:
+            return False
+        return all(getattr(feeds[name], "shape", None) == shape for name, shape, _ in self.guard)
 
     def run(self, feeds: Feeds, output_names: Sequence[str]) -> list[Value]:
         """Run once on a free request; from any thread. Raises Retired after ``close``."""

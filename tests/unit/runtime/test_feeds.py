@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dioe.runtime.feeds import check_feeds, describe
-from dioe.types import HostBuffer, InputError, TensorSpec
+from dioe.types import DONE, BackendError, HostBuffer, InputError, TensorSpec
 
 F32 = np.dtype(np.float32)
 I64 = np.dtype(np.int64)
@@ -43,9 +43,29 @@ def test_a_view_that_is_not_contiguous_is_passed_on() -> None:
     assert checked(array) is array
 
 
-def test_a_buffer_is_passed_on() -> None:
+def test_a_host_buffer_is_its_array() -> None:
     buffer = HostBuffer(np.ones((2, 3), np.float32))
+    assert checked(buffer) is buffer.array
+
+
+class DeviceBuffer:
+    """A buffer in memory that the host can't address."""
+
+    device = "gpu:0"
+    dtype = F32
+    shape = (2, 3)
+    strides = owner = None
+    ready = DONE
+
+    def numpy(self) -> Any:
+        raise BackendError("not in host memory")
+
+
+def test_a_device_buffer_is_passed_on_and_checked() -> None:
+    buffer = DeviceBuffer()
     assert checked(buffer) is buffer
+    assert "float32" in refusal({"x": buffer}, spec(dtype=I64)).cause
+    assert "[2, 3]" in refusal({"x": buffer}, spec(shape=(2, 4))).cause
 
 
 @pytest.mark.parametrize(
