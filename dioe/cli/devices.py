@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from rich.markup import escape
-from rich.table import Table
 
 from dioe.cli import options
-from dioe.cli.terminal import console
+from dioe.cli.terminal import console, new_table
 
 
 def devices(
@@ -40,7 +39,7 @@ def devices(
         )
         return
     out = console()
-    specs = Table(title="This machine" if hardware is None else "The pool", title_justify="left")
+    specs = new_table("This machine" if hardware is None else "The pool")
     specs.add_column("device")
     specs.add_column("name")
     specs.add_column("cores", justify="right")
@@ -55,7 +54,7 @@ def devices(
             " ".join(device.vector_extensions), str(device.known_as),
         )  # fmt: skip
     out.print(specs)
-    table = Table(title="Backends", title_justify="left")
+    table = new_table("Backends")
     for heading in ("backend", "state", "version", "devices", "reason"):
         table.add_column(heading, overflow="fold")
     style = {"ready": "green", "absent": "dim"}

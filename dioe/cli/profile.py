@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dioe.cli import options
-from dioe.cli.terminal import console, ms, progress
+from dioe.cli.terminal import console, ms, new_table, progress
 from dioe.types import DioeError, OpTime, Precisions
 
 Seconds = Annotated[float, typer.Option("--time", help="Seconds on each target.")]
@@ -66,7 +66,7 @@ def profile(
     if as_json:
         options.print_json(
             {
-                "model": {"sha256": job.model.sha256, "ops": len(job.model.op_ids)},
+                "model": {"sha256": job.model.sha256, "ops": len(job.model.placed_op_ids)},
                 "targets": [{**e, "ops": [_plain(op) for op in e["ops"]]} for e in found],
             }
         )
@@ -82,24 +82,26 @@ def _plain(op: OpTime) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _shortened(ops: tuple[str, ...], most: int = 3) -> str:
+    more = f" and {len(ops) - most} more" if len(ops) > most else ""
+    return ", ".join(ops[:most]) + more
+
+
 def _table(entry: dict[str, Any], top: int) -> Table | str:
     ops: tuple[OpTime, ...] = entry["ops"]
     if not ops:
         return f"{entry['target']}: no times, {escape(entry['reason'])}"
     total_ms = sum(op.mean_ms for op in ops)
-    table = Table(
-        title=f"{entry['target']}: {ms(total_ms)} ms in {len(ops)} executed ops",
-        title_justify="left",
-    )
-    table.add_column("op", overflow="fold")
-    table.add_column("type", overflow="fold")
-    table.add_column("ms", justify="right", no_wrap=True)
-    table.add_column("share", justify="right", no_wrap=True)
-    table.add_column("precision")
-    table.add_column("source ops", overflow="ellipsis", no_wrap=True, max_width=60)
+    table = new_table(f"{entry['target']}: {ms(total_ms)} ms in {len(ops)} executed ops")
+    for heading in ("ms", "share"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("type", overflow="fold", min_width=12)
+    table.add_column("precision", no_wrap=True)
+    table.add_column("source ops, or the backend's name", overflow="fold", ratio=1)
     for op in ops[: top or None]:
+        covered = _shortened(op.ops) if op.ops else f"({op.name})"
         table.add_row(
-            escape(op.name), op.op_type, ms(op.mean_ms), f"{op.mean_ms / total_ms:.1%}",
-            op.precision, escape(", ".join(op.ops)),
+            ms(op.mean_ms), f"{op.mean_ms / max(total_ms, 1e-9):.1%}", escape(op.op_type),
+            op.precision, escape(covered),
         )  # fmt: skip
     return table

@@ -12,10 +12,9 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.table import Table
 
 from dioe.cli import options
-from dioe.cli.terminal import console, ms, progress
+from dioe.cli.terminal import console, ms, new_table, progress
 from dioe.types import Array, ConfigError, InputError
 
 
@@ -71,7 +70,7 @@ def run(
             }
         )  # fmt: skip
         return
-    table = Table(title=f"Outputs of one run on {', '.join(targets)}: {ms(run_ms)} ms")
+    table = new_table(f"Outputs of one run on {', '.join(targets)}: {ms(run_ms)} ms")
     for heading in ("output", "dtype", "shape", "file"):
         table.add_column(heading, overflow="fold")
     for file, array in arrays.items():

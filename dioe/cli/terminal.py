@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -43,10 +44,17 @@ def error_text(value: float | None) -> str:
 STATE_STYLE = {"ok": "green", "infidel": "yellow", "slow": "dim", "unsupported": "dim"}
 
 
+def new_table(title: str) -> Table:
+    """An empty table as every command prints them: no box that costs width, the title above."""
+    return Table(
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1)
+    )
+
+
 def print_targets(out: Console, reports: Sequence[TargetReport], chosen: str = "") -> None:
     """The candidates with their figures, fastest first, and below them why some don't count."""
     ordered = sorted(reports, key=lambda r: (r.state != "ok", r.p50_ms or float("inf")))
-    table = Table(title="Targets", title_justify="left", title_style="bold")
+    table = new_table("Targets")
     table.add_column("target", overflow="fold")
     table.add_column("state")
     for heading in ("p50 ms", "p90 ms", "p99 ms", "runs", "error"):

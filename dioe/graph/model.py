@@ -89,6 +89,11 @@ class Model:
         return tuple(node.name or "" for node in self.ir.graph)
 
     @cached_property
+    def placed_op_ids(self) -> tuple[str, ...]:
+        """Ids of the ops that plans place: ``Constant`` nodes only where one is a model output."""
+        return tuple(node.name or "" for node in self.ir.graph if is_placed(node))
+
+    @cached_property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """Specs of the inputs a caller has to give; initializers are not among them."""
         return shapes.input_specs(self.ir)
@@ -199,6 +204,13 @@ _QUANTISED_TYPES = frozenset(
         "GatherBlockQuantized",
     }
 )
+
+
+def is_placed(node: ir.Node) -> bool:
+    """False for ``Constant`` nodes, which are parameters of what reads them, unless output."""
+    if node.op_type != "Constant" or node.domain:
+        return True
+    return any(value.is_graph_output() for value in node.outputs)
 
 
 def _is_quantised_type(op_type: str) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dioe.graph.costs import bytes_read, total
-from dioe.graph.model import Model
+from dioe.graph.model import Model, is_placed
 from dioe.graph.opcosts import OpCosts
 from dioe.graph.shapes import Scope
 from dioe.graph.tensors import Tensor, constant_tensor, nbytes, spec
@@ -102,7 +102,7 @@ class OpGraph:
         ops = {
             node.name or "": _op(node, costs, values, constants)
             for node in model.ir.graph
-            if _is_placed(node)
+            if is_placed(node)
         }
         return cls(model, ops, values)
 
@@ -174,12 +174,6 @@ class OpGraph:
 
     def __repr__(self) -> str:
         return f"OpGraph({self.model.place!r}, {len(self.ops)} ops)"
-
-
-def _is_placed(node: ir.Node) -> bool:
-    if node.op_type != "Constant" or node.domain:
-        return True
-    return any(value.is_graph_output() for value in node.outputs)
 
 
 def _top_level(graph: ir.Graph) -> Iterator[ir.Value]:

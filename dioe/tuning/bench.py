@@ -167,7 +167,7 @@ def _result(
         model={
             "path": str(job.model.path) if job.model.path else None,
             "sha256": job.model.sha256,
-            "ops": len(job.model.op_ids),
+            "ops": len(job.model.placed_op_ids),
         },
         machine=machine(job.pool),
         settings={

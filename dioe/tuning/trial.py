@@ -38,6 +38,7 @@ SLOW_RATIO = 3.0
 """A target shown to be this many times slower than the best is dropped (architecture.md)."""
 
 _QUICK_S = 0.15
+_SLOW_TRIES = 20
 
 REFERENCE_BACKENDS = ("onnxruntime", "reference")
 """The model as written is run by the first of these that can (architecture.md, Fidelity)."""
@@ -152,17 +153,10 @@ def try_target(
             request.bind(samples[0], preset_outputs(executable))
             call = waiting_call(request)
             call()
-            start = time.perf_counter()
-            call()
-            second_ms = (time.perf_counter() - start) * 1e3
-            if second_ms > SLOW_RATIO * best_ms:
-                return TargetReport(
-                    name,
-                    "slow",
-                    f"one run took {second_ms:.4g} ms, over {SLOW_RATIO:g} times the best",
-                    p50_ms=second_ms,
-                    runs=1,
-                )
+            first_ms = _fastest_ms(call, enough_ms=SLOW_RATIO * best_ms)
+            if first_ms > SLOW_RATIO * best_ms:
+                reason = f"a run takes {first_ms:.4g} ms, over {SLOW_RATIO:g} times the best"
+                return TargetReport(name, "slow", reason, p50_ms=first_ms, runs=1)
             with watch.part("verify_s"):
                 found = _verify(executable, samples, reference)
             times_ms = time_calls(call, seconds=_QUICK_S)
@@ -182,6 +176,23 @@ def try_target(
         runs=len(times_ms),
         relative_l2=found.error if math.isfinite(found.error) else None,
     )
+
+
+def _fastest_ms(call: Callable[[], object], *, enough_ms: float) -> float:
+    """The fastest of some runs: as many as it takes to see one below ``enough_ms``, within limits.
+
+    One run alone may have been disturbed, which tells most where a run takes microseconds.
+    """
+    fastest_ms = math.inf
+    start = time.perf_counter()
+    for _ in range(_SLOW_TRIES):
+        before = time.perf_counter()
+        call()
+        after = time.perf_counter()
+        fastest_ms = min(fastest_ms, (after - before) * 1e3)
+        if fastest_ms <= enough_ms or after - start > _QUICK_S:
+            break
+    return fastest_ms
 
 
 def verdict(found: Comparison, limit: float) -> tuple[str, str]:

@@ -159,7 +159,7 @@ class Tuner:
             candidate.target,
             model_sha256=self._base.sha256,
             hardware=self._goal.hardware,
-            ops=self._base.op_ids,
+            ops=self._base.placed_op_ids,
             inputs=[spec.name for spec in self._base.inputs],
             outputs=[spec.name for spec in self._base.outputs],
             shapes=shapes,
