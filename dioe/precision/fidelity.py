@@ -17,6 +17,8 @@ import numpy as np
 from dioe.types import Array, Buffer, Value
 
 _FLOOR = 1e-4
+_LARGEST = 1e140
+"""Above this (only float64 reaches it) the squares of a norm could overflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ def _compare_value(value: Any, reference: Any) -> Comparison:
         if not isinstance(value, Mapping) or set(value) != set(reference):
             return Comparison(math.inf, reason="a map with other keys")
         return _compare_value([value[k] for k in reference], list(reference.values()))
+    if isinstance(value, list | tuple | Mapping):
+        return Comparison(math.inf, reason="a sequence or a map where the reference has a tensor")
     return _compare_tensor(np.asarray(value), np.asarray(reference))
 
 
@@ -79,6 +83,8 @@ def _compare_tensor(value: Array, reference: Array) -> Comparison:
         return Comparison(0.0)
     if not _is_inexact(reference.dtype):
         return Comparison(float(np.mean(value != reference)))
+    if value.dtype.kind in "OSU":
+        return Comparison(math.inf, reason="strings where the reference has numbers")
     y, r = _wide(value), _wide(reference)
     unusual = ~np.isfinite(r)
     if not np.array_equal(np.isfinite(y), ~unusual):
@@ -91,8 +97,11 @@ def _compare_tensor(value: Array, reference: Array) -> Comparison:
         y, r = y[~unusual], r[~unusual]
     if r.size == 0:
         return Comparison(0.0)
-    scale = max(float(np.linalg.norm(r)), _FLOOR * math.sqrt(r.size))
-    return Comparison(float(np.linalg.norm(y - r)) / scale)
+    floor = _FLOOR * math.sqrt(r.size)
+    peak = max(_peak(y), _peak(r))
+    if peak > _LARGEST:
+        y, r, floor = y / peak, r / peak, floor / peak
+    return Comparison(float(np.linalg.norm(y - r)) / max(float(np.linalg.norm(r)), floor))
 
 
 def _is_inexact(dtype: np.dtype[Any]) -> bool:
@@ -105,3 +114,8 @@ def _is_inexact(dtype: np.dtype[Any]) -> bool:
 def _wide(array: Array) -> Array:
     flat = array.reshape(-1)
     return flat.astype(np.complex128 if flat.dtype.kind == "c" else np.float64)
+
+
+def _peak(wide: Array) -> float:
+    """The largest magnitude of a real or imaginary part."""
+    return float(np.abs(wide.view(np.float64)).max())
