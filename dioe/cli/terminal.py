@@ -47,7 +47,12 @@ STATE_STYLE = {"ok": "green", "infidel": "yellow", "slow": "dim", "unsupported":
 def new_table(title: str) -> Table:
     """An empty table as every command prints them: no box that costs width, the title above."""
     return Table(
-        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1)
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        padding=0,
+        pad_edge=False,
     )
 
 
