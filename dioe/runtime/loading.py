@@ -61,11 +61,12 @@ class LoadedPlan:
         return sum(known) if len(known) == len(sizes) else None
 
     def close(self) -> None:
-        """Close the executables and give their contexts back."""
+        """Close the executables and give their contexts back: all, even if one fails to."""
         stages, self.stages = self.stages, ()
-        for stage, executable in stages:
-            executable.close()
-            self._runtime.release(stage.target, stage.resources)
+        with contextlib.ExitStack() as closing:
+            for stage, executable in stages:
+                closing.callback(self._runtime.release, stage.target, stage.resources)
+                closing.callback(executable.close)
 
 
 def load(plan: Plan, model: Model, runtime: Runtime, models: Mapping[str, Model]) -> LoadedPlan:

@@ -249,8 +249,9 @@ class Session:
             variants = [*self._variants, *dynamic, *self._untuned]
         for bound in list(self._bound):
             bound.close()
-        for variant in variants:
-            variant.close()
+        with contextlib.ExitStack() as closing:  # all, even if one fails to
+            for variant in variants:
+                closing.callback(variant.close)
 
     def __enter__(self) -> Self:
         return self

@@ -66,18 +66,22 @@ class Variant:
 
     def run(self, feeds: Feeds, output_names: Sequence[str]) -> list[Value]:
         """Run once on a free request; from any thread. Raises Retired after ``close``."""
-        free = self._free
+        if self.retired:  # else threads that run without a pause would keep close waiting
+            raise Retired
         try:
-            request = free.pop()  # atomic
+            request = self._free.pop()  # atomic
         except IndexError:
             request = self._new_request()
         try:
             return request.call(feeds, output_names)
         finally:
-            free.append(request)
-            if self.retired:
-                with self._lock:
-                    self._drained.notify_all()
+            self._give_back(request)
+
+    def _give_back(self, request: PlanRequest) -> None:
+        self._free.append(request)
+        if self.retired:
+            with self._lock:
+                self._drained.notify_all()
 
     def _new_request(self) -> PlanRequest:
         with self._lock:
