@@ -1,7 +1,8 @@
 """A layered drawing of an acyclic graph: layers, orders within them, coordinates.
 
 The steps of Sugiyama, Tagawa and Toda, "Methods for visual understanding of hierarchical system
-structures" (1981): longest-path layers; long edges cut by bends, one a layer; orders by
+structures" (1981): longest-path layers; long edges cut by bends, one a layer, which edges of
+one source share; orders by
 barycentres, swept down and up; then coordinates, where each layer takes the places nearest to its
 neighbours that keep its order and distances, which is an isotonic regression.
 """
@@ -111,22 +112,28 @@ class _Drawing:
         for node, row in enumerate(layer):
             self.rows[row].append(node)
         self.chains: dict[tuple[int, int], list[int]] = {}
-        bends = sum(layer[d] - layer[s] - 1 for s, d in edges)
-        pieces: list[tuple[int, int]] = []
+        pieces: set[tuple[int, int]] = set()
+        self._trunks: dict[int, list[int]] = {}
         for source, destination in edges:
-            chain = []
-            if bends <= _MAX_BENDS:
-                for row in range(layer[source] + 1, layer[destination]):
-                    chain.append(len(widths))
-                    self.rows[row].append(len(widths))
-                    widths.append(0.0)
-            self.chains[source, destination] = chain
-            path = [source, *chain, destination]
-            pieces += itertools.pairwise(path)
-        self.before, self.after = _neighbours(len(widths), pieces)
+            between = range(layer[source] + 1, layer[destination])
+            path = [source, *self._trunk(source, between), destination]
+            self.chains[source, destination] = path[1:-1]
+            pieces.update(itertools.pairwise(path))
+        self.before, self.after = _neighbours(len(widths), sorted(pieces))
         self.x = [0.0] * len(widths)
         for members in self.rows:
             self._pack(members)
+
+    def _trunk(self, source: int, rows: range) -> list[int]:
+        """Bends in the given rows; long edges of one source share them, and branch off."""
+        trunk = self._trunks.setdefault(source, [])
+        if len(self.widths) - self._nodes + len(rows) - len(trunk) > _MAX_BENDS:
+            return []
+        for row in rows[len(trunk) :]:
+            trunk.append(len(self.widths))
+            self.rows[row].append(len(self.widths))
+            self.widths.append(0.0)
+        return trunk[: len(rows)]
 
     def _distances(self, members: Sequence[int]) -> list[float]:
         """Smallest distance of each member's centre from the one's before it."""

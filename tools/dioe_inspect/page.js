@@ -320,7 +320,7 @@
     mark();
     fill();
     const at = !selected ? "" : `#${selected.op !== null ? `op=${encodeURIComponent(data.ops[selected.op].id)}` : `box=${selected.node.id}`}`;
-    history.replaceState(null, "", at || location.pathname);
+    if (/^(file|https?):$/.test(location.protocol)) history.replaceState(null, "", at || location.pathname);
     if (selected) {
       show(keyOf(selected));
       if (focus) elements.get(keyOf(selected))?.focus({ preventScroll: true });

@@ -55,10 +55,10 @@ function details({ data, nodes, nodeOf, colour, letter, select, toggle, isOpen, 
 
   function takes(target) {
     const { refused } = target;
-    if (!refused.length) return element("span", { class: "yes" }, "✓ the whole model");
+    if (!refused.length) return element("span", { class: "yes" }, "✓ all of it");
     const reasons = new Set(refused.map(([, reason]) => reason));
     const list = element("details", {}, element("summary", {}, element("span", { class: "no" },
-      refused.length === data.ops.length ? "✗ nothing of it" : `✗ not ${refused.length} of ${data.ops.length} ops`)));
+      refused.length === data.ops.length ? "✗ none of it" : `✗ not ${refused.length} of ${data.ops.length} ops`)));
     if (reasons.size === 1) list.append(element("p", {}, [...reasons][0]));
     refused.slice(0, 100).forEach(([index, reason]) => list.append(element("p", {}, opLink(index), reasons.size === 1 ? null : `: ${reason}`)));
     if (refused.length > 100) list.append(element("p", {}, `and ${refused.length - 100} more`));
