@@ -17,7 +17,7 @@ import numpy as np
 from dioe.graph import Model
 from dioe.runtime.bound import BoundRequest
 from dioe.runtime.feeds import check_feeds, check_mapping
-from dioe.runtime.loading import load
+from dioe.runtime.loading import load, owned
 from dioe.runtime.process import Runtime
 from dioe.runtime.state import State
 from dioe.runtime.variant import Retired, Variant
@@ -124,7 +124,8 @@ class Session:
                 except Retired:  # closed between choice and run
                     variant, full = self._variant_for(full)
             state.keep(outputs)
-        return {name: outputs[name] for name in names}
+        # what is kept for the next run must not change with what the caller does to it
+        return {n: owned(outputs[n]) if n in state.pairs else outputs[n] for n in names}
 
     def reset_state(self) -> None:
         """Set declared state back to zeros (of the session; bound requests have their own)."""
@@ -154,7 +155,7 @@ class Session:
                 if self._closed:
                     raise InputError(_CLOSED, fix=_COMPILE_AGAIN)
                 if not variant.retired:
-                    bound = BoundRequest(variant, full, outputs or {}, state)
+                    bound = BoundRequest(variant, full, {} if outputs is None else outputs, state)
                     self._bound.add(bound)
                     return bound
 
