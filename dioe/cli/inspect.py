@@ -18,6 +18,9 @@ Html = Annotated[
 PlanFile = Annotated[
     Path | None, typer.Option("--plan", help="Colour the graph by a plan.", metavar="FILE")
 ]
+Profile = Annotated[
+    bool, typer.Option("--profile", help="Measure ops on every target and show their costs.")
+]
 
 
 def inspect(
@@ -27,29 +30,29 @@ def inspect(
     hardware: options.Hardware = None,
     devices: options.Devices = "auto",
     shape: options.Shapes = None,
+    inputs: options.Inputs = None,
+    profile: Profile = False,
     as_json: options.Json = False,
     verbose: options.Verbose = 0,
     debug: options.Debug = False,
 ) -> None:
     """Show ops, FLOPs, bytes and blocks of MODEL, and which target supports what and why not."""
     from dioe.graph import OpGraph
-    from dioe.tuning import Job, Settings, candidates
+    from dioe.tuning import Job, Settings, op_costs, profile_targets
     from dioe_inspect import inspect_model, render_html, render_text
 
-    with progress("inspecting", quiet=as_json):
+    with progress("inspecting", quiet=as_json) as say:
         job = Job(
-            model, hardware=hardware, settings=Settings(devices=devices), sample_inputs=None,
-            shapes=options.parse_shapes(shape),
+            model, hardware=hardware, settings=Settings(devices=devices, precision="auto"),
+            sample_inputs=options.parse_inputs(inputs), shapes=options.parse_shapes(shape),
+            progress=say,
         )  # fmt: skip
-        bound = job.bound_model(job.groups[0])
-        found = candidates(
-            bound, job.pool, job.runtime, precision="auto",
-            quantised=job.model.quantised, devices=devices,
-        )  # fmt: skip
+        found = job.candidates(job.groups[0])
         loaded = job.checked_plan(plan) if plan is not None else None
         graph = OpGraph.build(job.model, job.groups[0].shapes)
         support = {str(c.target): c.support for c in found}
-        inspection = inspect_model(graph, support, plan=loaded)
+        costs = op_costs(profile_targets(job, found, seconds=0.5), graph) if profile else None
+        inspection = inspect_model(graph, support, costs=costs, plan=loaded)
     if html is not None:
         if html.is_dir():
             raise InputError("is a folder", place=str(html), fix="name a file")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -11,7 +10,10 @@ from rich.table import Table
 
 from dioe.cli import options
 from dioe.cli.terminal import console, ms, new_table, progress
-from dioe.types import DioeError, OpTime, Precisions
+from dioe.types import OpTime
+
+if TYPE_CHECKING:
+    from dioe.tuning import TargetProfile
 
 Seconds = Annotated[float, typer.Option("--time", help="Seconds on each target.")]
 Top = Annotated[int, typer.Option("--top", help="Ops shown for each target; 0 for all.")]
@@ -31,49 +33,23 @@ def profile(
     debug: options.Debug = False,
 ) -> None:
     """Per-op times of MODEL on every target, by the backends' own counters."""
-    from dioe.profiling import measuring, profile_executable
-    from dioe.tuning import Job, Settings, candidates
+    from dioe.tuning import Job, Settings, profile_targets
 
     settings = Settings(devices=devices, precision=precision)
-    found: list[dict[str, Any]] = []
     with progress("profiling", quiet=as_json) as say:
         job = Job(
             model, hardware=hardware, settings=settings, sample_inputs=options.parse_inputs(inputs),
-            shapes=options.parse_shapes(shape),
+            shapes=options.parse_shapes(shape), progress=say,
         )  # fmt: skip
-        group = job.groups[0]
-        placed = set(job.model.placed_op_ids)
-        bound = job.bound_model(group)
-        targets = candidates(
-            bound, job.pool, job.runtime, precision=precision,
-            quantised=job.model.quantised, devices=devices,
-        )  # fmt: skip
-        with measuring():
-            for candidate in targets:
-                say(str(candidate.target))
-                entry: dict[str, Any] = {
-                    "target": str(candidate.target), "reason": candidate.refusal, "ops": ()
-                }  # fmt: skip
-                found.append(entry)
-                if candidate.refusal:
-                    continue
-                try:
-                    with job.runtime.context(candidate.target, candidate.resources) as context:
-                        times = profile_executable(
-                            context, bound, Precisions(candidate.target.precisions[0]),
-                            group.feeds[0], seconds=seconds,
-                        )  # fmt: skip
-                    # constants take no time: a person looks for what reads them
-                    entry["ops"] = [
-                        replace(t, ops=tuple(o for o in t.ops if o in placed)) for t in times
-                    ]
-                except DioeError as error:
-                    entry["reason"] = error.cause
+        found = profile_targets(job, job.candidates(job.groups[0]), seconds=seconds)
     if as_json:
         options.print_json(
             {
                 "model": {"sha256": job.model.sha256, "ops": len(job.model.placed_op_ids)},
-                "targets": [{**e, "ops": [_plain(op) for op in e["ops"]]} for e in found],
+                "targets": [
+                    {"target": p.target, "reason": p.reason, "ops": [_plain(op) for op in p.ops]}
+                    for p in found
+                ],
             }
         )
         return
@@ -93,18 +69,17 @@ def _shortened(ops: tuple[str, ...], most: int = 3) -> str:
     return ", ".join(ops[:most]) + more
 
 
-def _table(entry: dict[str, Any], top: int) -> Table | str:
-    ops: tuple[OpTime, ...] = entry["ops"]
-    if not ops:
-        return f"{entry['target']}: no times, {escape(entry['reason'])}"
-    total_ms = sum(op.mean_ms for op in ops)
-    table = new_table(f"{entry['target']}: {ms(total_ms)} ms in {len(ops)} executed ops")
+def _table(entry: TargetProfile, top: int) -> Table | str:
+    if not entry.ops:
+        return f"{entry.target}: no times, {escape(entry.reason)}"
+    total_ms = entry.total_ms
+    table = new_table(f"{entry.target}: {ms(total_ms)} ms in {len(entry.ops)} executed ops")
     for heading in ("ms", "share"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("type", overflow="fold", min_width=12)
     table.add_column("precision", no_wrap=True)
     table.add_column("source ops (or the backend's name)", overflow="fold", ratio=1)
-    for op in ops[: top or None]:
+    for op in entry.ops[: top or None]:
         covered = _shortened(op.ops) if op.ops else f"({op.name})"
         table.add_row(
             ms(op.mean_ms), f"{op.mean_ms / max(total_ms, 1e-9):.1%}", escape(op.op_type),

@@ -2,6 +2,7 @@
 
 from dioe.tuning.bench import BenchResult, bench
 from dioe.tuning.compile import Job, Settings, compile_model
+from dioe.tuning.profiles import TargetProfile, op_costs, profile_targets
 from dioe.tuning.targets import Candidate, candidates, refusal_text
 from dioe.tuning.tune import Tuning
 
@@ -10,9 +11,12 @@ __all__ = [
     "Candidate",
     "Job",
     "Settings",
+    "TargetProfile",
     "Tuning",
     "bench",
     "candidates",
     "compile_model",
+    "op_costs",
+    "profile_targets",
     "refusal_text",
 ]

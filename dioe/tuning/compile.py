@@ -17,7 +17,7 @@ from dioe.runtime import Runtime, Session
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.plan_cache import PlanCache
 from dioe.tuning.samples import Samples, ShapeGroup, shape_groups
-from dioe.tuning.targets import candidates
+from dioe.tuning.targets import Candidate, candidates
 from dioe.tuning.tune import Goal, Progress, Tuner, Tuning
 from dioe.types import ABI_VERSION, InputError, Plan, UnsupportedError
 
@@ -128,6 +128,17 @@ class Job:
         """The model with the group's shapes bound."""
         return self.model.with_shapes(group.shapes) if group.shapes else self.model
 
+    def candidates(self, group: ShapeGroup) -> list[Candidate]:
+        """Every target worth a try on the group's shapes."""
+        return candidates(
+            self.bound_model(group),
+            self.pool,
+            self.runtime,
+            precision=self.settings.precision,
+            quantised=self.model.quantised,
+            devices=self.settings.devices,
+        )
+
     def checked_plan(self, plan: Plan | str | PathLike[str]) -> Plan:
         """A plan made before; raises PlanMismatch if it isn't for this model and hardware."""
         loaded = plan if isinstance(plan, Plan) else load_plan(plan)
@@ -151,14 +162,7 @@ class Job:
             return Tuning(known, [], list(known.candidates))
         bound = self.bound_model(group)
         with self.watch.part("plan_s"):
-            found = candidates(
-                bound,
-                self.pool,
-                self.runtime,
-                precision=self.settings.precision,
-                quantised=self.model.quantised,
-                devices=self.settings.devices,
-            )
+            found = self.candidates(group)
         goal = Goal(
             self.settings.policy,
             self.settings.precision,

@@ -1,0 +1,78 @@
+"""Per-op times of a model on every target, by the backends' own counters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from dioe.graph import OpGraph
+from dioe.profiling import measuring, profile_executable
+from dioe.tuning.compile import Job
+from dioe.tuning.targets import Candidate
+from dioe.types import DioeError, OpTime, Precisions
+
+
+@dataclass(frozen=True, slots=True)
+class TargetProfile:
+    """One target's executed ops, slowest first, or the reason why there are none."""
+
+    target: str
+    ops: tuple[OpTime, ...] = ()
+    reason: str = ""
+
+    @property
+    def total_ms(self) -> float:
+        """Sum of the ops' mean times. The counters cost time too: it isn't the latency."""
+        return sum(op.mean_ms for op in self.ops)
+
+
+def profile_targets(
+    job: Job, candidates: Sequence[Candidate], *, seconds: float
+) -> list[TargetProfile]:
+    """Profile the job's first group of shapes on each candidate for ``seconds``.
+
+    Never raises for what a backend does. Source ops are those that plans place: constants take no
+    time, and a person looks for what reads them.
+    """
+    group = job.groups[0]
+    bound = job.bound_model(group)
+    placed = set(job.model.placed_op_ids)
+    profiles = []
+    with measuring():
+        for candidate in candidates:
+            target = str(candidate.target)
+            if candidate.refusal:
+                profiles.append(TargetProfile(target, reason=candidate.refusal))
+                continue
+            job.progress(target)
+            precisions = Precisions(candidate.target.precisions[0])
+            try:
+                with job.runtime.context(candidate.target, candidate.resources) as context:
+                    times = profile_executable(
+                        context, bound, precisions, group.feeds[0], seconds=seconds
+                    )
+            except DioeError as error:
+                profiles.append(TargetProfile(target, reason=error.cause))
+                continue
+            ops = tuple(replace(t, ops=tuple(o for o in t.ops if o in placed)) for t in times)
+            profiles.append(TargetProfile(target, ops))
+    return profiles
+
+
+def op_costs(profiles: Sequence[TargetProfile], graph: OpGraph) -> dict[str, Mapping[str, float]]:
+    """Milliseconds by target and source op.
+
+    The time of a fused group is booked on the op of the group with the most FLOPs; the others of
+    the group have no time of their own.
+    """
+    costs: dict[str, Mapping[str, float]] = {}
+    for profile in profiles:
+        booked: dict[str, float] = {}
+        for time in profile.ops:
+            known = [op for op in time.ops if op in graph.ops]
+            if known:
+                main = max(known, key=lambda op: graph.ops[op].flops or 0)
+                booked[main] = booked.get(main, 0.0) + time.mean_ms
+        if booked:
+            costs[profile.target] = booked
+    return costs
