@@ -18,7 +18,7 @@ from dioe.host_backend import (
 )
 from dioe.types import Array, BackendError, Feeds, InputError, TensorSpec, Value
 from dioe_openvino.errors import PLACE, run_error
-from dioe_openvino.ports import NO_FEEDS, Ports, native_infer, run_closed
+from dioe_openvino.ports import NO_FEEDS, Ports, closed, native_infer, run_closed
 from dioe_openvino.tensors import array_of, is_packed, tensor_over
 
 COPY_LIMIT_BYTES = 64 * 1024
@@ -63,6 +63,8 @@ class Caller:
     def __call__(self, feeds: Feeds, output_names: Sequence[str]) -> list[Value]:
         """See ``OpenVinoRequest.call``."""
         ports = self._ports
+        if self._request is None:
+            raise closed()
         if len(feeds) < len(ports.inputs):
             missing = [name for name in ports.inputs if name not in feeds]
             raise InputError(f"no value for input {', '.join(missing)}", place=PLACE)
@@ -134,7 +136,7 @@ class Caller:
 
 
 def _static_shape(spec: TensorSpec) -> tuple[int, ...] | None:
-    if spec.shape is None or spec.dtype.hasobject or is_packed(spec.dtype):
+    if spec.shape is None or is_packed(spec.dtype):
         return None
     shape = tuple(d for d in spec.shape if isinstance(d, int))
     return shape if len(shape) == len(spec.shape) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import onnx
 import openvino as ov
 
 from dioe.host_backend import HostContext, check_options, tensor_specs
@@ -27,6 +28,10 @@ from dioe_openvino.executable import OpenVinoExecutable
 from dioe_openvino.mixing import fuse_first, keep_fp32
 from dioe_openvino.profile import Profiler
 from dioe_openvino.source import OpNames
+
+STRING = onnx.TensorProto.STRING
+NO_STRINGS = "strings in and out aren't safe in OpenVINO's CPU plugin: requests crash when freed"
+"""Seen with OpenVINO 2026.4.1 on two Identity ops of strings."""
 
 QUANTISATION_GROUP = 32
 """Activations quantised together in int8; OpenVINO's own default size."""
@@ -94,6 +99,9 @@ class OpenVinoContext(HostContext):
 
     def try_bytes(self, model: bytes, precision: Precision) -> None:
         """The same for a serialized model."""
+        graph = onnx.load_from_string(model).graph
+        if any(v.type.tensor_type.elem_type == STRING for v in (*graph.input, *graph.output)):
+            raise UnsupportedError(NO_STRINGS, place=PLACE)
         self._compile(self._read_source(model), self._config(precision))
 
     def close(self) -> None:
@@ -151,6 +159,8 @@ def _edges(model: StageModel) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec,
     for spec in (*inputs, *outputs):
         if spec.kind != "tensor":
             raise UnsupportedError(f"{spec.name} is a {spec.kind}, not a tensor", place=PLACE)
+        if spec.dtype.hasobject:
+            raise UnsupportedError(f"{spec.name}: {NO_STRINGS}", place=PLACE)
     return inputs, outputs
 
 

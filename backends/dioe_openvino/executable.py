@@ -95,8 +95,8 @@ class OpenVinoExecutable:
 class OpenVinoRequest:
     """An InferRequest with tensors on the caller's memory.
 
-    Strings, 4-bit types and arrays that aren't C-contiguous are copied when they are bound; bound
-    outputs must be contiguous, and of strings or 4-bit types are filled after the run.
+    4-bit types and arrays that aren't C-contiguous are copied when they are bound; bound outputs
+    must be contiguous, and those of 4-bit types or of varying shape are filled after the run.
     """
 
     __slots__ = (
@@ -111,7 +111,6 @@ class OpenVinoRequest:
         "_profiler",
         "_request",
         "_targets",
-        "_varying",
     )
 
     def __init__(self, compiled: ov.CompiledModel, ports: Ports, profiler: Profiler | None) -> None:
@@ -122,7 +121,6 @@ class OpenVinoRequest:
         self._targets: dict[str, Array] = {}
         self._missing = set(ports.inputs)
         self._copied: tuple[str, ...] = ()  # bound outputs filled after the run
-        self._varying: tuple[str, ...] = ()  # bound outputs whose shape has to be checked
         self._call: Caller | None = None
         self._make_caller: Callable[[], Caller] = lambda: Caller(compiled, ports)
 
@@ -157,18 +155,19 @@ class OpenVinoRequest:
             check_array(array, spec, "output")
             if not (array.flags.c_contiguous and array.flags.writeable):
                 raise InputError("must be C-contiguous and writable", place=f"output {name}")
-            if not (spec.dtype.hasobject or is_packed(spec.dtype)):
+            if spec.static and not is_packed(spec.dtype):
                 try:
                     tensor, _ = tensor_over(array, self._ports.types[name])
                     self._request.set_output_tensor(self._ports.output_index[name], tensor)
                 except Exception as error:
                     raise run_error(error) from error
             self._targets[name] = array
+        # OpenVINO drops a result without a word that doesn't fit a bound tensor, if its shape is
+        # that of the run before: outputs whose shape may vary aren't bound.
         specs = self._ports.outputs
         self._copied = tuple(
-            n for n in self._targets if specs[n].dtype.hasobject or is_packed(specs[n].dtype)
+            n for n in self._targets if not specs[n].static or is_packed(specs[n].dtype)
         )
-        self._varying = tuple(n for n in self._targets if not specs[n].static)
 
     def run(self) -> Event:
         """See ``dioe.types.Request``. The work is done when this returns."""
@@ -180,18 +179,18 @@ class OpenVinoRequest:
             raise
         except Exception as error:
             raise run_error(error) from error
-        if self._varying or self._copied:
-            self._settle()
+        if self._copied:
+            self._copy_out()
         if self._profiler is not None:
             self._profiler.after_run(self._request)
         return DONE
 
-    def _settle(self) -> None:
-        """Check bound outputs of varying shape, fill those that can't be bound."""
+    def _copy_out(self) -> None:
+        """Fill the bound outputs that OpenVINO doesn't write itself."""
         request = self._request
         if request is None:
             raise closed()
-        for name in (*self._varying, *self._copied):
+        for name in self._copied:
             tensor = request.get_output_tensor(self._ports.output_index[name])
             target, shape = self._targets[name], tuple(tensor.shape)
             if shape != target.shape:
@@ -199,8 +198,7 @@ class OpenVinoRequest:
                     f"the result has shape {list(shape)}, the buffer {list(target.shape)}",
                     place=f"output {name}",
                 )
-            if name in self._copied:
-                target[...] = array_of(tensor, self._ports.outputs[name])
+            target[...] = array_of(tensor, self._ports.outputs[name])
 
     @property
     def outputs(self) -> Mapping[str, Value]:
@@ -233,6 +231,6 @@ class OpenVinoRequest:
         self._request = None
         self._kept.clear()
         self._targets.clear()
-        self._copied = self._varying = ()
+        self._copied = ()
         if self._call is not None:
             self._call.drop()

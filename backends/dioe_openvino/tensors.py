@@ -17,13 +17,11 @@ def is_packed(dtype: np.dtype[Any]) -> bool:
 
 
 def tensor_over(array: Array, element_type: ov.Type) -> tuple[ov.Tensor, Array]:
-    """A tensor on the memory of a C-contiguous array; strings and 4-bit types are copied.
+    """A tensor on the memory of a C-contiguous array; 4-bit types are copied.
 
     A request that gets the tensor keeps only a pointer: keep the array returned for as long.
     """
     dtype = array.dtype
-    if dtype.kind in "OUST":
-        return ov.Tensor(array.astype(str)), array  # owns its strings
     if is_packed(dtype):
         packed = _pack(array)
         return ov.Tensor(packed, ov.Shape(array.shape), element_type), packed
@@ -39,11 +37,8 @@ def tensor_over(array: Array, element_type: ov.Type) -> tuple[ov.Tensor, Array]:
 
 
 def array_of(tensor: ov.Tensor, spec: TensorSpec) -> Array:
-    """A view of a tensor's memory as the spec's dtype; strings and 4-bit types are copied."""
+    """A view of a tensor's memory as the spec's dtype; 4-bit types are copied."""
     dtype = spec.dtype
-    if dtype.hasobject:
-        strings: Array = tensor.str_data.astype(object)
-        return strings
     data: Array = tensor.data
     if is_packed(dtype):
         return _unpack(data, tuple(tensor.shape), dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from dioe.types import DioeError, StageModel, Support
+from dioe.types import DioeError, ModelError, StageModel, Support
 
 if TYPE_CHECKING:
     import onnx
@@ -76,6 +76,7 @@ def _single_op_models(model: StageModel) -> Iterator[tuple[bytes, onnx.ModelProt
     source = model.ir
     opsets = [helper.make_opsetid(domain, v) for domain, v in source.opset_imports.items()]
     functions = [ir.to_proto(f) for f in source.functions.values()]
+    inferred = _inferred(model)
     for node in source.graph:
         proto = ir.to_proto(node)
         names: dict[str, str] = {}
@@ -92,7 +93,7 @@ def _single_op_models(model: StageModel) -> Iterator[tuple[bytes, onnx.ModelProt
                 constants.append(constant)
             else:
                 inputs.append(value)
-        if any(value.type is None for value in inputs):
+        if any(value.type is None and value.name not in inferred for value in inputs):
             yield b"", None
             continue
         if _bodies(node):
@@ -100,11 +101,11 @@ def _single_op_models(model: StageModel) -> Iterator[tuple[bytes, onnx.ModelProt
         else:
             _rename(proto, constants, names)
         outputs = [
-            _value_info(value, proto.output[i])
+            _value_info(value, proto.output[i], inferred)
             for i, value in enumerate(node.outputs)
             if proto.output[i]
         ]
-        infos = [_value_info(value, names[value.name or ""]) for value in inputs]
+        infos = [_value_info(value, names[value.name or ""], inferred) for value in inputs]
         graph = helper.make_graph([proto], "op", infos, outputs)
         single = helper.make_model(
             graph, opset_imports=opsets, functions=functions, ir_version=source.ir_version
@@ -136,12 +137,27 @@ def _rename(
         tensor.name = names[tensor.name]
 
 
-def _value_info(value: ir.Value, name: str | None) -> onnx.ValueInfoProto:
+def _inferred(model: StageModel) -> dict[str, onnx.ValueInfoProto]:
+    """Types of inner values by name, as far as ONNX can tell; none for models above 2 GiB."""
+    import onnx
+
+    try:
+        proto = onnx.load_from_string(model.to_bytes())
+    except ModelError:
+        return {}
+    return {v.name: v for v in onnx.shape_inference.infer_shapes(proto).graph.value_info}
+
+
+def _value_info(
+    value: ir.Value, name: str, inferred: dict[str, onnx.ValueInfoProto]
+) -> onnx.ValueInfoProto:
+    import onnx
     import onnx_ir as ir
 
-    proto = ir.to_proto(value)
-    if name:
-        proto.name = name
+    proto = onnx.ValueInfoProto()
+    known = inferred.get(value.name or "")
+    proto.CopyFrom(ir.to_proto(value) if known is None or value.type is not None else known)
+    proto.name = name
     del proto.metadata_props[:]
     return proto
 

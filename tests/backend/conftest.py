@@ -1,0 +1,55 @@
+"""One fixture for each backend, and contexts that are closed after the test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+import dioe_onnxruntime
+import dioe_openvino
+import dioe_reference
+from dioe.graph import Model
+from dioe.types import Backend, Executable, Precisions, Resources
+
+PLUGINS = (dioe_onnxruntime, dioe_openvino, dioe_reference)
+BACKENDS: dict[str, Backend] = {b.name: b for plugin in PLUGINS for b in plugin.backends()}
+
+Compile = Callable[..., Executable]
+
+
+@pytest.fixture(params=sorted(BACKENDS))
+def backend(request: pytest.FixtureRequest) -> Backend:
+    name: str = request.param
+    return BACKENDS[name]
+
+
+@pytest.fixture
+def openvino() -> Backend:
+    return BACKENDS["openvino"]
+
+
+@pytest.fixture
+def onnxruntime() -> Backend:
+    return BACKENDS["onnxruntime"]
+
+
+@pytest.fixture
+def compile_on() -> Iterator[Compile]:
+    """Compile a model on a backend with one thread; everything is closed after the test."""
+    with ExitStack() as stack:
+
+        def compiled(
+            backend: Backend,
+            model: Model,
+            precisions: Precisions | None = None,
+            options: Mapping[str, Any] | None = None,
+            resources: Resources | None = None,
+        ) -> Executable:
+            context = backend.open("cpu", resources or Resources(threads=1, spin=False))
+            stack.callback(context.close)
+            return context.compile(model, precisions or Precisions(), options or {})
+
+        yield compiled
