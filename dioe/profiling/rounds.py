@@ -23,6 +23,7 @@ from dioe.profiling.load import NOISY_SHARE, CpuLoad, others_share
 MIN_CALLS = 5
 _WARMUP_CALLS = 3
 _WARMUP_S = 0.05
+_SHORTEST_S = 0.02
 
 
 class Contender(Protocol):
@@ -167,6 +168,11 @@ def time_in_rounds(
     def left_s() -> float:
         return budget_s - (time.perf_counter() - start)
 
+    def least_s(name: str) -> float:
+        """What another round of a contender takes at the very least."""
+        calls_ms = (_WARMUP_CALLS + MIN_CALLS) * timings[name].p50_ms
+        return open_s[name] + max(_SHORTEST_S, calls_ms / 1e3)
+
     def visit(name: str, seconds: float) -> None:
         progress(name)
         done = time_round(contenders[name], seconds=seconds, locked=locked)
@@ -177,7 +183,9 @@ def time_in_rounds(
     for name in order:
         visit(name, max(0.05, budget_s / (rounds * len(order)) / 2))
     best = min((t.p50_ms for t in timings.values()), default=math.inf)
-    order = [n for n in order if n in always or timings[n].p50_ms <= drop_ratio * best]
+    # in a noisy round only the fastest call says how fast a contender can be
+    floor_ms = {n: t.percentile_ms(0 if t.noisy else 50) for n, t in timings.items()}
+    order = [n for n in order if n in always or floor_ms[n] <= drop_ratio * best]
     done = 1
     while order and done < rounds + 3:
         order.reverse()
@@ -185,9 +193,9 @@ def time_in_rounds(
         opening_s = sum(open_s[n] for n in todo)
         rounds_left = max(1, rounds - done)
         seconds = (left_s() - opening_s * rounds_left) / (rounds_left * max(1, len(todo)))
-        if not todo or left_s() < opening_s + 0.02 * len(todo):
+        if not todo or left_s() < sum(least_s(n) for n in todo):
             break
         for name in todo:
-            visit(name, min(max(seconds, 0.02), left_s() / len(todo)))
+            visit(name, min(max(seconds, _SHORTEST_S), left_s() / len(todo)))
         done += 1
     return timings
