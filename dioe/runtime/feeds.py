@@ -14,9 +14,9 @@ from dioe.types import Array, Buffer, HostBuffer, InputError, TensorSpec, Value
 def check_feeds(feeds: Mapping[str, Any], specs: Sequence[TensorSpec]) -> dict[str, Value]:
     """``feeds`` as the backends take them: every input there, of its dtype and a fitting shape.
 
-    Arrays are passed on as they are, host buffers as their arrays. Python numbers, lists and other
-    array-likes (a torch CPU tensor) become arrays of the input's dtype if that loses nothing.
-    Raises InputError.
+    Optional inputs that are left out are None. Arrays are passed on as they are, host buffers as
+    their arrays. Python numbers, lists and other array-likes (a torch CPU tensor) become arrays of
+    the input's dtype if that loses nothing. Raises InputError.
     """
     check_mapping(feeds, specs)
     known = {spec.name: spec for spec in specs}
@@ -28,11 +28,12 @@ def check_feeds(feeds: Mapping[str, Any], specs: Sequence[TensorSpec]) -> dict[s
                 f"the model has no input {name!r}",
                 fix=f"{hint}its inputs: {', '.join(map(describe, specs)) or 'none'}",
             )
-    missing = [s for s in specs if s.name not in feeds and s.kind != "optional"]
+    left_out = [spec for spec in specs if spec.name not in feeds]
+    missing = [spec for spec in left_out if spec.kind != "optional"]
     if missing:
         listing = ", ".join(map(describe, missing))
         raise InputError(f"missing input: {listing}", fix="give every input a value")
-    checked: dict[str, Value] = {}
+    checked: dict[str, Value] = {spec.name: None for spec in left_out}
     symbols: dict[str, tuple[int, str]] = {}
     for name, value in feeds.items():
         checked[name] = _check_value(value, known[name], symbols)

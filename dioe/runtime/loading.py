@@ -138,7 +138,15 @@ class StagedRequest(PlanRequest):
     """Stages one after the other on one lane; values between host stages pass without a copy."""
 
     def __init__(self, loaded: LoadedPlan) -> None:
-        self._steps = [(stage, executable.request()) for stage, executable in loaded.stages]
+        # by what the executables say, not the plan: a plan is a file that anybody may have edited
+        self._steps = [
+            (
+                executable.request(),
+                tuple(spec.name for spec in executable.inputs),
+                tuple(spec.name for spec in executable.outputs),
+            )
+            for _, executable in loaded.stages
+        ]
         self._names = loaded.output_names
         self._inputs: dict[str, Value] = {}
         self._last: dict[str, Value] = {}
@@ -166,11 +174,11 @@ class StagedRequest(PlanRequest):
 
     def _run_stages(self, feeds: Feeds) -> dict[str, Value]:
         values: dict[str, Value] = dict(feeds)
-        for stage, request in self._steps:
-            request.bind({name: values[name] for name in stage.inputs})
+        for request, inputs, outputs in self._steps:
+            request.bind({name: values[name] for name in inputs})
             request.run().wait()
             produced = request.outputs
-            for name in stage.outputs:
+            for name in outputs:
                 values[name] = produced[name]
         return values
 

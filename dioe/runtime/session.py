@@ -217,11 +217,14 @@ class Session:
         }
         model = self.model.with_shapes(numbers) if numbers else self.model
         if len(plan.stages) == 1:
-            models = {plan.stages[0].name: model}
+            models: dict[str, Model] = {plan.stages[0].name: model}
         else:
             from dioe.graph import OpGraph, rebuild  # single-stage sessions need neither
 
-            models = dict(rebuild(OpGraph.build(self.model, numbers or None), plan).models)
+            built = rebuild(OpGraph.build(self.model, numbers or None), plan)
+            models = dict(built.models)
+            by_name = {stage.name: stage for stage in plan.stages}
+            plan = replace(plan, stages=tuple(by_name[name] for name in built.order))
         return Variant(load(plan, model, self._runtime, models))
 
     def _checked_names(self, names: Sequence[str]) -> tuple[str, ...]:

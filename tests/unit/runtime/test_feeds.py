@@ -187,7 +187,7 @@ def test_a_missing_input_is_named_with_its_dtype_and_shape() -> None:
 
 def test_an_optional_input_may_be_left_out_or_none() -> None:
     optional = spec("o", kind="optional")
-    assert check_feeds({}, [optional]) == {}
+    assert check_feeds({}, [optional]) == {"o": None}
     assert check_feeds({"o": None}, [optional]) == {"o": None}
 
 

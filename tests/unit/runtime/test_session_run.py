@@ -15,7 +15,7 @@ from tests.toys import models
 from tests.toys.values import close, tensor
 from tests.unit.runtime.conftest import MakeSession
 
-TARGETS = ["cpu/onnxruntime/fp32", "cpu/openvino/fp32", "cpu/toy/fp32"]
+TARGETS = ["cpu/onnxruntime/fp32", "cpu/openvino/fp32", "cpu/reference/fp32", "cpu/toy/fp32"]
 
 BIG = 1 << 18  # elements: outputs this large take another way through some backends
 

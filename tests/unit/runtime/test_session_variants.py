@@ -18,7 +18,7 @@ from tests.toys.plans import plan_for
 from tests.toys.values import close, tensor
 from tests.unit.runtime.conftest import MakeSession
 
-TARGETS = ["cpu/onnxruntime/fp32", "cpu/openvino/fp32", "cpu/toy/fp32"]
+TARGETS = ["cpu/onnxruntime/fp32", "cpu/openvino/fp32", "cpu/reference/fp32", "cpu/toy/fp32"]
 
 
 def rows(n: int, width: int = 8, *, seed: int = 0) -> Array:

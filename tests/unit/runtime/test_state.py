@@ -14,7 +14,7 @@ from tests.toys.backend import ToyBackend
 from tests.toys.values import close, tensor
 from tests.unit.runtime.conftest import MakeSession
 
-TARGETS = ["cpu/onnxruntime/fp32", "cpu/openvino/fp32", "cpu/toy/fp32"]
+TARGETS = ["cpu/onnxruntime/fp32", "cpu/openvino/fp32", "cpu/reference/fp32", "cpu/toy/fp32"]
 STATE = {"s2": "s"}
 
 
