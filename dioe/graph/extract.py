@@ -100,8 +100,10 @@ def boundaries(graph: OpGraph, stages: Sequence[Stage]) -> tuple[Boundary, ...]:
     stage_of = {op: stage.name for stage in stages for op in stage.ops}
     found: dict[tuple[str, str, str], Boundary] = {}
     for op in graph.ops.values():
+        source = stage_of.get(op.id)
         for value in op.outputs:
-            source = stage_of.get(op.id)
+            if value in graph.constants:
+                continue  # comes along with each reader
             for user in graph.consumers.get(value, ()):
                 target = stage_of.get(user)
                 if source is None or target is None or source == target:

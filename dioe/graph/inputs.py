@@ -2,7 +2,7 @@
 
 An op that reads an input, directly or through ops that only move data, says what it may hold: a
 ``Gather`` bounds indices, an ``Equal`` names the values it knows, a mask is ones. Pictures and
-other float tensors are random fields with a 1/f spectrum, as natural images have (D. J. Field,
+other float tensors are random fields with 1/f amplitudes, as natural images have (D. J. Field,
 "Relations between the statistics of natural images and the response properties of cortical cells",
 1987); long one-dimensional signals are sums of sines; both with a little noise.
 """

@@ -69,8 +69,6 @@ class OpCosts:
 
     def _call(self, node: ir.Node, scopes: Sequence[Scope]) -> int | None:
         """FLOPs of a model-local function: its body inlined, for the shapes of this call."""
-        from dioe.graph.opgraph import OpGraph
-
         specs = [_spec(value, scopes) for value in node.inputs]
         if any(v is not None and s is None for v, s in zip(node.inputs, specs, strict=True)):
             return None
@@ -80,8 +78,9 @@ class OpCosts:
         if key not in self._known:
             self._known[key] = None  # a function can't call itself, but a bad one could
             inlined = onnx.inliner.inline_local_functions(self._call_proto(node, scopes))
-            graph = OpGraph.build(Model(ir.from_proto(inlined)))
-            self._known[key] = costs.total([op.flops for op in graph.ops.values()])
+            model = Model(ir.from_proto(inlined))
+            inside = OpCosts(model)
+            self._known[key] = costs.total([inside.flops(inner) for inner in model.ir.graph])
         return self._known[key]
 
     def _call_proto(self, node: ir.Node, scopes: Sequence[Scope]) -> onnx.ModelProto:

@@ -75,7 +75,9 @@ class OpGraph:
         self.values = values
         self.ids = tuple(ops)
         self.index = {op: i for i, op in enumerate(self.ids)}
-        self.producers = {name: op.id for op in ops.values() for name in op.outputs}
+        self.producers = {
+            name: op.id for op in ops.values() if op.op_type != "Constant" for name in op.outputs
+        }
 
     @classmethod
     def build(cls, model: Model, shapes: Mapping[str, Sequence[Dim]] | None = None) -> OpGraph:
@@ -155,7 +157,7 @@ class OpGraph:
     @cached_property
     def digraph(self) -> nx.DiGraph[str]:
         """As networkx: nodes are op ids with attribute ``op`` (OpInfo), edges have ``values``."""
-        graph: nx.DiGraph[str] = nx.DiGraph(model=self.model.sha256)
+        graph: nx.DiGraph[str] = nx.DiGraph()
         for op in self.ops.values():
             graph.add_node(op.id, op=op)
         edges: dict[tuple[str, str], list[str]] = {}
