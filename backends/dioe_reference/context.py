@@ -21,6 +21,7 @@ from dioe.types import (
 )
 from dioe_reference.backend import OPTIONS, PLACE
 from dioe_reference.executable import ReferenceExecutable
+from dioe_reference.ops import corrections
 
 
 class ReferenceContext(HostContext):
@@ -70,7 +71,7 @@ def try_bytes(model: bytes) -> None:
 
 def _make(proto: onnx.ModelProto) -> ReferenceEvaluator:
     try:
-        return ReferenceEvaluator(proto)
+        return ReferenceEvaluator(proto, new_ops=corrections(proto))
     except DioeError:
         raise
     except Exception as error:  # its lookups raise many kinds
