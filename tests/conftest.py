@@ -1,0 +1,22 @@
+"""What holds for every test: it sees none of the user's settings and touches none of his caches.
+
+Small ONNX models to test with are in ``tests/toys/models.py``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of this run's own, and no other ``DIOE_*`` variable, for subprocesses too."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name in list(os.environ):
+            if name.startswith("DIOE_"):
+                patched.delenv(name)
+        patched.setenv("DIOE_CACHE_DIR", str(tmp_path_factory.mktemp("dioe-cache")))
+        yield

@@ -1,0 +1,248 @@
+"""The contract: what its values and errors do by themselves."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import pickle
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dioe import types
+from dioe.types import (
+    DONE,
+    Basis,
+    Boundary,
+    Buffer,
+    DeviceInfo,
+    DioeError,
+    HostBuffer,
+    InputError,
+    ModelError,
+    OpTime,
+    Plan,
+    PlanMismatch,
+    Precision,
+    Precisions,
+    Stage,
+    Support,
+    Target,
+    TargetReport,
+    TensorSpec,
+)
+
+FP32, FP16, BF16, INT8, INT4 = Precision
+
+
+def errors(kind: type[DioeError] = DioeError) -> list[type[DioeError]]:
+    return [kind, *(each for sub in kind.__subclasses__() for each in errors(sub))]
+
+
+# --- errors
+
+
+def test_exit_codes_are_distinct_and_free() -> None:
+    own = [e for e in errors() if e.__module__ == "dioe.types"]
+    codes = [e.exit_code for e in own]
+    assert len(own) > 10
+    assert len(set(codes)) == len(codes)
+    # 0 is success, 2 wrong usage, from 126 on the shell's own
+    assert set(codes).isdisjoint({0, 2})
+    assert all(1 <= code < 126 for code in codes)
+
+
+@pytest.mark.parametrize(
+    ("place", "fix", "text"),
+    [
+        ("", "", "it broke"),
+        ("model.onnx", "", "model.onnx: it broke"),
+        ("", "mend it", "it broke\n  mend it"),
+        ("model.onnx", "mend it", "model.onnx: it broke\n  mend it"),
+    ],
+)
+def test_an_error_says_cause_place_and_fix(place: str, fix: str, text: str) -> None:
+    error = ModelError("it broke", place=place, fix=fix)
+    assert str(error) == text
+    assert (error.cause, error.place, error.fix) == ("it broke", place, fix)
+
+
+@pytest.mark.parametrize("kind", [e for e in errors() if e.__module__ == "dioe.types"])
+def test_an_error_survives_the_way_from_a_worker_process(kind: type[DioeError]) -> None:
+    again = pickle.loads(pickle.dumps(kind("it broke", place="here", fix="mend it")))
+    assert type(again) is kind
+    assert (again.cause, again.place, again.fix) == ("it broke", "here", "mend it")
+
+
+# --- targets and precisions
+
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9).filter(
+    lambda text: "/" not in text
+)
+
+
+@given(names, names, st.lists(st.sampled_from(Precision), min_size=1, max_size=3, unique=True))
+def test_a_target_reads_back_what_it_prints(
+    device: str, backend: str, precisions: list[Precision]
+) -> None:
+    target = Target(device, backend, tuple(precisions))
+    assert Target.parse(str(target)) == target
+
+
+def test_targets_of_the_architecture() -> None:
+    mixed = Target.parse("cpu/openvino/bf16+fp32")
+    assert mixed == Target("cpu", "openvino", (BF16, FP32))
+    provider = Target.parse("gpu:0/onnxruntime.webgpu/fp32")
+    assert (provider.device, provider.backend) == ("gpu:0", "onnxruntime.webgpu")
+    assert str(Target("cpu", "reference")) == "cpu/reference/fp32"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "cpu", "cpu/openvino", "cpu/openvino/", "cpu/openvino/fp64", "cpu/openvino/bf16+",
+     "cpu/openvino/fp32/x", "/openvino/fp32", "cpu//fp32", "cpu/openvino/FP32"],
+)  # fmt: skip
+def test_not_a_target(text: str) -> None:
+    with pytest.raises(InputError, match=re.escape(repr(text))) as caught:
+        Target.parse(text)
+    assert "cpu/openvino/fp32" in caught.value.fix
+
+
+def test_precisions_of_ops() -> None:
+    mixed = Precisions(BF16, {"head": FP32, "norm": FP32, "embed": INT8})
+    assert (mixed.of("head"), mixed.of("body")) == (FP32, BF16)
+    assert mixed.used == (BF16, FP32, INT8)
+    assert Precisions().used == (FP32,)
+    assert Precisions(FP32, {"a": FP32}).used == (FP32,)
+
+
+# --- values
+
+
+@pytest.mark.parametrize(
+    ("shape", "static"),
+    [((1, 3), True), ((), True), (("N", 3), False), ((None, 3), False), (None, False)],
+)
+def test_whether_a_spec_is_static(shape: tuple[int, ...] | None, static: bool) -> None:
+    assert TensorSpec("x", np.dtype(np.float32), shape).static is static
+
+
+def test_a_host_buffer_shares_its_array() -> None:
+    array = np.random.default_rng(1).normal(size=(3, 4))
+    buffer = HostBuffer(array)
+    assert isinstance(buffer, Buffer)
+    assert not isinstance(array, Buffer)
+    assert buffer.numpy() is array
+    assert (buffer.device, buffer.dtype, buffer.shape) == ("cpu", array.dtype, (3, 4))
+    assert buffer.strides is None
+    assert HostBuffer(array.T).strides == (8, 32)
+    assert HostBuffer(array[:, ::2]).strides == (32, 16)
+    assert np.shares_memory(np.from_dlpack(cast(Any, buffer)), array)
+    assert buffer.ready.done()
+    DONE.wait(0.0)
+
+
+def test_support() -> None:
+    assert Support(frozenset({"a"})).whole
+    assert not Support(frozenset({"a"}), {"b": "too new"}).whole
+
+
+def test_mean_time_of_an_op() -> None:
+    assert OpTime("n", "Conv", ("conv",), 9.0, 3).mean_ms == 3.0
+    assert OpTime("n", "Conv", ("conv",), 0.0, 0).mean_ms == 0.0
+
+
+# --- plans
+
+STAGES = (
+    Stage("s0", Target.parse("cpu/a/bf16"), ("conv", "relu"), ("x",), ("h",)),
+    Stage("s1", Target.parse("gpu:0/b/fp32"), ("gemm",), ("h",), ("z",)),
+    Stage("s2", Target.parse("cpu/a/bf16"), ("softmax",), ("z",), ("y",)),
+)
+PLAN = Plan(
+    model_sha256="ab" * 32,
+    hardware="feed",
+    stages=STAGES,
+    boundaries=(Boundary("h", "s0", "s1", 1024), Boundary("z", "s1", "s2", 64)),
+    predicted_ms=3.25,
+    basis=Basis.MEASURED,
+    candidates=(
+        TargetReport("cpu/a/fp32", "unsupported", "no kernel for Foo"),
+        TargetReport("gpu:0/b/fp32", "ok", p50_ms=6.5, runs=30, relative_l2=2e-7, noisy=True),
+        TargetReport("cpu/a/bf16", "ok", p50_ms=3.25, runs=60, relative_l2=4e-3),
+        TargetReport("cpu/c/fp32", "slow", "4 times slower", p50_ms=13.0, runs=1),
+    ),
+    notes=("real inputs",),
+)
+
+
+def test_targets_of_a_plan() -> None:
+    assert PLAN.targets == ("cpu/a/bf16", "gpu:0/b/fp32")
+
+
+def test_the_stage_graph() -> None:
+    graph = PLAN.graph
+    assert list(nx.topological_sort(graph)) == ["s0", "s0>s1:h", "s1", "s1>s2:z", "s2"]
+    kinds = {name: data["kind"] for name, data in graph.nodes.items()}
+    assert [kinds[n] for n in ("s0", "s0>s1:h", "s1")] == ["stage", "transfer", "stage"]
+    assert graph.nodes["s1"]["stage"] is STAGES[1]
+    assert graph.nodes["s0>s1:h"]["boundary"].nbytes == 1024
+    assert graph.graph["model"] == PLAN.model_sha256
+
+
+def test_explaining_a_plan() -> None:
+    assert PLAN.explain().splitlines() == [
+        "plan: cpu/a/bf16 -> gpu:0/b/fp32, 3.250 ms (measured)",
+        "  cpu/a/bf16: ok, 3.250 ms (x1.00), n=60, error 0.004",
+        "  gpu:0/b/fp32: ok, 6.500 ms (x2.00), n=30, noisy, error 2e-07",
+        "  cpu/c/fp32: slow, 13.000 ms (x4.00), n=1; 4 times slower",
+        "  cpu/a/fp32: unsupported; no kernel for Foo",
+        "  note: real inputs",
+    ]
+    untimed = dataclasses.replace(
+        PLAN, predicted_ms=None, basis=Basis.DEFAULT, candidates=(), notes=()
+    )
+    assert untimed.explain() == "plan: cpu/a/bf16 -> gpu:0/b/fp32, not measured (default)\n"
+
+
+# --- the module itself
+
+
+def test_values_are_frozen() -> None:
+    found = [
+        each
+        for each in vars(types).values()
+        if dataclasses.is_dataclass(each) and isinstance(each, type)
+    ]
+    assert len(found) > 10
+    for each in found:
+        assert each.__dataclass_params__.frozen, each  # type: ignore[attr-defined]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        DeviceInfo("cpu", "cpu").id = "gpu:0"  # type: ignore[misc]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        PLAN.policy = "throughput"  # type: ignore[misc]
+
+
+def test_the_contract_needs_numpy_and_nothing_else() -> None:
+    tree = ast.parse(Path(types.__file__).read_text(encoding="utf-8"))
+    always = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    modules = {
+        alias.name if isinstance(node, ast.Import) else node.module
+        for node in always
+        for alias in node.names
+    }
+    third_party = {m for m in modules if m} - {
+        "__future__", "enum", "json", "collections.abc", "dataclasses", "pathlib", "typing",
+    }  # fmt: skip
+    assert third_party == {"numpy"}
+
+
+def test_a_mismatch_is_told_from_other_errors() -> None:
+    assert issubclass(PlanMismatch, DioeError)
+    assert not issubclass(PlanMismatch, InputError)
