@@ -10,7 +10,8 @@ A block is what a backend would fuse anyway, grown around one op that does the w
    reshapes, shape computations. Joining the latest never makes a cycle;
 4. ``DequantizeLinear`` and ops that depend on constants only wait for the op that reads them, so
    DQ, op and Q stay together;
-5. what is left over and does little work (pooling, reductions, resizing) joins a neighbour.
+5. what is left over and does little work (pooling, reductions, resizing) joins a neighbour, and
+   what nothing reads joins any.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ def find_blocks(graph: OpGraph) -> tuple[Block, ...]:
     grower.match()
     grower.grow()
     grower.absorb_light()
+    grower.absorb_dead()
     hasher = _Hasher(graph)
     blocks = []
     for number, group in enumerate(grower.partition.groups()):
@@ -147,6 +149,24 @@ class _Grower:
                 partition.merge([group, before[-1]])
             elif after:
                 partition.merge([group, after[0]])
+
+    def absorb_dead(self) -> None:
+        """Give groups that make nothing anyone needs to another one: alone they are no stage."""
+        needed = [bool(self.graph.outputs.intersection(info.outputs)) for info in self.infos]
+        for index in reversed(range(len(needed))):
+            needed[index] |= any(needed[target] for target in self.graph.successors[index])
+        partition = self.partition
+        live = {partition.group_of[index] for index, is_needed in enumerate(needed) if is_needed}
+        for group in partition.groups():
+            if group in live or not live:
+                continue
+            # What it reads was looked at before and is live by now; a group that reads nothing
+            # and that nothing reads fits anywhere.
+            before = sorted(partition.predecessors[group], key=partition.position)
+            target = before[-1] if before else min(live, key=partition.position)
+            live.discard(target)
+            merged = partition.merge([group, target])
+            live.add(target if merged is None else merged)
 
     def _is_heavy(self, group: int) -> bool:
         return any(self._heavy(i) for i in self.partition.members[group])

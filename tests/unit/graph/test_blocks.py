@@ -97,9 +97,7 @@ def test_dq_op_q_stay_together() -> None:
                 "Conv", [f"d{i}", f"v{i}"], [f"c{i}"], name=f"c{i}", pads=[1, 1, 1, 1]
             ),
             helper.make_node("Relu", [f"c{i}"], [f"r{i}"], name=f"r{i}"),
-            helper.make_node(
-                "QuantizeLinear", [f"r{i}", "s", "z"], [f"q{i + 1}"], name=f"q{i + 1}"
-            ),
+            helper.make_node("QuantizeLinear", [f"r{i}", "s", "z"], [after], name=after),
         ]
     nodes.append(helper.make_node("DequantizeLinear", ["q2", "s", "z"], ["y"], name="end"))
     proto = models.model(nodes, {"x": [1, 4, 8, 8]}, {"y": None}, [scale, zero, *quantised])

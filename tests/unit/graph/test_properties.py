@@ -116,6 +116,7 @@ def test_blocks_cover_each_op_once_and_do_not_depend_in_a_circle(proto: onnx.Mod
     assert sorted(op for block in blocks for op in block.ops) == sorted(graph.ids)
     assert all(is_convex(graph, block.ops) for block in blocks)
     assert all(a < b for a, b in quotient(graph, [block.ops for block in blocks]).edges)
+    assert all(stage_io(graph, block.ops)[1] for block in blocks), "a block that nothing needs"
     assert blocks == find_blocks(graph)
 
 
