@@ -1,0 +1,162 @@
+"""The wheel holds what it should, and its dependencies are what the code imports."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import dioe
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PACKAGES = {
+    "dioe": ROOT / "dioe",
+    "dioe_onnxruntime": ROOT / "backends/dioe_onnxruntime",
+    "dioe_openvino": ROOT / "backends/dioe_openvino",
+    "dioe_reference": ROOT / "backends/dioe_reference",
+    "dioe_inspect": ROOT / "tools/dioe_inspect",
+}
+PARTS = {"pydantic": "pydantic-core", "onnx": "protobuf"}  # come with a dependency, by its pin
+NOT_YET = {"torch"}  # declared for the torch backend, which is still to come
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+    """The wheel that hatchling builds from this checkout."""
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    (path,) = folder.iterdir()
+    with zipfile.ZipFile(path) as archive:
+        yield archive
+
+
+def sources() -> set[str]:
+    """Every file below the packages, under the name it has in the wheel."""
+    return {
+        f"{name}/{path.relative_to(folder)}"
+        for name, folder in PACKAGES.items()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def test_every_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == set(PACKAGES)
+    for name in PACKAGES:
+        assert {f"{name}/__init__.py", f"{name}/py.typed"} <= names
+    assert sources() <= names
+    configs = {
+        f"dioe/hwconfigs/{path.relative_to(ROOT / 'hwconfigs')}"
+        for path in (ROOT / "hwconfigs").rglob("*")
+        if path.is_file()
+    }
+    assert {name for name in names if name.startswith("dioe/hwconfigs/")} == configs
+    assert any(name.endswith(".yaml") for name in configs)
+
+
+def test_no_tests_weights_or_leftovers(wheel: zipfile.ZipFile) -> None:
+    unwanted = re.compile(r"(^|/)(tests?|benchmarks|__pycache__)/|\.(pyc|onnx|data|npy)$")
+    assert [name for name in wheel.namelist() if unwanted.search(name)] == []
+    assert sum(info.file_size for info in wheel.infolist()) < 5 * 2**20
+
+
+def metadata(wheel: zipfile.ZipFile, file: str) -> str:
+    (name,) = (n for n in wheel.namelist() if n.endswith(f".dist-info/{file}"))
+    return wheel.read(name).decode()
+
+
+def test_entry_points(wheel: zipfile.ZipFile) -> None:
+    lines = metadata(wheel, "entry_points.txt").split("\n")
+    points = [line for line in lines if "=" in line]
+    assert points == [
+        "dioe = dioe.cli:main",
+        "onnxruntime = dioe_onnxruntime:backends",
+        "openvino = dioe_openvino:backends",
+        "reference = dioe_reference:backends",
+    ]
+    assert [line for line in lines if line.startswith("[")] == [
+        "[console_scripts]",
+        "[dioe.backends]",
+    ]
+
+
+def test_licence_and_metadata(wheel: zipfile.ZipFile) -> None:
+    assert metadata(wheel, "licenses/LICENSE") == (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert "Apache License" in metadata(wheel, "licenses/LICENSE")
+    text = metadata(wheel, "METADATA")
+    assert "\nLicense-Expression: Apache-2.0\n" in text
+    assert "\nRequires-Python: >=3.11\n" in text
+    assert f"\nVersion: {PROJECT['version']}\n" in text
+    assert (ROOT / "README.md").read_text(encoding="utf-8").strip() in text
+
+
+def test_the_version(wheel: zipfile.ZipFile) -> None:
+    assert dioe.__version__ == PROJECT["version"]
+    assert f"dioe-{dioe.__version__}.dist-info/METADATA" in wheel.namelist()
+
+
+def normalised(requirement: str) -> str:
+    """Name of the distribution in a requirement, as the package index writes it."""
+    found = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert found is not None
+    return re.sub(r"[-_.]+", "-", found[0]).lower()
+
+
+def imported_modules() -> dict[str, set[str]]:
+    """Third-party top-level modules that the code of the wheel imports, with the files that do."""
+    found: dict[str, set[str]] = {}
+    for path in (path for folder in PACKAGES.values() for path in folder.rglob("*.py")):
+        modules = []
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                modules += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                modules.append(node.module)
+        for top in {module.partition(".")[0] for module in modules}:
+            if top not in sys.stdlib_module_names and top not in PACKAGES:
+                found.setdefault(top, set()).add(str(path.relative_to(ROOT)))
+    return found
+
+
+def test_dependencies_are_what_is_imported() -> None:
+    declared = {normalised(requirement) for requirement in PROJECT["dependencies"]}
+    demo = {normalised(requirement) for requirement in PROJECT["optional-dependencies"]["demo"]}
+    homes = importlib.metadata.packages_distributions()
+    used: set[str] = set()
+    for module, files in imported_modules().items():
+        # a namespace such as google belongs to several distributions
+        names = {normalised(name) for name in homes.get(module, ())}
+        direct = names & (declared | demo)
+        part_of = {owner for owner, part in PARTS.items() if part in names & requires(owner)}
+        assert direct | part_of, f"no dependency provides {module}, imported in {sorted(files)}"
+        used |= direct
+    assert declared - used == NOT_YET
+
+
+def requires(distribution: str) -> set[str]:
+    """What a distribution itself depends on."""
+    return {normalised(each) for each in importlib.metadata.requires(distribution) or ()}
+
+
+def test_constraints_pin_every_dependency() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+    pinned = {normalised(name) for name in pins}
+    required = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["demo"]]
+    assert {normalised(requirement) for requirement in required} <= pinned
+    assert pins["torch"].startswith("2.13.0")
