@@ -158,7 +158,7 @@ class _Grower:
         partition = self.partition
         live = {partition.group_of[index] for index, is_needed in enumerate(needed) if is_needed}
         for group in partition.groups():
-            if group in live or not live:
+            if group in live or not live or group not in partition.members:
                 continue
             # What it reads was looked at before and is live by now; a group that reads nothing
             # and that nothing reads fits anywhere.
