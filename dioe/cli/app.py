@@ -10,8 +10,8 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
-import click
 import typer
 
 from dioe.cli import options
@@ -39,6 +39,9 @@ app.command(name="run")(run_command)
 app.command()(bench)
 app.command()(demo)
 
+# typer brings click along, from 0.29 on as a part of itself: what it raises is found through it
+_USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
 INTERRUPTED = 130
 UNEXPECTED = 1
 
@@ -60,12 +63,12 @@ def run(argv: Sequence[str]) -> int:
     try:
         code = command.main(list(argv), prog_name="dioe", standalone_mode=False)
         return code if isinstance(code, int) else 0
-    except click.exceptions.Exit as error:
+    except typer.Exit as error:
         return error.exit_code
-    except click.ClickException as error:
+    except _USAGE_ERROR as error:
         error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+        return int(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
         _say("interrupted; nothing was written")
         return INTERRUPTED
     except BrokenPipeError:

@@ -91,8 +91,13 @@ def save_pool(pool: Pool, path: str | PathLike[str]) -> None:
         "devices": [_plain(device) for device in pool.devices],
         "links": [_plain(link) for link in pool.links],
     }
-    text = yaml.safe_dump(
-        header | body, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100
+    text = yaml.dump(
+        header | body,
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=None,
+        width=100,
     )
     try:
         _write(Path(path), text)
@@ -102,6 +107,18 @@ def save_pool(pool: Pool, path: str | PathLike[str]) -> None:
             place=str(path),
             fix="name a file in a folder that exists and is writable",
         ) from error
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text with line breaks of any kind: YAML folds U+0085 in plain text into a space."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if text.isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
 
 
 def _plain(item: DeviceSpec | Link | Cache | NumaNode) -> dict[str, Any]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from dioe.types import FidelityError, TargetReport, UnsupportedError
 
 LEAST_GAIN = 0.01
 """Precision isn't given up for less: two medians are not told apart below about 1 % anyway."""
-
-AS_WRITTEN_ERROR = 1e-4
 
 
 def best_single(reports: Sequence[TargetReport]) -> TargetReport | None:
@@ -19,8 +17,11 @@ def best_single(reports: Sequence[TargetReport]) -> TargetReport | None:
     return min(timed, key=lambda r: r.p50_ms or math.inf, default=None)
 
 
-def choose(reports: Sequence[TargetReport], *, limit: float) -> TargetReport:
-    """The fastest fidel target; within ``LEAST_GAIN`` of it one that computes as written.
+def choose(
+    reports: Sequence[TargetReport], *, limit: float, lowered: Collection[str] = ()
+) -> TargetReport:
+    """The fastest fidel target; within ``LEAST_GAIN`` of it one that isn't among the ``lowered``,
+    which compute in less precision than the model is written in.
 
     Raises FidelityError if targets ran but none within ``limit``, UnsupportedError if none ran;
     both name every target with its reason.
@@ -29,8 +30,7 @@ def choose(reports: Sequence[TargetReport], *, limit: float) -> TargetReport:
     if best is not None and best.p50_ms is not None:
         enough_ms = best.p50_ms * (1 + LEAST_GAIN)
         near = [r for r in reports if r.state == "ok" and (r.p50_ms or math.inf) <= enough_ms]
-        lowered = [(r.relative_l2 or 0.0) > AS_WRITTEN_ERROR for r in near]
-        return min(zip(lowered, near, strict=True), key=lambda p: (p[0], p[1].p50_ms))[1]
+        return min(near, key=lambda r: (r.target in lowered, r.p50_ms))
     listing = "; ".join(f"{r.target}: {r.reason or r.state}" for r in reports) or "no target at all"
     if any(r.state == "infidel" for r in reports):
         raise FidelityError(
