@@ -16,12 +16,12 @@ from dioe.graph import Model
 from dioe.hardware import Pool, machine
 from dioe.planning import best_single
 from dioe.precision import Comparison, compare
-from dioe.profiling import Timing, measuring, time_in_rounds
+from dioe.profiling import Timing, measuring
 from dioe.runtime import Runtime
 from dioe.tuning.compile import Job, Settings
 from dioe.tuning.samples import Samples
-from dioe.tuning.trial import TargetContender, reference_outputs
-from dioe.tuning.tune import Progress, Tuning
+from dioe.tuning.trial import TargetContender, reference_outputs, time_surviving
+from dioe.tuning.tune import Progress, Tuning, with_failures
 from dioe.types import Feeds, Plan, TargetReport
 
 PLAN = "plan"
@@ -110,8 +110,9 @@ def bench(
     with job.watch.part("verify_s"), job.session([tuning.plan]) as session:
         found = _plan_error(session.run, group.feeds, tuning.reference)
     with job.watch.part("bench_s"):
-        timings = _time_anew(job, tuning, bound, group.feeds[0], time_s)
-    targets = tuple(_retimed(r, timings.get(r.target)) for r in tuning.reports)
+        timings, failures = _time_anew(job, tuning, bound, group.feeds[0], time_s)
+    reports = with_failures(tuning.reports, failures)
+    targets = tuple(_retimed(r, timings.get(r.target)) for r in reports)
     return _result(job, tuning, targets, timings[PLAN], found)
 
 
@@ -128,7 +129,7 @@ def _plan_error(
 
 def _time_anew(
     job: Job, tuning: Tuning, bound: Model, feeds: Feeds, time_s: float
-) -> dict[str, Timing]:
+) -> tuple[dict[str, Timing], dict[str, str]]:
     by_name = {str(c.target): c for c in tuning.candidates}
     contenders: dict[str, Any] = {
         r.target: TargetContender(by_name[r.target], bound, feeds, job.runtime, job.watch)
@@ -139,7 +140,7 @@ def _time_anew(
     # what runs the plan's own target is the baseline that matters: it is timed to the end
     always = [PLAN, *tuning.plan.targets]
     with measuring() as locked:
-        return time_in_rounds(
+        return time_surviving(
             contenders, budget_s=time_s, rounds=ROUNDS, drop_ratio=1.3, always=always,
             locked=locked, progress=lambda name: job.progress(f"final timing: {name}"),
         )  # fmt: skip

@@ -17,9 +17,9 @@ from dioe.runtime import Runtime, Session
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.plan_cache import PlanCache
 from dioe.tuning.samples import Samples, ShapeGroup, shape_groups
-from dioe.tuning.targets import Candidate, candidates
+from dioe.tuning.targets import Candidate, candidates, error_cause
 from dioe.tuning.tune import Goal, Progress, Tuner, Tuning
-from dioe.types import ABI_VERSION, InputError, Plan, UnsupportedError
+from dioe.types import ABI_VERSION, InputError, ModelError, Plan, UnsupportedError
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def compile_model(
     if plan is not None:
         return job.session([job.checked_plan(plan)])
     cache = PlanCache(Path(cache_dir) if cache_dir is not None else default_cache_dir())
-    return job.session([t.plan for t in job.tunings(cache=cache)])
+    return job.start(cache)
 
 
 class Job:
@@ -116,6 +116,7 @@ class Job:
         self.runtime = runtime or Runtime.current()
         self.progress = progress
         self.watch = Stopwatch()
+        self._broken: dict[str, str] = {}
         self.groups = shape_groups(self.model, sample_inputs, shapes=shapes, state=self.state)
 
     @property
@@ -137,7 +138,35 @@ class Job:
             precision=self.settings.precision,
             quantised=self.model.quantised,
             devices=self.settings.devices,
+            broken=self._broken,
         )
+
+    def start(self, cache: PlanCache) -> Session:
+        """Tune and load. A target that fails to load is passed over, and the rest tuned anew."""
+        while True:
+            tunings = self.tunings(cache=cache)
+            try:
+                return self.session([tuning.plan for tuning in tunings])
+            except (Exception, SystemExit) as error:
+                if isinstance(error, InputError | ModelError):  # the caller's, not a target's
+                    raise
+                new = self._failing_to_load(tunings)
+                if not new.keys() - self._broken.keys():
+                    raise
+                self._broken |= new
+
+    def _failing_to_load(self, tunings: Sequence[Tuning]) -> dict[str, str]:
+        """Targets of plans that can't even be loaded alone, with the reasons."""
+        reasons: dict[str, str] = {}
+        for tuning in tunings:
+            try:
+                self.session([tuning.plan]).close()
+            except (Exception, SystemExit) as error:
+                targets, cause = tuning.plan.targets, error_cause(error)
+                log.warning("%s fails to load: %s", ", ".join(targets), cause)
+                log.debug("that was", exc_info=True)
+                reasons |= dict.fromkeys(targets, cause)
+        return reasons
 
     def checked_plan(self, plan: Plan | str | PathLike[str]) -> Plan:
         """A plan made before; raises PlanMismatch if it isn't for this model and hardware."""
@@ -179,6 +208,8 @@ class Job:
         return tuned
 
     def _usable(self, plan: Plan) -> bool:
+        if not self._broken.keys().isdisjoint(plan.targets):
+            return False
         try:
             for stage in plan.stages:
                 self.runtime.registry.backend(stage.target.backend)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dioe.graph import OpGraph
 from dioe.profiling import measuring, profile_executable
 from dioe.tuning.compile import Job
-from dioe.tuning.targets import Candidate
+from dioe.tuning.targets import Candidate, error_cause
 from dioe.types import DioeError, OpTime, Precisions
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +54,10 @@ def profile_targets(
                     times = profile_executable(
                         context, bound, precisions, group.feeds[0], seconds=seconds
                     )
-            except DioeError as error:
-                profiles.append(TargetProfile(target, reason=error.cause))
+            except (Exception, SystemExit) as error:
+                if not isinstance(error, DioeError):
+                    log.info("target %s can't be profiled", target, exc_info=True)
+                profiles.append(TargetProfile(target, reason=error_cause(error)))
                 continue
             ops = tuple(replace(t, ops=tuple(o for o in t.ops if o in placed)) for t in times)
             profiles.append(TargetProfile(target, ops))

@@ -14,6 +14,8 @@ from dioe.types import Feeds, InputError
 
 Samples = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 
+_GIVE = "give one mapping of input names to arrays, or a list of them"
+
 
 @dataclass(frozen=True, slots=True)
 class ShapeGroup:
@@ -37,17 +39,16 @@ def shape_groups(
     A state input that a feed leaves out is made up as zeros, as a session starts with them, where
     ``shapes`` or the model tells its shape. Raises InputError for feeds that don't fit.
     """
-    if samples is None or (not isinstance(samples, Mapping) and not samples):
+    listed = [samples] if isinstance(samples, Mapping) else samples
+    if listed is not None and not isinstance(listed, Sequence):
+        raise InputError(f"sample_inputs is a {type(samples).__name__}", fix=_GIVE)
+    if not listed:
         feeds = make_inputs(model, shapes, seed=seed)
         return [ShapeGroup(_shapes(feeds), (feeds,), real=False)]
-    listed = [samples] if isinstance(samples, Mapping) else list(samples)
     grouped: dict[tuple[Any, ...], list[Feeds]] = {}
     for sample in listed:
         if not isinstance(sample, Mapping):
-            raise InputError(
-                f"a sample is a {type(sample).__name__}",
-                fix="give each sample as a mapping of input names to arrays",
-            )
+            raise InputError(f"a sample is a {type(sample).__name__}", fix=_GIVE)
         feeds = check_feeds({**_zero_state(model, sample, state, shapes), **sample}, model.inputs)
         key = tuple(sorted(_shapes(feeds).items()))
         grouped.setdefault(key, []).append(feeds)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dioe.hardware import Pool, resources_for
 from dioe.precision import candidate_precisions
 from dioe.runtime import Runtime
 from dioe.types import (
+    Backend,
+    Capabilities,
     DeviceState,
     DioeError,
     InputError,
+    Precision,
     Resources,
     StageModel,
     Support,
@@ -59,12 +62,14 @@ def candidates(
     precision: str,
     quantised: bool,
     devices: Sequence[str] | str = "auto",
+    broken: Mapping[str, str] | None = None,
 ) -> list[Candidate]:
     """Every target worth a try, those that refuse the model with their reasons.
 
     ``devices`` is ``auto`` or names what may be used: device ids, or the beginnings of targets such
-    as ``cpu/openvino``. Simulated backends are used only when named so. Raises InputError for a
-    name that matches nothing.
+    as ``cpu/openvino``. Simulated backends are used only when named so. ``broken`` gives the
+    reasons of targets that failed already; a backend that raises when it is asked refuses. Raises
+    InputError for a name that matches nothing.
     """
     wanted = None if devices == "auto" else _names(devices)
     unmatched = set(wanted or ())
@@ -76,7 +81,7 @@ def candidates(
                 continue
             for name, local_id in placement.backends.items():
                 backend = runtime.registry.backend(name)
-                capabilities = backend.capabilities(local_id)
+                capabilities, failure = _capabilities(backend, local_id)
                 for p in candidate_precisions(precision, capabilities, quantised=quantised):
                     target = Target(device.id, name, (p,))
                     if wanted is not None:
@@ -86,10 +91,12 @@ def candidates(
                             continue
                     elif backend.simulated:
                         continue
-                    try:
-                        support = backend.query(model, local_id, p)
-                    except DioeError as error:
-                        support = Support(frozenset(), dict.fromkeys(model.op_ids, str(error)))
+                    why_not = (broken or {}).get(str(target), failure)
+                    support = (
+                        Support(frozenset(), dict.fromkeys(model.op_ids, why_not))
+                        if why_not
+                        else _query(backend, model, local_id, p)
+                    )
                     found.append(
                         Candidate(target, resources_for(device), support, capabilities.last_resort)
                     )
@@ -101,8 +108,33 @@ def candidates(
     return _hold_back_last_resort(found)
 
 
+def _capabilities(backend: Backend, device: str) -> tuple[Capabilities, str]:
+    """What the backend says it can do, or why it can't say."""
+    try:
+        return backend.capabilities(device), ""
+    except (Exception, SystemExit) as error:
+        log.info("backend %s can't tell what it can do", backend.name, exc_info=True)
+        return Capabilities(), f"it can't tell what it can do: {error_cause(error)}"
+
+
+def _query(backend: Backend, model: StageModel, device: str, precision: Precision) -> Support:
+    try:
+        return backend.query(model, device, precision)
+    except (Exception, SystemExit) as error:
+        if not isinstance(error, DioeError):
+            log.info("backend %s fails on being asked", backend.name, exc_info=True)
+        return Support(frozenset(), dict.fromkeys(model.op_ids, error_cause(error)))
+
+
+def error_cause(error: BaseException) -> str:
+    """The cause of an error in one line: DIOE's own words, else type and message."""
+    return error.cause if isinstance(error, DioeError) else f"{type(error).__name__}: {error}"
+
+
 def _names(devices: Sequence[str] | str) -> list[str]:
     names = devices.split(",") if isinstance(devices, str) else list(devices)
+    if not names:
+        raise InputError("no device is named", fix="name some, or use 'auto'")
     return [name.strip() for name in names]
 
 

@@ -8,16 +8,17 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from dioe.graph import Model
 from dioe.precision import Comparison, compare
-from dioe.profiling import time_calls
+from dioe.profiling import Contender, Timing, time_calls, time_in_rounds
 from dioe.runtime import Runtime
 from dioe.runtime.loading import can_preset, empty, owned
-from dioe.tuning.clock import Stopwatch
-from dioe.tuning.targets import Candidate
+from dioe.tuning.clock import Budget, Stopwatch
+from dioe.tuning.targets import Candidate, error_cause
 from dioe.types import (
     DioeError,
     Executable,
@@ -56,11 +57,44 @@ class TargetContender:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Callable[[], object]]:
-        """Compile, bind and hand out the call; close everything afterwards."""
-        with compiled(self.candidate, self.model, self.runtime, self.watch) as executable:
-            request = executable.request()
-            request.bind(self.feeds, preset_outputs(executable))
-            yield waiting_call(request)
+        """Compile, bind and hand out the call; close everything afterwards.
+
+        Raises TargetFailed for whatever the backend raises, the timed calls included.
+        """
+        try:
+            with compiled(self.candidate, self.model, self.runtime, self.watch) as executable:
+                request = executable.request()
+                request.bind(self.feeds, preset_outputs(executable))
+                yield waiting_call(request)
+        except (Exception, SystemExit) as error:
+            raise TargetFailed(str(self.candidate.target), error_cause(error)) from error
+
+
+class TargetFailed(Exception):
+    """A target that worked when it was tried fails while it is timed."""
+
+    def __init__(self, target: str, reason: str) -> None:
+        super().__init__(f"{target}: {reason}")
+        self.target, self.reason = target, reason
+
+
+def time_surviving(
+    contenders: Mapping[str, Contender], *, budget_s: float, **settings: Any
+) -> tuple[dict[str, Timing], dict[str, str]]:
+    """``time_in_rounds`` for those that keep working, and the reasons of the others by name.
+
+    What was timed beside a target that fails is timed anew in what is left of the budget.
+    """
+    budget = Budget(budget_s)
+    left, reasons = dict(contenders), dict[str, str]()
+    while left:
+        try:
+            return time_in_rounds(left, budget_s=max(budget.left_s, 0.0), **settings), reasons
+        except TargetFailed as failure:
+            log.info("target %s fails while it is timed", failure.target, exc_info=True)
+            reasons[failure.target] = failure.reason
+            del left[failure.target]
+    return {}, reasons
 
 
 def waiting_call(request: Request) -> Callable[[], object]:
@@ -141,16 +175,17 @@ def try_target(
 ) -> TargetReport:
     """A first report on a target; never raises for what a backend does.
 
-    ``best_ms`` is the best target's time so far: one that is over three times slower after two runs
-    is ``slow`` and not looked at further.
+    ``best_ms`` is the best target's time so far: one that is over three times slower after some
+    runs is ``slow`` and not looked at further. One that writes into its inputs has ``failed``.
     """
     name = str(candidate.target)
     if candidate.refusal:
         return TargetReport(name, "unsupported", candidate.refusal)
+    given = [{name: owned(value) for name, value in feeds.items()} for feeds in samples]
     try:
         with compiled(candidate, model, runtime, watch) as executable:
             request = executable.request()
-            request.bind(samples[0], preset_outputs(executable))
+            request.bind(given[0], preset_outputs(executable))
             call = waiting_call(request)
             call()
             first_ms = _fastest_ms(call, enough_ms=SLOW_RATIO * best_ms)
@@ -158,15 +193,16 @@ def try_target(
                 reason = f"a run takes {first_ms:.4g} ms, over {SLOW_RATIO:g} times the best"
                 return TargetReport(name, "slow", reason, p50_ms=first_ms, runs=1)
             with watch.part("verify_s"):
-                found = _verify(executable, samples, reference)
+                found = _verify(executable, given, reference)
             times_ms = time_calls(call, seconds=_QUICK_S)
+        if any(compare(g, s).error > 0 for g, s in zip(given, samples, strict=True)):
+            return TargetReport(name, "failed", "it writes into its inputs")
     except UnsupportedError as error:
         return TargetReport(name, "unsupported", error.cause)
-    except DioeError as error:
-        return TargetReport(name, "failed", error.cause)
-    except Exception as error:
-        log.warning("target %s failed", name, exc_info=True)
-        return TargetReport(name, "failed", f"{type(error).__name__}: {error}")
+    except (Exception, SystemExit) as error:
+        if not isinstance(error, DioeError):
+            log.info("target %s failed", name, exc_info=True)
+        return TargetReport(name, "failed", error_cause(error))
     state, reason = verdict(found, limit)
     return TargetReport(
         name,

@@ -10,12 +10,18 @@ from dataclasses import dataclass, field, replace
 from dioe.graph import Model
 from dioe.planning import choose, default_choice, single_target_plan
 from dioe.precision import error_limit
-from dioe.profiling import Timing, measuring, time_in_rounds
+from dioe.profiling import Timing, measuring
 from dioe.runtime import Runtime
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.targets import Candidate
-from dioe.tuning.trial import SLOW_RATIO, TargetContender, reference_outputs, try_target
-from dioe.types import Dim, Feeds, Plan, Precision, TargetReport, Value
+from dioe.tuning.trial import (
+    SLOW_RATIO,
+    TargetContender,
+    reference_outputs,
+    time_surviving,
+    try_target,
+)
+from dioe.types import Dim, Feeds, Plan, Precision, Target, TargetReport, Value
 
 log = logging.getLogger(__name__)
 
@@ -86,22 +92,47 @@ class Tuner:
                 self._progress("reference")
                 reference = reference_outputs(self._model, self._samples, self._runtime)
             with watch.part("profile_s"):
-                reports = self._try_all(reference, budget)
-                timings = self._time_survivors(reports, budget, locked)
+                reports, timings = self._measure(reference, budget, locked)
         with watch.part("plan_s"):
             reports = [_final(r, timings.get(r.target), self._goal, self._base) for r in reports]
-            plan = self._plan(choose(reports, limit=self._limit), reports)
+            plan = self._choose(reports)
         return Tuning(plan, self._candidates, reports, reference, dict(watch.seconds))
 
-    def _try_all(self, reference: Sequence[dict[str, Value]], budget: Budget) -> list[TargetReport]:
-        reports: list[TargetReport] = []
+    def _measure(
+        self, reference: Sequence[dict[str, Value]], budget: Budget, locked: bool
+    ) -> tuple[list[TargetReport], dict[str, Timing]]:
+        failures: dict[str, str] = {}
+        while True:
+            reports = self._try_all(reference, budget, failures)
+            timings, new = self._time_survivors(reports, budget, locked)
+            failures |= new
+            # one that fails in the rounds may have made others look slow that are the best now
+            if not new or not any(r.state == "slow" for r in reports):
+                return with_failures(reports, failures), timings
+
+    def _choose(self, reports: Sequence[TargetReport]) -> Plan:
+        lowered = [r.target for r in reports if _is_lowered(r, self._base)]
+        return self._plan(choose(reports, limit=self._limit, lowered=lowered), reports)
+
+    def _try_all(
+        self,
+        reference: Sequence[dict[str, Value]],
+        budget: Budget,
+        failures: Mapping[str, str],
+    ) -> list[TargetReport]:
+        reports: dict[str, TargetReport] = {}
         best_ms = math.inf
-        for candidate in self._candidates:
+
+        def attempt(candidate: Candidate) -> None:
+            nonlocal best_ms
             name = str(candidate.target)
+            if name in failures:
+                reports[name] = TargetReport(name, "failed", failures[name])
+                return
             if budget.left_s <= 0 and math.isfinite(best_ms) and not candidate.refusal:
                 reason = "not tried: the tuning budget was used up"
-                reports.append(TargetReport(name, "failed", reason))
-                continue
+                reports[name] = TargetReport(name, "failed", reason)
+                return
             self._progress(name)
             report = try_target(
                 candidate, self._model, self._samples, reference, self._runtime,
@@ -110,12 +141,18 @@ class Tuner:
             log.info("%s: %s %s", name, report.state, report.reason)
             if report.state == "ok" and report.p50_ms is not None:
                 best_ms = min(best_ms, report.p50_ms)
-            reports.append(report)
-        return [_slow(r, best_ms) for r in reports]
+            reports[name] = report
+
+        for candidate in self._candidates:
+            attempt(candidate)
+        for candidate in self._candidates:  # the last resort steps in where all others failed
+            if candidate.held_back and candidate.support.whole and not math.isfinite(best_ms):
+                attempt(replace(candidate, held_back=""))
+        return [_slow(r, best_ms) for r in reports.values()]
 
     def _time_survivors(
         self, reports: Sequence[TargetReport], budget: Budget, locked: bool
-    ) -> dict[str, Timing]:
+    ) -> tuple[dict[str, Timing], dict[str, str]]:
         by_name = {str(c.target): c for c in self._candidates}
         contenders = {
             r.target: TargetContender(
@@ -124,14 +161,19 @@ class Tuner:
             for r in reports
             if r.state == "ok"
         }
-        if not contenders or budget.left_s <= 0:
-            return {}
-        return time_in_rounds(
+        if budget.left_s <= 0:
+            return {}, {}
+        return time_surviving(
             contenders, budget_s=budget.left_s, locked=locked, progress=self._progress
         )
 
     def _untimed(self) -> Tuning:
         usable = [c for c in self._candidates if not c.refusal]
+        if not usable:
+            refused = [
+                TargetReport(str(c.target), "unsupported", c.refusal) for c in self._candidates
+            ]
+            choose(refused, limit=self._limit)  # raises, with every reason
         written = [c for c in usable if c.target.precisions[0] is Precision.FP32] or usable
         name = default_choice(
             [str(c.target) for c in written],
@@ -174,6 +216,16 @@ class Tuner:
         )
 
 
+def with_failures(
+    reports: Sequence[TargetReport], failures: Mapping[str, str]
+) -> list[TargetReport]:
+    """The reports, with those targets ``failed`` that have a reason in ``failures``."""
+    return [
+        replace(r, state="failed", reason=failures[r.target]) if r.target in failures else r
+        for r in reports
+    ]
+
+
 def _slow(report: TargetReport, best_ms: float) -> TargetReport:
     if report.state != "ok" or (report.p50_ms or 0.0) <= SLOW_RATIO * best_ms:
         return report
@@ -185,9 +237,8 @@ def _final(report: TargetReport, timing: Timing | None, goal: Goal, base: Model)
     """The report with what the rounds measured; lower precision is refused on made-up inputs."""
     if timing is not None:
         report = replace(report, **timing.summary())
-    lowered = not report.target.endswith(tuple(f"/{p}" for p in _as_written(base)))
     made_up = goal.precision == "auto" and not goal.real_inputs
-    if report.state == "ok" and lowered and made_up:
+    if report.state == "ok" and made_up and _is_lowered(report, base):
         return replace(
             report,
             state="infidel",
@@ -196,8 +247,10 @@ def _final(report: TargetReport, timing: Timing | None, goal: Goal, base: Model)
     return report
 
 
-def _as_written(base: Model) -> tuple[Precision, ...]:
-    return (Precision.FP32, Precision.INT8) if base.quantised else (Precision.FP32,)
+def _is_lowered(report: TargetReport, base: Model) -> bool:
+    """True if the target computes in less precision than the model is written in."""
+    written = {Precision.FP32, Precision.INT8} if base.quantised else {Precision.FP32}
+    return not written.issuperset(Target.parse(report.target).precisions)
 
 
 def _gain_notes(chosen: TargetReport, reports: Sequence[TargetReport]) -> list[str]:

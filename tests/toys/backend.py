@@ -40,11 +40,11 @@ class ToyBackend:
     """Runs models with ``onnx.reference`` on the host.
 
     ``during`` is called with the outputs of every run and gives those to be used. ``dynamic`` =
-    False refuses models with open dimensions. ``log`` lists what happened, in order.
+    False refuses models with open dimensions. ``adjust`` makes results what a precision would.
+    ``log`` lists what happened, in order.
     """
 
     abi_version = ABI_VERSION
-    simulated = False
     version = "1"
 
     def __init__(
@@ -54,11 +54,14 @@ class ToyBackend:
         during: Hook = lambda outputs: outputs,
         dynamic: bool = True,
         precisions: Sequence[Precision] = (Precision.FP32,),
+        simulated: bool = False,
     ) -> None:
         self.name = name
+        self.simulated = simulated
         self.during = during
         self.dynamic = dynamic
         self.precisions = frozenset(precisions)
+        self.adjust: Callable[[Precision, list[Value]], list[Value]] | None = None
         self.log: list[str] = []
         self.lock = threading.Lock()
         self.received: list[dict[str, Value]] = []
@@ -108,7 +111,8 @@ class ToyContext(HostContext):
         if not self.backend.dynamic and not all(spec.static for spec in inputs):
             raise UnsupportedError("no open shapes here", place=self.backend.name)
         self.backend.note("compile")
-        return self.own(ToyExecutable(self.backend, model.to_bytes(), inputs, outputs))
+        made = ToyExecutable(self.backend, model.to_bytes(), precisions, inputs, outputs)
+        return self.own(made)
 
     def deserialize(self, blob: bytes) -> ToyExecutable:
         raise UnsupportedError("no compiled form", place=self.backend.name)
@@ -127,17 +131,26 @@ class ToyExecutable:
         self,
         backend: ToyBackend,
         model: bytes,
+        precisions: Precisions,
         inputs: tuple[TensorSpec, ...],
         outputs: tuple[TensorSpec, ...],
     ) -> None:
         from onnx.reference import ReferenceEvaluator
 
         self.backend, self.inputs, self.outputs = backend, inputs, outputs
+        self.precisions = precisions
         self.evaluator = ReferenceEvaluator(onnx.load_from_string(model))
         self.closed = False
 
     def request(self) -> ToyRequest:
+        self.backend.note("request")
         return ToyRequest(self)
+
+    def evaluate(self, names: list[str], inputs: dict[str, Value]) -> list[Value]:
+        """Outputs of the model, in the order of the names."""
+        results: Any = self.evaluator.run(names, inputs)
+        adjust = self.backend.adjust
+        return results if adjust is None else adjust(self.precisions.default, results)
 
     def serialize(self) -> bytes | None:
         return None
@@ -171,7 +184,8 @@ class ToyRequest:
         with backend.lock:
             backend.received.append(dict(self._inputs))
         names = [spec.name for spec in executable.outputs]
-        results: Any = executable.evaluator.run(names, dict(self._inputs))
+        backend.note("run")
+        results = executable.evaluate(names, dict(self._inputs))
         self._outputs = backend.during(dict(zip(names, results, strict=True)))
         assert not executable.closed, "closed while running"
         for name, target in self._targets.items():

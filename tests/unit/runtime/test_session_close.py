@@ -94,7 +94,8 @@ def test_a_closed_session_with_state_says_so(make_session: MakeSession) -> None:
 def test_leaving_the_with_block_closes(make_session: MakeSession, toy: ToyBackend) -> None:
     with make_session(models.relu(), target="cpu/toy/fp32") as session:
         session.run({"x": X})
-    assert toy.log == ["open", "compile", "close executable", "close context"]
+    expected = ["open", "compile", "request", "run", "close executable", "close context"]
+    assert toy.log == expected
 
 
 def test_an_error_in_the_with_block_closes_too(make_session: MakeSession, toy: ToyBackend) -> None:

@@ -1,0 +1,40 @@
+"""Tuning on a machine that is quiet as far as it is told, with caches and locks of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from dioe.profiling import lock, rounds
+from dioe.runtime import Runtime
+from dioe.types import Backend
+from tests.toys.backend import registry_of
+
+UseBackends: TypeAlias = Callable[..., Runtime]
+
+
+@pytest.fixture(autouse=True)
+def quiet_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No noise, whatever else the machine does; nobody else's lock or cache."""
+    monkeypatch.setattr(rounds, "others_share", lambda before, after: 0.0)
+    monkeypatch.setattr(lock, "_lock_path", lambda: tmp_path / "measuring.lock")
+    monkeypatch.setenv("DIOE_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def use_backends(monkeypatch: pytest.MonkeyPatch) -> Iterator[UseBackends]:
+    """Make the process's runtime one with these backends, and some of the installed ones."""
+    made: list[Runtime] = []
+
+    def use(*backends: Backend, installed: Sequence[str] = ("onnxruntime",)) -> Runtime:
+        runtime = Runtime(registry_of(*backends, installed=installed))
+        monkeypatch.setattr(Runtime, "_current", runtime)
+        made.append(runtime)
+        return runtime
+
+    yield use
+    for runtime in made:
+        runtime.close()
