@@ -7,6 +7,8 @@ def main() -> None:
     """Run the command line and exit with its code."""
     import sys
 
-    from dioe.cli.app import run
-
+    try:
+        from dioe.cli.app import run
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(run(sys.argv[1:]))

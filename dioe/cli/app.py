@@ -6,7 +6,6 @@ those of ``dioe.types`` for errors DIOE raises, 1 for an error it did not expect
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from dioe.cli.inspect import inspect
 from dioe.cli.plan import plan
 from dioe.cli.profile import profile
 from dioe.cli.run import run as run_command
+from dioe.cli.terminal import emit
 from dioe.types import DioeError, OutOfMemory
 
 app = typer.Typer(
@@ -53,7 +53,7 @@ def _root(
     if version:
         from dioe import __version__
 
-        print(f"dioe {__version__}")  # noqa: T201 - stdout is where results go
+        emit(f"dioe {__version__}\n")
         raise typer.Exit
 
 
@@ -71,10 +71,6 @@ def run(argv: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         _say("interrupted; nothing was written")
         return INTERRUPTED
-    except BrokenPipeError:
-        # the reader of our output has gone: nobody is left to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except DioeError as error:
         return _failed(error, error.exit_code)
     except MemoryError:

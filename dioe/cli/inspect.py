@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from dioe.cli import options
-from dioe.cli.plan import write_text
+from dioe.cli.files import check_place, write_text
 from dioe.cli.terminal import console, progress
-from dioe.types import InputError
 
 Html = Annotated[
     Path | None, typer.Option("--html", help="Write a self-contained page.", metavar="FILE")
@@ -41,6 +40,8 @@ def inspect(
     from dioe.tuning import Job, Settings, op_costs, profile_targets
     from dioe_inspect import inspect_model, render_html, render_text
 
+    if html is not None:
+        check_place(html)
     with progress("inspecting", quiet=as_json) as say:
         job = Job(
             model, hardware=hardware, settings=Settings(devices=devices, precision="auto"),
@@ -54,8 +55,6 @@ def inspect(
         costs = op_costs(profile_targets(job, found, seconds=0.5), graph) if profile else None
         inspection = inspect_model(graph, support, costs=costs, plan=loaded)
     if html is not None:
-        if html.is_dir():
-            raise InputError("is a folder", place=str(html), fix="name a file")
         write_text(html, render_html(inspection, graph))
     if as_json:
         options.print_json(inspection.to_dict())

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
+from dioe.cli.terminal import emit
 from dioe.types import Array, InputError
 
 Model = Annotated[str, typer.Argument(help="ONNX file.", show_default=False, metavar="MODEL")]
@@ -92,8 +94,7 @@ Debug = Annotated[
 
 def print_json(data: Any) -> None:
     """Print one JSON object on stdout; what JSON has no word for (NaN, Inf) becomes null."""
-    text = json.dumps(_finite(data), indent=2, ensure_ascii=False, default=str)
-    print(text)  # noqa: T201 - stdout is where results go
+    emit(json.dumps(_finite(data), indent=2, ensure_ascii=False, default=str) + "\n")
 
 
 def _finite(data: Any) -> Any:
@@ -118,6 +119,7 @@ def parse_shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]]:
             sizes = (-1,)
         if not equals or not name or any(d < 0 for d in sizes):
             raise InputError(f"{text!r} is no shape", place="--shape", fix="write x=1,3,640,640")
+        _check_new(name, shapes, "--shape")
         shapes[name] = sizes
     return shapes
 
@@ -126,23 +128,48 @@ def parse_inputs(texts: list[str] | None) -> dict[str, Array] | None:
     """``["x=f.npy"]`` as ``{"x": array}``, None if there is none; raises InputError."""
     if not texts:
         return None
-    return dict(_load_input(text) for text in texts)
+    arrays: dict[str, Array] = {}
+    for text in texts:
+        name, file = _split_input(text)
+        _check_new(name, arrays, "--input")
+        arrays[name] = _load_array(file)
+    return arrays
 
 
-def _load_input(text: str) -> tuple[str, Array]:
+def _check_new(name: str, given: Container[str], option: str) -> None:
+    if name in given:
+        raise InputError(f"{name!r} is given twice", place=option, fix="give it once")
+
+
+def _split_input(text: str) -> tuple[str, str]:
     name, equals, file = text.partition("=")
     if not Path(file).exists() and "=" in file:  # a name with "=" in it
         name, equals, file = text.rpartition("=")
     if not equals or not name or not file:
         raise InputError(f"{text!r} is no input", place="--input", fix="write x=picture.npy")
+    return name, file
+
+
+def _load_array(file: str) -> Array:
     try:
-        array = np.load(file, allow_pickle=False)
+        with open(file, "rb") as stream:
+            magic = stream.read(len(_NPY_MAGIC))
+        if magic[:2] == b"PK":
+            raise InputError(
+                "an archive (.npz?), not one array", place=file, fix="give a .npy file an input"
+            )
+        if magic != _NPY_MAGIC:
+            raise InputError("not a .npy file", place=file, fix=_SAVE)
+        array: Array = np.load(file, allow_pickle=False)
     except OSError as error:
-        raise InputError(f"can't read it: {error.strerror or error}", place=file) from None
+        reason = error.strerror or str(error)
+        raise InputError(f"can't read it: {reason}", place=file, fix=_SAVE) from None
     except (ValueError, EOFError) as error:
-        raise InputError(
-            f"not a .npy file: {error}", place=file, fix="write one with numpy.save"
-        ) from None
-    if not isinstance(array, np.ndarray):
-        raise InputError("holds several arrays", place=file, fix="give one .npy file an input")
-    return name, array
+        # numpy's second sentence tells how to unpickle it, which would run what is in the file
+        reason = str(error).partition(" when allow_pickle")[0]
+        raise InputError(f"a damaged .npy file: {reason}", place=file, fix=_SAVE) from None
+    return array
+
+
+_NPY_MAGIC = b"\x93NUMPY"
+_SAVE = "name a file that numpy.save wrote"

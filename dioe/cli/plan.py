@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dioe.cli import options
-from dioe.cli.terminal import console, print_targets, progress
-from dioe.types import ConfigError
+from dioe.cli.files import check_place, write_text
+from dioe.cli.terminal import console, emit, print_targets, progress
 
 
 def plan(
@@ -34,6 +32,8 @@ def plan(
     """Measure MODEL on every target and choose; write the plan with -o."""
     from dioe.tuning import Job, Settings
 
+    if output is not None:
+        check_place(output)
     with progress("planning", quiet=as_json) as say:
         settings = Settings(
             devices=devices, precision=precision, max_relative_l2=max_relative_l2,
@@ -47,9 +47,9 @@ def plan(
     if output is not None:
         write_text(output, found.to_json())
     if as_json:
-        print(found.to_json(), end="")  # noqa: T201 - stdout is where results go
+        emit(found.to_json())
     elif explain:
-        print(found.explain(), end="")  # noqa: T201
+        emit(found.explain())
     else:
         out = console()
         print_targets(out, found.candidates, chosen=str(found.stages[0].target))
@@ -57,20 +57,3 @@ def plan(
             out.print(f"note: {note}", markup=False)
         if output is not None:
             out.print(f"plan written to {output}", markup=False)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all; raises ConfigError with the reason."""
-    name = ""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(name, path)
-    except OSError as error:
-        raise ConfigError(
-            f"can't write: {error.strerror or error}", place=str(path), fix="choose another place"
-        ) from None
-    finally:
-        if name:
-            Path(name).unlink(missing_ok=True)

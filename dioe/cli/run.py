@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import io
-import os
+import itertools
 import re
-import tempfile
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
+from rich.markup import escape
 
 from dioe.cli import options
+from dioe.cli.files import write_files
 from dioe.cli.terminal import console, ms, new_table, progress
-from dioe.types import Array, ConfigError, InputError
+from dioe.types import Array, ConfigError, Value
 
 
 def run(
@@ -39,9 +41,9 @@ def run(
     """Run MODEL once on --input arrays; outputs go to --output as .npy files."""
     import dioe
 
-    feeds = options.parse_inputs(inputs)
-    if feeds is None:
-        raise InputError("no inputs", place="--input", fix="give each input: --input x=picture.npy")
+    feeds = options.parse_inputs(inputs) or {}
+    if output is not None:
+        check_folder(output)
     with (
         progress("compiling", quiet=as_json),
         dioe.compile(
@@ -54,18 +56,18 @@ def run(
         outputs = session.run(feeds)
         run_ms = (time.perf_counter() - start) * 1e3
         targets = list(session.plan.targets)
-    arrays = {file: array for name, value in outputs.items() for file, array in _files(name, value)}
+    found = _named_files(outputs)
     if output is not None:
-        write_arrays(output, arrays)
+        write_arrays(output, {file: array for file, _, array in found})
     if as_json:
         options.print_json(
             {
                 "targets": targets,
                 "run_ms": run_ms,
                 "outputs": [
-                    {"file": str(output / file) if output else None, "name": file[: -len(".npy")],
+                    {"file": str(output / file) if output else None, "name": name,
                      "dtype": str(array.dtype), "shape": list(array.shape)}
-                    for file, array in arrays.items()
+                    for file, name, array in found
                 ],
             }
         )  # fmt: skip
@@ -73,48 +75,68 @@ def run(
     table = new_table(f"Outputs of one run on {', '.join(targets)}: {ms(run_ms)} ms")
     for heading in ("output", "dtype", "shape", "file"):
         table.add_column(heading, overflow="fold")
-    for file, array in arrays.items():
+    for file, name, array in found:
         where = str(output / file) if output else "not written: no --output"
-        table.add_row(file[: -len(".npy")], str(array.dtype), str(list(array.shape)), where)
+        shape = str(list(array.shape))
+        table.add_row(escape(name), str(array.dtype), escape(shape), escape(where))
     console().print(table)
 
 
-def _files(name: str, value: Any, suffix: str = "") -> list[tuple[str, Array]]:
-    """File names and arrays for one output; a sequence gives one file an element."""
+def _named_files(outputs: Mapping[str, Value]) -> list[tuple[str, str, Array]]:
+    """A file name for each tensor in the outputs, its own name, and what to write."""
+    found: list[tuple[str, str, Array]] = []
+    taken: set[str] = set()
+    for output, value in outputs.items():
+        for name, array in _tensors(output, value):
+            stem = re.sub(r"[^\w.\-]+", "_", name).lstrip(".") or "output"
+            number = itertools.count(2)
+            file = f"{stem}.npy"
+            while file.lower() in taken:  # names that differ only in what a file name can't hold
+                file = f"{stem}-{next(number)}.npy"
+            taken.add(file.lower())
+            found.append((file, name, array))
+    return found
+
+
+def _tensors(name: str, value: Any) -> Iterator[tuple[str, Array]]:
+    """The tensors of one output: one, those of a sequence or map by their place, or none."""
     if isinstance(value, list):
-        return [
-            pair for i, item in enumerate(value) for pair in _files(name, item, f"{suffix}.{i}")
-        ]
-    if isinstance(value, dict):
-        return [pair for k, item in value.items() for pair in _files(name, item, f"{suffix}.{k}")]
-    if value is None:
-        return []
-    array = np.asarray(value)
-    if array.dtype.kind == "O":
-        array = array.astype(str)  # .npy holds no Python objects without pickle
-    elif array.dtype.kind == "V":
-        array = array.astype(np.float32)  # numpy has no bf16 or fp8 of its own
-    return [(re.sub(r"[^\w.\-]+", "_", name + suffix).lstrip(".") + ".npy", array)]
+        for i, item in enumerate(value):
+            yield from _tensors(f"{name}.{i}", item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _tensors(f"{name}.{key}", item)
+    elif value is not None:
+        array = np.asarray(value)
+        if array.dtype.kind == "O":
+            array = array.astype(str)  # .npy holds no Python objects without pickle
+        elif array.dtype.kind == "V":
+            array = array.astype(np.float32)  # numpy has no bf16 or fp8 of its own
+        yield name, array
 
 
-def write_arrays(folder: Path, arrays: dict[str, Array]) -> None:
+def check_folder(folder: Path) -> None:
+    """Raise ConfigError if files can't be put into ``folder``, which need not be there yet."""
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir():
+        raise ConfigError(f"{there} is no folder", place=str(folder), fix="choose another place")
+
+
+def write_arrays(folder: Path, arrays: Mapping[str, Array]) -> None:
     """Write every array or none; raises ConfigError with the reason."""
-    written: list[tuple[str, Path]] = []
+    contents: dict[Path, bytes] = {}
+    for file, array in arrays.items():
+        content = io.BytesIO()
+        np.save(content, array, allow_pickle=False)
+        contents[folder / file] = content.getvalue()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for file, array in arrays.items():
-            content = io.BytesIO()
-            np.save(content, array, allow_pickle=False)
-            handle, name = tempfile.mkstemp(dir=folder, prefix=f".{file}.")
-            written.append((name, folder / file))
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(content.getvalue())
-        for name, path in written:
-            os.replace(name, path)
     except OSError as error:
         raise ConfigError(
-            f"can't write: {error.strerror or error}", place=str(folder), fix="choose another place"
+            f"can't make the folder: {error.strerror or error}",
+            place=str(folder),
+            fix="choose another place",
         ) from None
-    finally:
-        for name, _ in written:
-            Path(name).unlink(missing_ok=True)
+    write_files(contents)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
+import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -12,9 +16,31 @@ from rich.table import Table
 from dioe.types import TargetReport
 
 
+def reader_gone() -> NoReturn:
+    """End the command well: who read its output has seen enough (``dioe devices | head -1``)."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())  # for what is still to be flushed
+    os.close(devnull)
+    raise typer.Exit
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        reader_gone()
+
+
+def emit(text: str) -> None:
+    """Write plain text to stdout."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        reader_gone()
+
+
 def console() -> Console:
     """The console on stdout."""
-    return Console(highlight=False)
+    return _Console(highlight=False)
 
 
 @contextlib.contextmanager
