@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import tokenize
+import warnings
 from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, Any
@@ -160,16 +162,20 @@ def _load_array(file: str) -> Array:
             )
         if magic != _NPY_MAGIC:
             raise InputError("not a .npy file", place=file, fix=_SAVE)
-        array: Array = np.load(file, allow_pickle=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of headers that Python 2 wrote
+            array: Array = np.load(file, allow_pickle=False)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"can't read it: {reason}", place=file, fix=_SAVE) from None
-    except (ValueError, EOFError) as error:
+    except _DAMAGED as error:
         # numpy's second sentence tells how to unpickle it, which would run what is in the file
         reason = str(error).partition(" when allow_pickle")[0]
         raise InputError(f"a damaged .npy file: {reason}", place=file, fix=_SAVE) from None
     return array
 
 
+# what numpy lets through from the parsers that it reads a header with
+_DAMAGED = (ValueError, TypeError, OverflowError, EOFError, SyntaxError, tokenize.TokenError)
 _NPY_MAGIC = b"\x93NUMPY"
 _SAVE = "name a file that numpy.save wrote"
