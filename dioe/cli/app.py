@@ -62,15 +62,14 @@ def run(argv: Sequence[str]) -> int:
     command = typer.main.get_command(app)
     try:
         code = command.main(list(argv), prog_name="dioe", standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        return _done(code if isinstance(code, int) else 0)
     except typer.Exit as error:
-        return error.exit_code
+        return _done(error.exit_code)
     except _USAGE_ERROR as error:
         error.show()
         return int(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        _say("interrupted; nothing was written")
-        return INTERRUPTED
+        return _done(INTERRUPTED)
     except DioeError as error:
         return _failed(error, error.exit_code)
     except MemoryError:
@@ -80,6 +79,12 @@ def run(argv: Sequence[str]) -> int:
         return _failed(
             DioeError(text, fix="run again with --debug and report it"), UNEXPECTED, error
         )
+
+
+def _done(code: int) -> int:
+    if code == INTERRUPTED:  # some releases of typer turn Ctrl-C into this code themselves
+        _say("interrupted; nothing was written")
+    return code
 
 
 def _failed(error: DioeError, code: int, cause: BaseException | None = None) -> int:

@@ -22,8 +22,9 @@ def check_feeds(feeds: Mapping[str, Any], specs: Sequence[TensorSpec]) -> dict[s
     known = {spec.name: spec for spec in specs}
     for name in feeds:
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
+            folded = {each.casefold(): each for each in known}
+            close = difflib.get_close_matches(str(name).casefold(), folded, n=1)
+            hint = f"did you mean {folded[close[0]]!r}? " if close else ""
             raise InputError(
                 f"the model has no input {name!r}",
                 fix=f"{hint}its inputs: {', '.join(map(describe, specs)) or 'none'}",
@@ -115,6 +116,11 @@ def _as_array(value: Any, spec: TensorSpec) -> Array:
             f"input {spec.name!r} is no array: {error}", fix="give a numpy array"
         ) from None
     if array.dtype == spec.dtype:
+        if array.dtype.kind == "O" and not all(isinstance(item, str) for item in array.flat):
+            raise InputError(
+                f"input {spec.name!r} holds something else than text",
+                fix="give an array of str; decode bytes first",
+            )
         return array
     if spec.dtype.kind == "O":
         return array.astype(object) if array.dtype.kind in "US" else array

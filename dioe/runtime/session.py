@@ -7,7 +7,7 @@ import itertools
 import logging
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -21,7 +21,17 @@ from dioe.runtime.loading import load, owned
 from dioe.runtime.process import Runtime
 from dioe.runtime.state import State
 from dioe.runtime.variant import Retired, Variant
-from dioe.types import Basis, Buffer, DioeError, Feeds, InputError, Plan, Value
+from dioe.types import (
+    Basis,
+    Buffer,
+    DioeError,
+    Feeds,
+    InputError,
+    Plan,
+    PlanMismatch,
+    Stage,
+    Value,
+)
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +157,9 @@ class Session:
         given = dict(inputs)
         for name, shape, dtype in self._hot.guard or self._variants[0].guard or ():
             if name not in given:
-                given[name] = np.zeros(shape, dtype)
+                given[name] = (
+                    np.full(shape, "", dtype) if dtype.hasobject else np.zeros(shape, dtype)
+                )
         state = self._state.pairs if self._state is not None else {}
         while True:
             variant, full = self._variant_for(given)
@@ -225,21 +237,24 @@ class Session:
             models = dict(built.models)
             by_name = {stage.name: stage for stage in plan.stages}
             plan = replace(plan, stages=tuple(by_name[name] for name in built.order))
+            for stage in plan.stages:
+                _check_edges(stage, models[stage.name])
         return Variant(load(plan, model, self._runtime, models))
 
     def _checked_names(self, names: Sequence[str]) -> tuple[str, ...]:
         known = [spec.name for spec in self.model.outputs]
-        if isinstance(names, str) or not names:
+        wanted = () if isinstance(names, str) or not isinstance(names, Iterable) else tuple(names)
+        if not wanted:
             raise InputError(
                 f"output_names is {names!r}",
                 fix=f"give a list of some of {', '.join(known)}, or None for all",
             )
-        for name in names:
+        for name in wanted:
             if name not in known:
                 raise InputError(
                     f"the model has no output {name!r}", fix=f"its outputs: {', '.join(known)}"
                 )
-        return tuple(names)
+        return wanted
 
     # --- the end ---------------------------------------------------------------------------
 
@@ -267,6 +282,18 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _check_edges(stage: Stage, model: Model) -> None:
+    """Raise PlanMismatch if a stage names other inputs or outputs than its ops have."""
+    reads, gives = ({spec.name for spec in specs} for specs in (model.inputs, model.outputs))
+    if set(stage.inputs) != reads or not gives.issuperset(stage.outputs):
+        raise PlanMismatch(
+            f"stage {stage.name!r} reads {sorted(reads)} and gives {sorted(gives)}, the plan says "
+            f"{sorted(stage.inputs)} and {sorted(stage.outputs)}",
+            place="plan",
+            fix="make a plan for this model",
+        )
 
 
 def _untuned(plan: Plan, shapes: Mapping[str, tuple[Any, ...]]) -> Plan:

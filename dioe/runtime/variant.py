@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -103,7 +104,8 @@ class Variant:
 
     def _take_free(self) -> bool:
         """Take every free request; True once all that were made are taken."""
-        while self._free:
-            self._free.pop()
-            self._made -= 1
+        with contextlib.suppress(IndexError):  # a run may take the last one first
+            while True:
+                self._free.pop()
+                self._made -= 1
         return self._made == 0

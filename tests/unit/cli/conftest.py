@@ -55,6 +55,7 @@ def dioe(
 
     def call(*arguments: object) -> Outcome:
         capsys.readouterr()
+        root.handlers.clear()  # pytest's own, which the command would take for its user's
         code = run([str(argument) for argument in arguments])
         captured = capsys.readouterr()
         return Outcome(code, captured.out, captured.err)

@@ -1,0 +1,144 @@
+"""``dioe plan``: the choice, as a file and as a person reads it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dioe import load_plan
+from dioe.types import Precision, Value
+from tests.toys.backend import ToyBackend
+from tests.unit.cli.conftest import QUICK, Dioe, UseBackends, files_in, is_told
+
+BUDGET = ("--tuning-budget", "0.4")
+
+
+def test_the_plan_is_written_whole(dioe: Dioe, model: Path, x: Path, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    before = files_in(tmp_path)
+    shown = dioe("plan", model, "--input", f"x={x}", "-o", path, *BUDGET)
+    assert shown.code == 0
+    assert shown.err == ""
+    assert files_in(tmp_path) - before - {"measuring.lock"} == {"plan.json"}
+    plan = load_plan(path)
+    assert plan.shapes["x"] == (4, 8)
+    assert f"> {plan.targets[0]}" in shown.out
+    assert str(path) in shown.out.replace("\n", "")
+
+
+def test_the_file_has_the_users_mask(dioe: Dioe, model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    before = os.umask(0o027)
+    try:
+        assert dioe("plan", model, "-o", path, *QUICK).code == 0
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_json_is_the_plan(dioe: Dioe, model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    shown = dioe("plan", model, "-o", path, "--json", *QUICK)
+    assert shown.code == 0
+    assert shown.json["format"] == "dioe-plan"
+    assert path.read_text() == shown.out
+
+
+def test_explain_tells_every_candidate(dioe: Dioe, model: Path) -> None:
+    shown = dioe("plan", model, "--explain", *BUDGET)
+    assert shown.code == 0
+    assert shown.out.startswith("plan: cpu/")
+    for target in ("cpu/onnxruntime/fp32", "cpu/openvino/fp32", "cpu/reference/fp32"):
+        assert target in shown.out
+    assert "made up" in shown.out
+
+
+def test_shapes_bind_made_up_inputs(dioe: Dioe, model: Path) -> None:
+    found = dioe("plan", model, "--shape", "x=3,8", "--json", *QUICK).json
+    assert found["shapes"] == {"x": [3, 8]}
+
+
+def test_settings_may_come_from_the_environment(
+    dioe: Dioe, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIOE_TUNING_BUDGET", "0")
+    monkeypatch.setenv("DIOE_DEVICES", "cpu/openvino")
+    monkeypatch.setenv("DIOE_PRECISION", "auto")
+    found = dioe("plan", model, "--json").json
+    assert found["basis"] == "default"
+    assert found["precision"] == "auto"
+    assert {c["target"].rpartition("/")[0] for c in found["candidates"]} == {"cpu/openvino"}
+    assert dioe("plan", model, "--json", "--precision", "fp32").json["precision"] == "fp32"
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_the_table_fits(
+    dioe: Dioe, model: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shown = dioe("plan", model, "--precision", "auto", *BUDGET)
+    lines = shown.out.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert any("cpu/onnxruntime/fp32" in line and " ok " in line for line in lines)
+
+
+@pytest.mark.parametrize("where", ["", "no/such/plan.json", "file/plan.json"])
+def test_a_place_that_cant_be_written_is_19_before_any_work(
+    dioe: Dioe, tmp_path: Path, where: str
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    before = files_in(tmp_path)
+    # the model isn't even there: the place is looked at first
+    is_told(dioe("plan", "missing.onnx", "-o", tmp_path / where), 19, tmp_path / where)
+    assert files_in(tmp_path) == before
+
+
+def test_a_failed_plan_leaves_the_old_file(dioe: Dioe, model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text("precious")
+    is_told(dioe("plan", model, "-o", path, "--devices", "gpu:3", *QUICK), 11)
+    assert path.read_text() == "precious"
+
+
+# --- low precision ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def overflowing(use_backends: UseBackends) -> ToyBackend:
+    """A backend that overflows in bf16."""
+    backend = ToyBackend("acme", precisions=(Precision.FP32, Precision.BF16))
+
+    def adjust(precision: Precision, results: list[Value]) -> list[Value]:
+        if precision is Precision.FP32:
+            return results
+        return [np.full_like(np.asarray(result), np.nan) for result in results]
+
+    backend.adjust = adjust
+    use_backends(backend)
+    return backend
+
+
+def test_nan_in_low_precision_is_13(
+    dioe: Dioe, overflowing: ToyBackend, model: Path, x: Path, tmp_path: Path
+) -> None:
+    call = ["plan", model, "--input", f"x={x}", "--devices", "cpu/acme", *BUDGET]
+    path = tmp_path / "plan.json"
+    outcome = dioe(*call, "--precision", "bf16", "-o", path)
+    is_told(outcome, 13, "cpu/acme/bf16", "NaN or Inf", "max_relative_l2")
+    assert not path.exists()
+
+
+def test_nan_in_low_precision_is_infidel_beside_others(
+    dioe: Dioe, overflowing: ToyBackend, model: Path, x: Path
+) -> None:
+    call = ["plan", model, "--input", f"x={x}", "--devices", "cpu/acme", *BUDGET]
+    shown = dioe(*call, "--precision", "auto")
+    assert shown.code == 0
+    assert "> cpu/acme/fp32" in shown.out
+    assert "cpu/acme/bf16 is infidel: output 'y'" in shown.out
+    found = dioe(*call, "--precision", "auto", "--json").json
+    states = {c["target"]: c["state"] for c in found["candidates"]}
+    assert states == {"cpu/acme/fp32": "ok", "cpu/acme/bf16": "infidel"}
