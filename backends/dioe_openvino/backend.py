@@ -93,7 +93,7 @@ class OpenVinoBackend:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._answers: OrderedDict[tuple[str, Precision], Support] = OrderedDict()
+        self._answers: OrderedDict[tuple[object, ...], Support] = OrderedDict()
         self._precisions: frozenset[Precision] | None = None
 
     @property
@@ -151,7 +151,8 @@ class OpenVinoBackend:
             reason = "int8 quantises activations of products with integer weights: there are none"
         if reason:
             return Support(frozenset(), dict.fromkeys(model.op_ids, reason))
-        key = (model.sha256, precision)
+        # The hash leaves declared shapes out, and what OpenVINO takes depends on them.
+        key = (model.sha256, precision, tuple(str(v.shape) for v in model.ir.graph.inputs))
         with self._lock:
             if key in self._answers:
                 self._answers.move_to_end(key)

@@ -44,10 +44,11 @@ class Caller:
         self._large: dict[str, tuple[int, tuple[int, ...], np.dtype[Any]]] = {}
         for name, spec in ports.inputs.items():
             shape = _static_shape(spec)
-            if shape is not None and _nbytes(shape, spec) <= COPY_LIMIT_BYTES:
+            index = ports.input_index.get(name)
+            if index is not None and shape is not None and _nbytes(shape, spec) <= COPY_LIMIT_BYTES:
                 self._owned[name] = array = aligned_empty(shape, spec.dtype)
                 tensor, _ = tensor_over(array, ports.types[name])
-                self._request.set_input_tensor(ports.input_index[name], tensor)
+                self._request.set_input_tensor(index, tensor)
         for name, spec in ports.outputs.items():
             shape = _static_shape(spec)
             if shape is None:
@@ -98,8 +99,11 @@ class Caller:
         if owned is not None:
             owned[...] = array
             return
+        index = self._ports.input_index.get(name)
+        if index is None:
+            return
         tensor, array = tensor_over(contiguous(array), self._ports.types[name])
-        self._request.set_input_tensor(self._ports.input_index[name], tensor)
+        self._request.set_input_tensor(index, tensor)
         self._kept[name] = array
 
     def _make_room(self, output_names: Sequence[str]) -> None:

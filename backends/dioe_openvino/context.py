@@ -26,6 +26,7 @@ from dioe_openvino.blob import Head, read_blob
 from dioe_openvino.errors import PLACE, compile_error
 from dioe_openvino.executable import OpenVinoExecutable
 from dioe_openvino.mixing import fuse_first, keep_fp32
+from dioe_openvino.ports import Ports
 from dioe_openvino.profile import Profiler
 from dioe_openvino.source import OpNames
 
@@ -94,8 +95,9 @@ class OpenVinoContext(HostContext):
 
     def try_model(self, model: StageModel, precision: Precision) -> None:
         """Compile and drop; raises like ``compile``."""
-        _edges(model)
-        self._compile(self._read(model), self._config(precision))
+        inputs, outputs = _edges(model)
+        compiled = self._compile(self._read(model), self._config(precision))
+        Ports(compiled, Head(inputs, outputs, precision))
 
     def try_bytes(self, model: bytes, precision: Precision) -> None:
         """The same for a serialized model."""

@@ -12,6 +12,7 @@ import numpy as np
 import openvino as ov
 
 from dioe.host_backend import (
+    PassThroughRequest,
     check_array,
     contiguous,
     host_array,
@@ -41,6 +42,7 @@ class OpenVinoExecutable:
     """One compiled model."""
 
     def __init__(self, compiled: ov.CompiledModel, head: Head, profiler: Profiler | None) -> None:
+        """Raises UnsupportedError where OpenVINO's inputs and outputs differ from the model's."""
         self.inputs, self.outputs = head.inputs, head.outputs
         self.memory_bytes: int | None = None  # OpenVINO doesn't tell
         self._head = head
@@ -50,14 +52,16 @@ class OpenVinoExecutable:
         self._requests: weakref.WeakSet[OpenVinoRequest] = weakref.WeakSet()
         self._lock = threading.Lock()
 
-    def request(self) -> OpenVinoRequest:
+    def request(self) -> OpenVinoRequest | PassThroughRequest:
         """A new request; raises BackendError once closed."""
         with self._lock:
             if self._compiled is None:
                 raise closed()
             request = OpenVinoRequest(self._compiled, self._ports, self._profiler)
             self._requests.add(request)
-        return request
+        if len(self._ports.outputs) == len(self.outputs):
+            return request
+        return PassThroughRequest(request, self.inputs, self.outputs)
 
     def serialize(self) -> bytes | None:
         """OpenVINO's compiled blob with our specs: loads in a fifth of compiling anew."""
@@ -135,13 +139,14 @@ class OpenVinoRequest:
             array = value if isinstance(value, np.ndarray) else host_array(value, spec)
             if array.dtype != spec.dtype or array.shape != spec.shape:
                 check_array(array, spec)
-            array = contiguous(array)
-            try:
-                tensor, array = tensor_over(array, self._ports.types[name])
-                self._request.set_input_tensor(self._ports.input_index[name], tensor)
-            except Exception as error:
-                raise run_error(error) from error
-            self._kept[name] = array
+            index = self._ports.input_index.get(name)
+            if index is not None:
+                try:
+                    tensor, array = tensor_over(contiguous(array), self._ports.types[name])
+                    self._request.set_input_tensor(index, tensor)
+                except Exception as error:
+                    raise run_error(error) from error
+                self._kept[name] = array
             self._missing.discard(name)
         if outputs:
             self._bind_outputs(outputs)
@@ -221,7 +226,12 @@ class OpenVinoRequest:
             if self._request is None:
                 raise closed()
             match_outputs(output_names, self._ports.outputs)
-            self._call = self._make_caller()
+            try:
+                self._call = self._make_caller()
+            except BackendError:
+                raise
+            except Exception as error:
+                raise run_error(error) from error
         return self._call(inputs, output_names)
 
     def drop(self) -> None:

@@ -5,6 +5,7 @@ Imports only ``dioe.types``; a plugin may use it or not.
 
 from dioe.host_backend.context import HostContext, Registered, host_device
 from dioe.host_backend.options import OptionRule, check_options, resolve_options
+from dioe.host_backend.passthrough import PassThroughRequest, computed_outputs
 from dioe.host_backend.trial import support_by_trial
 from dioe.host_backend.values import (
     aligned_empty,
@@ -19,10 +20,12 @@ from dioe.host_backend.values import (
 __all__ = [
     "HostContext",
     "OptionRule",
+    "PassThroughRequest",
     "Registered",
     "aligned_empty",
     "check_array",
     "check_options",
+    "computed_outputs",
     "contiguous",
     "host_array",
     "host_device",
