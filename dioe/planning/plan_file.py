@@ -12,7 +12,7 @@ import json
 import math
 import types as pytypes
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +22,8 @@ from dioe.types import InputError, Plan, PlanMismatch, Target
 T = TypeVar("T")
 
 _MAX_BYTES = 64 * 2**20
+_MAX_THREADS = 4096
+_MAX_DIM = 2**63 - 1
 
 
 def load_plan(path: str | PathLike[str]) -> Plan:
@@ -67,8 +69,18 @@ def plan_from_json(text: str, *, place: str = "plan") -> Plan:
     return plan
 
 
-def check_plan(plan: Plan, *, model_sha256: str, hardware: str) -> None:
-    """Raise PlanMismatch unless the plan was made for this model and this hardware."""
+def check_plan(
+    plan: Plan,
+    *,
+    model_sha256: str,
+    hardware: str,
+    ops: Collection[str],
+    placed_ops: Collection[str],
+) -> None:
+    """Raise PlanMismatch unless the plan was made for this model and this hardware.
+
+    ``ops`` are the ids of all ops of the model, ``placed_ops`` of those a plan has to place.
+    """
     if plan.model_sha256 != model_sha256:
         raise PlanMismatch(
             f"made for another model (plan {plan.model_sha256[:12]}, model {model_sha256[:12]})",
@@ -81,28 +93,51 @@ def check_plan(plan: Plan, *, model_sha256: str, hardware: str) -> None:
             place="plan",
             fix=f"{_MAKE_ANEW} on this machine",
         )
+    placed = {op for stage in plan.stages for op in stage.ops}
+    unknown, missing = placed.difference(ops), set(placed_ops) - placed
+    if unknown or missing:
+        what = f"places {min(unknown)!r}" if unknown else f"leaves out {min(missing)!r}"
+        raise PlanMismatch(f"{what}, unlike the model", place="plan", fix=_MAKE_ANEW)
+    if plan.rewrites:
+        raise PlanMismatch(f"unknown rewrite {plan.rewrites[0]!r}", place="plan", fix=_MAKE_ANEW)
 
 
 def _check_consistency(plan: Plan, place: str) -> None:
-    names = [stage.name for stage in plan.stages]
-    problem = ""
-    if not names:
-        problem = "has no stages"
-    elif len(set(names)) != len(names):
-        problem = "two stages have one name"
-    else:
-        seen: set[str] = set()
-        for op in (op for stage in plan.stages for op in stage.ops):
-            if op in seen:
-                problem = f"op {op!r} is planned twice"
-            seen.add(op)
-        for edge in plan.boundaries:
-            if edge.source not in names or edge.destination not in names:
-                problem = f"boundary of {edge.value!r} names an unknown stage"
-            elif names.index(edge.source) >= names.index(edge.destination):
-                problem = f"boundary of {edge.value!r} goes backwards"
-    if problem:
+    problem = next(_problems(plan), None)
+    if problem is not None:
         raise PlanMismatch(problem, place=place, fix=_MAKE_ANEW)
+
+
+def _problems(plan: Plan) -> Iterator[str]:
+    names = [stage.name for stage in plan.stages]
+    if not names:
+        yield "has no stages"
+    if len(set(names)) != len(names):
+        yield "two stages have one name"
+    seen: set[str] = set()
+    for stage in plan.stages:
+        for op in stage.ops:
+            if op in seen:
+                yield f"op {op!r} is planned twice"
+            seen.add(op)
+        if set(stage.precisions.used) != set(stage.target.precisions):
+            yield f"stage {stage.name!r} computes in other precisions than its target says"
+        for value, least, most in (
+            (stage.resources.threads, 1, _MAX_THREADS),
+            (stage.resources.streams, 1, _MAX_THREADS),
+            (stage.resources.memory_limit_bytes, 1, _MAX_DIM),
+            *((core, 0, _MAX_THREADS) for core in stage.resources.cores or ()),
+        ):
+            if value is not None and not least <= value <= most:
+                yield f"stage {stage.name!r}: {value} is out of range for a resource"
+    for name, shape in plan.shapes.items():
+        if any(isinstance(dim, int) and not 0 <= dim <= _MAX_DIM for dim in shape):
+            yield f"the shape of {name!r} has a dimension that is out of range"
+    for edge in plan.boundaries:
+        if edge.source not in names or edge.destination not in names:
+            yield f"boundary of {edge.value!r} names an unknown stage"
+        elif names.index(edge.source) >= names.index(edge.destination):
+            yield f"boundary of {edge.value!r} goes backwards"
 
 
 class _Misfit(Exception):

@@ -12,9 +12,10 @@ AUTO_LIMIT = 1e-2
 def error_limit(precision: str, *, quantised: bool, max_relative_l2: float | None) -> float:
     """The largest error allowed: the caller's, else the default of the mode (architecture.md)."""
     if max_relative_l2 is not None:
-        if not 0 < max_relative_l2 < float("inf"):
+        number = isinstance(max_relative_l2, int | float) and not isinstance(max_relative_l2, bool)
+        if not number or not 0 < max_relative_l2 < float("inf"):
             raise InputError(
-                f"max_relative_l2 is {max_relative_l2}", fix="give a number above 0, such as 0.01"
+                f"max_relative_l2 is {max_relative_l2!r}", fix="give a number above 0, such as 0.01"
             )
         return max_relative_l2
     as_written = QUANTISED_LIMIT if quantised else AS_WRITTEN_LIMIT

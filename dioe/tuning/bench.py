@@ -18,6 +18,7 @@ from dioe.planning import best_single
 from dioe.precision import Comparison, compare
 from dioe.profiling import Timing, measuring
 from dioe.runtime import Runtime
+from dioe.tuning.clock import check_seconds
 from dioe.tuning.compile import Job, Settings
 from dioe.tuning.samples import Samples
 from dioe.tuning.trial import TargetContender, reference_outputs, time_surviving
@@ -95,6 +96,7 @@ def bench(
     ``time_s`` are the seconds of that final timing, outside the tuning budget; the other arguments
     and the errors are those of ``dioe.compile``. The plan cache is not used.
     """
+    check_seconds("time_s", time_s)
     settings = Settings(devices, policy, precision, max_relative_l2, tuning_budget_s)
     job = Job(
         model, hardware=hardware, settings=settings, sample_inputs=sample_inputs, shapes=shapes,

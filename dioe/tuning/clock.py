@@ -6,6 +6,8 @@ import contextlib
 import time
 from collections.abc import Iterator
 
+from dioe.types import InputError
+
 
 class Stopwatch:
     """Seconds spent per part. Parts may nest; the inner one's time isn't the outer one's too."""
@@ -26,6 +28,17 @@ class Stopwatch:
             inner = self._nested_s.pop()
             self._nested_s[-1] += elapsed
             self.seconds[name] = self.seconds.get(name, 0.0) + elapsed - inner
+
+
+MAX_S = 1e6
+
+
+def check_seconds(name: str, value: float) -> float:
+    """``value`` if it is a number of seconds one could wait for; raises InputError."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value <= MAX_S:
+        raise InputError(f"{name} is {value!r}", fix=f"give seconds, from 0 to {MAX_S:.0f}")
+    return value
 
 
 class Budget:

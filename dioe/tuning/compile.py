@@ -14,11 +14,11 @@ from dioe.graph import Model
 from dioe.hardware import Pool, fingerprint, pool_from
 from dioe.planning import check_plan, load_plan
 from dioe.runtime import Runtime, Session
-from dioe.tuning.clock import Budget, Stopwatch
+from dioe.tuning.clock import Budget, Stopwatch, check_seconds
 from dioe.tuning.plan_cache import PlanCache
 from dioe.tuning.samples import Samples, ShapeGroup, shape_groups
 from dioe.tuning.targets import Candidate, candidates, error_cause
-from dioe.tuning.tune import Goal, Progress, Tuner, Tuning
+from dioe.tuning.tune import Goal, Progress, Tuner, Tuning, may_start
 from dioe.types import ABI_VERSION, InputError, ModelError, Plan, UnsupportedError
 
 log = logging.getLogger(__name__)
@@ -43,9 +43,11 @@ class Settings:
             raise InputError(
                 f"policy {self.policy!r} is unknown", fix=f"use one of: {', '.join(POLICIES)}"
             )
-        if not self.tuning_budget_s >= 0:
+        check_seconds("tuning_budget_s", self.tuning_budget_s)
+        named = [self.devices] if isinstance(self.devices, str) else self.devices
+        if not isinstance(named, Sequence) or not all(isinstance(d, str) for d in named):
             raise InputError(
-                f"tuning_budget_s is {self.tuning_budget_s}", fix="give seconds, 0 for none"
+                f"devices is {self.devices!r}", fix="use 'auto', or name some: ['cpu', 'gpu:0']"
             )
 
 
@@ -89,6 +91,8 @@ def compile_model(
     job = Job(model, hardware=hardware, settings=settings, sample_inputs=sample_inputs, state=state)
     if plan is not None:
         return job.session([job.checked_plan(plan)])
+    if cache_dir is not None and not isinstance(cache_dir, str | PathLike):
+        raise InputError(f"cache_dir is {cache_dir!r}", fix="give a folder's path, or None")
     cache = PlanCache(Path(cache_dir) if cache_dir is not None else default_cache_dir())
     return job.start(cache)
 
@@ -109,6 +113,10 @@ class Job:
         progress: Progress = lambda text: None,
     ) -> None:
         self.settings = settings
+        if state is not None and not isinstance(state, Mapping):
+            raise InputError(
+                f"state is {state!r}", fix='map outputs to inputs: {"stateN": "state"}'
+            )
         self.state = dict(state or {})
         self.pool = pool_from(hardware)
         self.hardware = fingerprint(self.pool)
@@ -129,8 +137,14 @@ class Job:
         """The model with the group's shapes bound."""
         return self.model.with_shapes(group.shapes) if group.shapes else self.model
 
-    def candidates(self, group: ShapeGroup) -> list[Candidate]:
-        """Every target worth a try on the group's shapes."""
+    def candidates(self, group: ShapeGroup, *, measured: bool = True) -> list[Candidate]:
+        """Every target worth a try on the group's shapes; the first to start on if none will be
+        measured."""
+
+        def enough(candidate: Candidate) -> bool:
+            first = may_start(candidate, self.settings.precision) and not candidate.last_resort
+            return first and not measured
+
         return candidates(
             self.bound_model(group),
             self.pool,
@@ -139,6 +153,7 @@ class Job:
             quantised=self.model.quantised,
             devices=self.settings.devices,
             broken=self._broken,
+            enough=enough,
         )
 
     def start(self, cache: PlanCache) -> Session:
@@ -170,8 +185,16 @@ class Job:
 
     def checked_plan(self, plan: Plan | str | PathLike[str]) -> Plan:
         """A plan made before; raises PlanMismatch if it isn't for this model and hardware."""
+        if not isinstance(plan, Plan | str | PathLike):
+            raise InputError(f"plan is a {type(plan).__name__}", fix="give a plan, or its file")
         loaded = plan if isinstance(plan, Plan) else load_plan(plan)
-        check_plan(loaded, model_sha256=self.model.sha256, hardware=self.hardware)
+        check_plan(
+            loaded,
+            model_sha256=self.model.sha256,
+            hardware=self.hardware,
+            ops=self.model.op_ids,
+            placed_ops=self.model.placed_op_ids,
+        )
         return loaded
 
     def tunings(self, cache: PlanCache | None = None) -> list[Tuning]:
@@ -191,7 +214,7 @@ class Job:
             return Tuning(known, [], list(known.candidates))
         bound = self.bound_model(group)
         with self.watch.part("plan_s"):
-            found = self.candidates(group)
+            found = self.candidates(group, measured=budget_s > 0)
         goal = Goal(
             self.settings.policy,
             self.settings.precision,

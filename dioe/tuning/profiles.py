@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from dioe.graph import OpGraph
 from dioe.profiling import measuring, profile_executable
+from dioe.tuning.clock import check_seconds
 from dioe.tuning.compile import Job
 from dioe.tuning.targets import Candidate, error_cause
 from dioe.types import DioeError, OpTime, Precisions
@@ -37,6 +38,7 @@ def profile_targets(
     Never raises for what a backend does. Source ops are those that plans place: constants take no
     time, and a person looks for what reads them.
     """
+    check_seconds("seconds", seconds)
     group = job.groups[0]
     bound = job.bound_model(group)
     placed = set(job.model.placed_op_ids)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dioe.hardware import Pool, resources_for
@@ -23,6 +23,9 @@ from dioe.types import (
 )
 
 log = logging.getLogger(__name__)
+
+
+UNTRIED = "not tried: there was no tuning budget"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +66,20 @@ def candidates(
     quantised: bool,
     devices: Sequence[str] | str = "auto",
     broken: Mapping[str, str] | None = None,
+    enough: Callable[[Candidate], bool] = lambda candidate: False,
 ) -> list[Candidate]:
     """Every target worth a try, those that refuse the model with their reasons.
 
     ``devices`` is ``auto`` or names what may be used: device ids, or the beginnings of targets such
     as ``cpu/openvino``. Simulated backends are used only when named so. ``broken`` gives the
-    reasons of targets that failed already; a backend that raises when it is asked refuses. Raises
+    reasons of targets that failed already; a backend that raises when it is asked refuses. Nobody
+    else is asked after a candidate that is ``enough`` (asking may mean compiling). Raises
     InputError for a name that matches nothing.
     """
     wanted = None if devices == "auto" else _names(devices)
     unmatched = set(wanted or ())
     found: list[Candidate] = []
+    settled = False
     for device in pool.devices:
         placements = [p for p in runtime.registry.placements if p.device.id == device.id]
         for placement in placements:
@@ -91,6 +97,17 @@ def candidates(
                             continue
                     elif backend.simulated:
                         continue
+                    if settled:
+                        found.append(
+                            Candidate(
+                                target,
+                                resources_for(device),
+                                Support(frozenset()),
+                                capabilities.last_resort,
+                                held_back=UNTRIED,
+                            )
+                        )
+                        continue
                     why_not = (broken or {}).get(str(target), failure)
                     support = (
                         Support(frozenset(), dict.fromkeys(model.op_ids, why_not))
@@ -100,6 +117,7 @@ def candidates(
                     found.append(
                         Candidate(target, resources_for(device), support, capabilities.last_resort)
                     )
+                    settled = enough(found[-1])
     if unmatched:
         usable = ", ".join(str(c.target) for c in found) or "`dioe devices` lists them"
         raise InputError(

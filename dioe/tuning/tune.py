@@ -13,7 +13,7 @@ from dioe.precision import error_limit
 from dioe.profiling import Timing, measuring
 from dioe.runtime import Runtime
 from dioe.tuning.clock import Budget, Stopwatch
-from dioe.tuning.targets import Candidate
+from dioe.tuning.targets import UNTRIED, Candidate
 from dioe.tuning.trial import (
     SLOW_RATIO,
     TargetContender,
@@ -21,9 +21,14 @@ from dioe.tuning.trial import (
     time_surviving,
     try_target,
 )
-from dioe.types import Dim, Feeds, Plan, Precision, Target, TargetReport, Value
+from dioe.types import Dim, Feeds, FidelityError, Plan, Precision, Target, TargetReport, Value
 
 log = logging.getLogger(__name__)
+
+RANDOM_OPS = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
+    | {"RandomUniformLike"}
+)
 
 Progress = Callable[[str], None]
 
@@ -111,6 +116,12 @@ class Tuner:
                 return with_failures(reports, failures), timings
 
     def _choose(self, reports: Sequence[TargetReport]) -> Plan:
+        drawn = sorted(RANDOM_OPS & self._base.op_types.keys())
+        if drawn and not any(r.state == "ok" for r in reports):
+            raise FidelityError(
+                f"the model draws random numbers ({', '.join(drawn)}): no answer can be checked",
+                fix="start without a check: tuning_budget_s=0 (--tuning-budget 0)",
+            )
         lowered = [r.target for r in reports if _is_lowered(r, self._base)]
         return self._plan(choose(reports, limit=self._limit, lowered=lowered), reports)
 
@@ -174,16 +185,18 @@ class Tuner:
                 TargetReport(str(c.target), "unsupported", c.refusal) for c in self._candidates
             ]
             choose(refused, limit=self._limit)  # raises, with every reason
-        written = [c for c in usable if c.target.precisions[0] is Precision.FP32] or usable
         name = default_choice(
-            [str(c.target) for c in written],
-            last_resort=[str(c.target) for c in written if c.last_resort],
+            [str(c.target) for c in usable if may_start(c, self._goal.precision)],
+            last_resort=[str(c.target) for c in usable if c.last_resort],
         )
-        untried = "not tried: there was no tuning budget"
         reports = [
-            TargetReport(str(c.target), "unsupported", c.refusal)
-            if c.refusal
-            else TargetReport(str(c.target), "ok" if str(c.target) == name else "failed", untried)
+            TargetReport(str(c.target), "ok", "not timed: there was no tuning budget")
+            if str(c.target) == name
+            else TargetReport(
+                str(c.target),
+                "failed" if c.held_back == UNTRIED or not c.refusal else "unsupported",
+                c.refusal or UNTRIED,
+            )
             for c in self._candidates
         ]
         chosen = next(r for r in reports if r.target == name)
@@ -214,6 +227,13 @@ class Tuner:
             notes=(*self._goal.notes, *notes, *_gain_notes(chosen, reports)),
             versions=self._goal.versions,
         )
+
+
+def may_start(candidate: Candidate, precision: str) -> bool:
+    """True if a session may start on this target without a check of its outputs: it takes the
+    model as written, or in the one precision that was asked for."""
+    asked = precision not in ("fp32", "auto")
+    return not candidate.refusal and (asked or candidate.target.precisions[0] is Precision.FP32)
 
 
 def with_failures(

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +34,14 @@ parts = names.filter(lambda text: "/" not in text)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 counts = st.integers(0, 2**63)
 precisions = st.sampled_from(Precision)
-targets = st.builds(
-    Target,
-    device=parts,
-    backend=parts,
-    precisions=st.lists(precisions, min_size=1, max_size=3, unique=True).map(tuple),
-)
 dims = st.integers(0, 2**40) | texts | st.none()
 resources = st.builds(
     Resources,
     cores=st.none() | st.lists(st.integers(0, 4096), max_size=3).map(tuple),
-    threads=st.none() | counts,
+    threads=st.none() | st.integers(1, 4096),
     spin=st.none() | st.booleans(),
     streams=st.integers(1, 64),
-    memory_limit_bytes=st.none() | counts,
+    memory_limit_bytes=st.none() | st.integers(1, 2**63 - 1),
 )
 reports = st.builds(
     TargetReport,
@@ -70,18 +65,20 @@ def tuples(values: st.SearchStrategy[Any], most: int = 3) -> st.SearchStrategy[t
 def plans(draw: st.DrawFn) -> Plan:
     stage_names = draw(st.lists(names, min_size=1, max_size=4, unique=True))
     ops = draw(st.lists(names, min_size=len(stage_names), max_size=12, unique=True))
+    mixes = [
+        draw(st.builds(Precisions, precisions, st.dictionaries(texts, precisions, max_size=3)))
+        for _ in stage_names
+    ]
     stages = tuple(
         draw(
             st.builds(
                 Stage,
                 name=st.just(name),
-                target=targets,
+                target=st.builds(Target, parts, parts, st.permutations(mix.used).map(tuple)),
                 ops=st.just(tuple(ops[i :: len(stage_names)])),
                 inputs=tuples(texts),
                 outputs=tuples(texts),
-                precisions=st.builds(
-                    Precisions, precisions, st.dictionaries(texts, precisions, max_size=3)
-                ),
+                precisions=st.just(mix),
                 resources=resources,
                 options=st.dictionaries(
                     texts, texts | st.integers() | finite | st.booleans(), max_size=3
@@ -90,7 +87,7 @@ def plans(draw: st.DrawFn) -> Plan:
                 basis=st.sampled_from(Basis),
             )
         )
-        for i, name in enumerate(stage_names)
+        for i, (name, mix) in enumerate(zip(stage_names, mixes, strict=True))
     )
     edges = [(a, b) for i, a in enumerate(stage_names) for b in stage_names[i + 1 :]]
     boundaries = tuple(
@@ -328,9 +325,44 @@ def test_a_huge_file_is_not_even_read(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_check_plan() -> None:
-    check_plan(EXAMPLE, model_sha256=EXAMPLE.model_sha256, hardware="feed")
+    ours: Any = {
+        "model_sha256": EXAMPLE.model_sha256,
+        "hardware": "feed",
+        "ops": ["conv", "weight", "relu", "gemm"],
+        "placed_ops": ["conv", "relu", "gemm"],
+    }
+    check_plan(EXAMPLE, **ours)
     with pytest.raises(PlanMismatch, match=r"another model \(plan (ab){6}, model (cd){6}\)"):
-        check_plan(EXAMPLE, model_sha256="cd" * 32, hardware="feed")
+        check_plan(EXAMPLE, **{**ours, "model_sha256": "cd" * 32})
     with pytest.raises(PlanMismatch, match=r"other hardware \(plan feed, here beef\)") as caught:
-        check_plan(EXAMPLE, model_sha256=EXAMPLE.model_sha256, hardware="beef")
+        check_plan(EXAMPLE, **{**ours, "hardware": "beef"})
     assert caught.value.fix.endswith("on this machine")
+    with pytest.raises(PlanMismatch, match="places 'gemm', unlike the model"):
+        check_plan(EXAMPLE, **{**ours, "ops": ["conv", "relu"], "placed_ops": ["conv"]})
+    more = [*ours["ops"], "pool"]
+    with pytest.raises(PlanMismatch, match="leaves out 'pool'"):
+        check_plan(EXAMPLE, **{**ours, "ops": more, "placed_ops": more[2:]})
+    with pytest.raises(PlanMismatch, match="unknown rewrite"):
+        check_plan(replace(EXAMPLE, rewrites=("../../x",)), **ours)
+
+
+@pytest.mark.parametrize(
+    ("stage", "cause"),
+    [
+        ({"precisions": Precisions(Precision.BF16)}, "other precisions than its target"),
+        ({"resources": Resources(threads=2**40)}, "out of range for a resource"),
+        ({"resources": Resources(threads=-1)}, "out of range for a resource"),
+        ({"resources": Resources(streams=0)}, "out of range for a resource"),
+        ({"resources": Resources(cores=(-1,))}, "out of range for a resource"),
+    ],
+)
+def test_what_no_stage_can_be(stage: dict[str, Any], cause: str) -> None:
+    broken = replace(EXAMPLE.stages[0], **stage)
+    plan = replace(EXAMPLE, stages=(broken, *EXAMPLE.stages[1:]))
+    with pytest.raises(PlanMismatch, match=cause):
+        plan_from_json(plan.to_json())
+
+
+def test_dimensions_that_nothing_has() -> None:
+    with pytest.raises(PlanMismatch, match="'x' has a dimension that is out of range"):
+        plan_from_json(replace(EXAMPLE, shapes={"x": (2**70,)}).to_json())

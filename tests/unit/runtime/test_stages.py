@@ -246,12 +246,12 @@ def test_stages_out_of_order_are_run_in_order(runtime: Runtime) -> None:
         close(tensor(session.run({"x": x})), models.dense_output(proto, x))
 
 
-def test_edited_edges_of_stages_change_nothing(runtime: Runtime) -> None:
-    proto, model, plan = two_stages("onnxruntime", "toy")
-    stages = tuple(replace(s, inputs=("nonsense",), outputs=()) for s in plan.stages)
-    x = rows(4)
-    with Session(model, [replace(plan, stages=stages)], runtime=runtime) as session:
-        close(tensor(session.run({"x": x})), models.dense_output(proto, x))
+def test_stages_with_other_edges_are_refused(runtime: Runtime) -> None:
+    _, model, plan = two_stages("onnxruntime", "toy")
+    for edges in ({"inputs": ("nonsense",)}, {"outputs": ("nonsense",)}):
+        stages = (replace(plan.stages[0], **edges), *plan.stages[1:])
+        with pytest.raises(PlanMismatch, match="nonsense"):
+            Session(model, [replace(plan, stages=stages)], runtime=runtime)
 
 
 def test_stages_that_arent_the_models_are_refused(runtime: Runtime) -> None:
