@@ -6,6 +6,7 @@ those of ``dioe.types`` for errors DIOE raises, 1 for an error it did not expect
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from dioe.cli.plan import plan
 from dioe.cli.profile import profile
 from dioe.cli.run import run as run_command
 from dioe.cli.terminal import emit
+from dioe.text import printable
 from dioe.types import DioeError, OutOfMemory
 
 app = typer.Typer(
@@ -60,6 +62,9 @@ def _root(
 def run(argv: Sequence[str]) -> int:
     """Run one command; gives its exit code. No traceback leaves here unless ``--debug`` is on."""
     command = typer.main.get_command(app)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that can't show µ gets its number
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = command.main(list(argv), prog_name="dioe", standalone_mode=False)
         return _done(code if isinstance(code, int) else 0)
@@ -96,4 +101,6 @@ def _failed(error: DioeError, code: int, cause: BaseException | None = None) -> 
 
 
 def _say(text: str) -> None:
-    print(f"dioe: {text}", file=sys.stderr)  # noqa: T201 - the error stream of a command
+    # names out of models and files may hold what a terminal obeys
+    shown = "\n".join(printable(line) for line in text.split("\n"))
+    print(f"dioe: {shown}", file=sys.stderr)  # noqa: T201 - the error stream of a command

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from dioe.cli import options
 from dioe.cli.terminal import console, ms, new_table, progress
+from dioe.text import printable
 from dioe.types import OpTime
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _table(entry: TargetProfile, top: int) -> Table | str:
     for op in entry.ops[: top or None]:
         covered = _shortened(op.ops) if op.ops else f"({op.name})"
         table.add_row(
-            ms(op.mean_ms), f"{op.mean_ms / max(total_ms, 1e-9):.1%}", escape(op.op_type),
-            op.precision, escape(covered),
+            ms(op.mean_ms), f"{op.mean_ms / max(total_ms, 1e-9):.1%}",
+            escape(printable(op.op_type)), op.precision, escape(printable(covered)),
         )  # fmt: skip
     return table

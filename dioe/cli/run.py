@@ -17,6 +17,7 @@ from rich.markup import escape
 from dioe.cli import options
 from dioe.cli.files import write_files
 from dioe.cli.terminal import console, ms, new_table, progress
+from dioe.text import printable
 from dioe.types import Array, ConfigError, Value
 
 
@@ -78,7 +79,7 @@ def run(
     for file, name, array in found:
         where = str(output / file) if output else "not written: no --output"
         shape = str(list(array.shape))
-        table.add_row(escape(name), str(array.dtype), escape(shape), escape(where))
+        table.add_row(escape(printable(name)), str(array.dtype), escape(shape), escape(where))
     console().print(table)
 
 

@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dioe.text import printable
 from dioe_inspect.groups import Grouping, group_ops, letters
 from dioe_inspect.inspection import Inspection, TargetFacts, Work
-from dioe_inspect.units import amount, count, flop, milliseconds, printable, size, tensor
+from dioe_inspect.units import amount, count, flop, milliseconds, size, tensor
 
 _ROWS = 12
 """Rows of a table without ``verbose``."""

@@ -48,11 +48,6 @@ def tensor(spec: TensorSpec) -> str:
     return f"{dtype_name(spec.dtype)}[{dims}]"
 
 
-def printable(text: str) -> str:
-    """Text from a model, with what could steer a terminal written as escapes."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-
-
 def _scaled(value: int, base: int, units: tuple[str, ...]) -> str:
     number, i = float(value), 0
     while number >= base and i < len(units) - 1:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dioe.types import TensorSpec
 from dioe_inspect.inspection import Amount
-from dioe_inspect.units import amount, count, flop, milliseconds, printable, size, tensor
+from dioe_inspect.units import amount, count, flop, milliseconds, size, tensor
 
 
 @pytest.mark.parametrize(
@@ -45,9 +43,3 @@ def test_milliseconds(value: float, text: str) -> None:
 def test_tensor() -> None:
     assert tensor(TensorSpec("x", np.dtype("f4"), (1, "n", None))) == "float32[1, n, ?]"
     assert tensor(TensorSpec("x", np.dtype(object), None)) == "string[…]"
-
-
-@given(st.text())
-def test_printable(text: str) -> None:
-    assert printable(text).isprintable()
-    assert not text.isprintable() or printable(text) == text
