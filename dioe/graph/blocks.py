@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from dioe.graph.guard import reading
 from dioe.graph.opgraph import OpGraph, bodies
 from dioe.graph.partition import Partition
 from dioe.graph.patterns import (
@@ -58,7 +59,15 @@ _TO_CONSUMER = ("GlobalAveragePool", "GlobalMaxPool", "Reduce", "Arg")  # belong
 
 
 def find_blocks(graph: OpGraph) -> tuple[Block, ...]:
-    """Blocks that cover each op once, in a topological order of their (acyclic) quotient graph."""
+    """Blocks that cover each op once, in a topological order of their (acyclic) quotient graph.
+
+    Raises ModelError for a malformed model.
+    """
+    with reading(graph.model.place):
+        return _find(graph)
+
+
+def _find(graph: OpGraph) -> tuple[Block, ...]:
     grower = _Grower(graph)
     grower.match()
     grower.grow()

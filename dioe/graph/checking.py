@@ -1,19 +1,24 @@
 """Checks of a model's protobuf that name the op at fault, before anything else looks at it.
 
 ``onnx.checker`` stops at shapes and types it can't prove and needs the weights; these checks find
-what makes a model unusable: unknown ops, names defined twice or never, missing opsets.
+what makes a model unusable: unknown ops, names defined twice or never, missing opsets, tensors
+whose data isn't what they say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
 import onnx
 import onnx.defs
 
+from dioe.graph.guard import shown
+from dioe.graph.payload import TYPES, fault
 from dioe.types import ModelError
+
+_INT32_MAX = 2**31 - 1  # opset versions are C ints in onnx
 
 
 def check_proto(proto: onnx.ModelProto, place: str) -> bool:
@@ -29,14 +34,17 @@ def check_proto(proto: onnx.ModelProto, place: str) -> bool:
             "names no opset", place=place, fix="export the model again with an opset_import"
         )
     check = _Check(place, opsets, functions)
+    check.opset_versions()
+    check.types(proto.graph)
     in_order = check.graph(proto.graph, frozenset())
     for function in proto.functions:
         body = onnx.GraphProto(name=function.name, node=function.node)
         body.input.extend(onnx.ValueInfoProto(name=name) for name in function.input)
         body.output.extend(onnx.ValueInfoProto(name=name) for name in function.output)
         inner = _Check(
-            f"{place}, function {function.name}", _opsets(function.opset_import), functions
+            f"{place}, function {function.name!r}", _opsets(function.opset_import), functions
         )
+        inner.opset_versions()
         in_order &= inner.graph(body, frozenset())
     return in_order
 
@@ -60,12 +68,34 @@ class _Check:
     opsets: Mapping[str, int]
     functions: frozenset[tuple[str, str]]
 
+    def opset_versions(self) -> None:
+        """Check that every imported version can exist, and that onnx knows the default domain's."""
+        for domain, version in self.opsets.items():
+            newest = _INT32_MAX if domain else onnx.defs.onnx_opset_version()
+            if not 1 <= version <= newest:
+                known = "" if domain and version > 0 else f"; known are 1 to {newest}"
+                raise self._error(
+                    f"imports opset {version} of domain {domain or 'ai.onnx'!r}{known}",
+                    "export the model with an opset that is known, or upgrade onnx",
+                )
+
+    def types(self, graph: onnx.GraphProto) -> None:
+        """Check that the main graph says of which type its inputs are."""
+        defaults = {tensor.name for tensor in graph.initializer}
+        for info in graph.input:
+            if info.name not in defaults and not _is_typed(info.type):
+                raise self._error(
+                    f"input {info.name!r} has no type", "export the model with typed inputs"
+                )
+
     def graph(self, graph: onnx.GraphProto, outer: frozenset[str]) -> bool:
         """Check one graph, given the names of the graphs around it; True if it is in order."""
         if graph.sparse_initializer:
             raise self._error(
                 "has sparse initializers, which are not supported", "store them as dense tensors"
             )
+        self._text(graph)
+        self._data(graph)
         known = self._given(graph)
         later = self._produced(graph, known)
         in_order = True
@@ -94,6 +124,35 @@ class _Check:
                 )
         return in_order
 
+    def _text(self, graph: onnx.GraphProto) -> None:
+        """Check that names are UTF-8; protobuf hands out those that aren't as bytes."""
+        for name in _names(graph):
+            if not isinstance(name, str):
+                raise self._error(
+                    f"has a name that is not UTF-8: {name!r}", "export or download the model again"
+                )
+
+    def _data(self, graph: onnx.GraphProto) -> None:
+        """Check the types of a graph's values and all its tensors, those of its bodies excepted."""
+        for info in (*graph.input, *graph.output, *graph.value_info):
+            element = _element(info.type)
+            if element not in TYPES and element:
+                raise self._error(
+                    f"value {info.name!r} has the data type {element}, which doesn't exist",
+                    "export the model again",
+                )
+        for tensor in graph.initializer:
+            self._tensor(f"initializer {tensor.name!r}", tensor)
+        for node in graph.node:
+            for attribute in node.attribute:
+                for tensor in _attribute_tensors(attribute):
+                    self._tensor(f"attribute {attribute.name!r} of {_label(node)}", tensor)
+
+    def _tensor(self, what: str, tensor: onnx.TensorProto) -> None:
+        wrong = fault(tensor)
+        if wrong is not None:
+            raise self._error(f"{what} {wrong}", "export or download the model again")
+
     def _given(self, graph: onnx.GraphProto) -> set[str]:
         known: set[str] = set()
         for what, names in (
@@ -104,6 +163,8 @@ class _Check:
             for name in names:
                 if name in seen:
                     raise self._error(f"{what} {name!r} is there twice", "export the model again")
+                if not name:
+                    raise self._error(f"an {what} has no name", "export the model again")
                 seen.add(name)
             known |= seen  # an initializer may be an input too: its default value
         return known
@@ -162,4 +223,40 @@ def _free_names(graph: onnx.GraphProto) -> set[str]:
 
 
 def _label(node: onnx.NodeProto) -> str:
-    return f"op {node.name or next(iter(node.output), '')!r} ({node.op_type})"
+    return f"op {node.name or next(iter(node.output), '')!r} ({shown(node.op_type)})"
+
+
+def _names(graph: onnx.GraphProto) -> Iterator[object]:
+    yield graph.name
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    yield from (tensor.name for tensor in graph.initializer)
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        yield info.name
+        yield from (dim.dim_param for dim in info.type.tensor_type.shape.dim)
+
+
+def _attribute_tensors(attribute: onnx.AttributeProto) -> Iterator[onnx.TensorProto]:
+    if attribute.ref_attr_name:
+        return
+    if attribute.type == onnx.AttributeProto.TENSOR:
+        yield attribute.t
+    yield from attribute.tensors
+    sparse = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
+    for tensor in (*sparse, *attribute.sparse_tensors):
+        yield tensor.values
+        yield tensor.indices
+
+
+def _element(proto: onnx.TypeProto) -> int | None:
+    """The element type of a tensor, or of those in a sequence or optional; None for others."""
+    while (form := proto.WhichOneof("value")) in ("sequence_type", "optional_type"):
+        proto = getattr(proto, form).elem_type
+    if form not in ("tensor_type", "sparse_tensor_type"):
+        return None
+    return int(getattr(proto, form).elem_type)
+
+
+def _is_typed(proto: onnx.TypeProto) -> bool:
+    return proto.WhichOneof("value") is not None and _element(proto) != 0

@@ -8,6 +8,7 @@ both sides. The model itself is never changed.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -25,7 +26,11 @@ _RANDOM = frozenset(
     {"Bernoulli", "Dropout", "Multinomial"}
     | {f"Random{kind}{like}" for kind in ("Normal", "Uniform") for like in ("", "Like")}
 )
-_GROWING = frozenset({"ConstantOfShape", "Expand", "Range", "Tile", "Pad", "Resize", "OneHot"})
+_GROWING = frozenset(
+    {"ConstantOfShape", "Expand", "Range", "Tile", "Pad", "Resize", "OneHot"}
+    | {"Upsample", "CenterCropPad", "AffineGrid", "MelWeightMatrix"}
+    | {"BlackmanWindow", "HammingWindow", "HannWindow"}
+)
 
 Path = tuple[tuple[str, str], ...]
 """A body: (first output of the op, attribute) from the main graph inwards; () is the main graph."""
@@ -153,7 +158,7 @@ class _Folder:
         if any(value.size > MAX_ELEMENTS for name, value in feeds.items() if name in known):
             return None
         if node.op_type in _GROWING and not all(
-            name in shapes and int(np.prod(shapes[name])) <= MAX_ELEMENTS for name in outputs
+            name in shapes and math.prod(shapes[name]) <= MAX_ELEMENTS for name in outputs
         ):
             return None
         results = _run(node, feeds, self.opsets)

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from dioe.graph.checking import check_proto
+from dioe.graph.guard import reading, shown, words
 from dioe.graph.tensors import MAP_TYPE, Tensor, replace_tensors, skeleton
 from dioe.types import Array, ModelError
 
@@ -40,14 +41,20 @@ def read(source: Source) -> Loaded:
     put in topological order. External weights are mapped, not read. Raises ModelError.
     """
     if isinstance(source, ir.Model):
-        return _from_ir(source)
+        place = shown(source.graph.name or "model")
+        with reading(place):
+            return _from_ir(source, place)
     if isinstance(source, onnx.ModelProto):
-        return _from_proto(source, None, "model")
+        with reading("model"):
+            return _from_proto(source, None, "model")
     if isinstance(source, bytes | bytearray | memoryview):
-        return _from_proto(_parse(bytes(source), "model"), None, "model")
+        with reading("model"):
+            return _from_proto(_parse(bytes(source), "model"), None, "model")
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        return _from_proto(_parse(_bytes_of(path), str(path)), path, str(path))
+        data, place = _bytes_of(path), shown(str(path))
+        with reading(place):
+            return _from_proto(_parse(data, place), path, place)
     raise ModelError(
         f"can't load a model from {type(source).__name__}",
         fix="give a path, bytes, an onnx.ModelProto or an onnx_ir.Model",
@@ -55,7 +62,7 @@ def read(source: Source) -> Loaded:
 
 
 def _bytes_of(path: Path) -> bytes:
-    place = str(path)
+    place = shown(str(path))
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -66,7 +73,7 @@ def _bytes_of(path: Path) -> bytes:
         ) from None
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"can't be read: {error}", place=place, fix="check the path and its permissions"
+            f"can't be read: {words(error)}", place=place, fix="check the path and its permissions"
         ) from error
     return data
 
@@ -99,14 +106,7 @@ def _from_proto(proto: onnx.ModelProto, path: Path | None, place: str) -> Loaded
     in_order = check_proto(proto, place)
     ids = op_ids([(node.name, list(node.output)) for node in proto.graph.node])
     bare, map_types = _without_map_types(proto)
-    try:
-        model = ir.from_proto(bare)
-    except (ir.serde.SerdeError, ValueError, TypeError) as error:
-        raise ModelError(
-            f"is not a valid ONNX model: {_root(error)}",
-            place=place,
-            fix="check it with onnx.checker.check_model",
-        ) from error
+    model = ir.from_proto(bare)
     for value in (*model.graph.inputs, *model.graph.outputs):
         if value.name in map_types:
             value.meta[MAP_TYPE] = map_types[value.name]
@@ -115,14 +115,13 @@ def _from_proto(proto: onnx.ModelProto, path: Path | None, place: str) -> Loaded
     return _finish(model, ids, path, pristine=in_order and named, in_order=in_order, place=place)
 
 
-def _from_ir(source: ir.Model) -> Loaded:
-    place = source.graph.name or "model"
+def _from_ir(source: ir.Model, place: str) -> Loaded:
     try:
         in_order = check_proto(skeleton(source), place)
         model = source.clone()
     except (RuntimeError, ValueError) as error:  # onnx_ir can't copy what isn't in order
         raise ModelError(
-            f"the onnx_ir model can't be copied: {_root(error)}",
+            f"the onnx_ir model can't be copied: {words(error)}",
             place=place,
             fix="call graph.sort() on it, or check that every value it reads is made somewhere",
         ) from error
@@ -310,9 +309,3 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
                 yield from _graphs(attribute.g)
             for inner in attribute.graphs:
                 yield from _graphs(inner)
-
-
-def _root(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error

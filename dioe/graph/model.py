@@ -16,6 +16,7 @@ import onnx
 import onnx_ir as ir
 
 from dioe.graph import loading, shapes
+from dioe.graph.guard import reading, shown
 from dioe.graph.hashing import canonical_sha256
 from dioe.graph.tensors import constant, graphs, serialize, spec, tensors
 from dioe.types import Dim, ModelError, TensorSpec
@@ -72,7 +73,7 @@ class Model:
     @property
     def place(self) -> str:
         """The name of the model in messages: its path, or its graph's name."""
-        return str(self.path) if self.path is not None else self.ir.graph.name or "model"
+        return shown(str(self.path) if self.path is not None else self.ir.graph.name or "model")
 
     @cached_property
     def sha256(self) -> str:
@@ -81,7 +82,8 @@ class Model:
         Not of the path, the way weights are stored, doc strings or metadata, and not of declared
         shapes: a shape-bound copy has the same hash, so a cache has to key by shapes as well.
         """
-        return canonical_sha256(self.ir)
+        with reading(self.place):
+            return canonical_sha256(self.ir)
 
     @cached_property
     def op_ids(self) -> tuple[str, ...]:
@@ -96,18 +98,21 @@ class Model:
     @cached_property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """Specs of the inputs a caller has to give; initializers are not among them."""
-        return shapes.input_specs(self.ir)
+        with reading(self.place):
+            return shapes.input_specs(self.ir)
 
     @cached_property
     def outputs(self) -> tuple[TensorSpec, ...]:
         """Specs of the outputs; dtype ``object`` and shape None where the model says nothing."""
-        return tuple(spec(value) for value in self.ir.graph.outputs)
+        with reading(self.place):
+            return tuple(spec(value) for value in self.ir.graph.outputs)
 
     @property
     def inferred(self) -> shapes.Scope:
         """What shape inference finds out about every value; kept after the first time."""
         if self._inferred is None:
-            self._inferred = shapes.infer(self.ir)
+            with reading(self.place):
+                self._inferred = shapes.infer(self.ir)
         return self._inferred
 
     @cached_property
@@ -126,14 +131,16 @@ class Model:
 
         Integer weights are found where a ``Cast`` (and maybe ``Sub``) leads them to a ``Mul``.
         """
-        return any(map(_is_quantised_type, self.op_types)) or any(
-            _dequantised_by_hand(node) for graph in graphs(self.ir) for node in graph
-        )
+        with reading(self.place):
+            return any(map(_is_quantised_type, self.op_types)) or any(
+                _dequantised_by_hand(node) for graph in graphs(self.ir) for node in graph
+            )
 
     @cached_property
     def weight_bytes(self) -> int:
         """Size of all tensors in the model, shared ones counted once."""
-        return sum({id(tensor): tensor.nbytes for tensor in tensors(self.ir)}.values())
+        with reading(self.place):
+            return sum({id(tensor): tensor.nbytes for tensor in tensors(self.ir)}.values())
 
     def with_shapes(self, bound: Mapping[str, Sequence[Dim]]) -> Model:
         """A copy with the shapes of inputs bound, weights shared; this model stays as it is.
@@ -141,14 +148,17 @@ class Model:
         A symbol bound in one input is bound in all. Shapes of all other values are inferred anew.
         Raises InputError for an unknown input, another rank, or a contradiction.
         """
-        copy, inferred = shapes.bind(self.ir, bound)
+        dims = shapes.bind_dims(self.inputs, bound)
+        with reading(self.place):
+            copy, inferred = shapes.bind(self.ir, dims)
         return Model(copy, path=self.path, inferred=inferred)
 
     def to_proto(self) -> onnx.ModelProto:
         """The protobuf with the weights inside; raises ModelError above 2 GiB."""
         if self.weight_bytes > _PROTOBUF_LIMIT:
             raise self._too_large()
-        return serialize(self.ir)
+        with reading(self.place):
+            return serialize(self.ir)
 
     def to_bytes(self) -> bytes:
         """One serialised protobuf with the weights inside; raises ModelError above 2 GiB."""

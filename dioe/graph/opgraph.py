@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dioe.graph.costs import bytes_read, total
+from dioe.graph.guard import reading
 from dioe.graph.model import Model, is_placed
 from dioe.graph.opcosts import OpCosts
 from dioe.graph.shapes import Scope
@@ -84,10 +85,15 @@ class OpGraph:
         """The graph of a model, with its input shapes bound first where some are given.
 
         ``model`` of the result is then the shape-bound copy, of the same hash. Raises InputError as
-        ``Model.with_shapes`` does.
+        ``Model.with_shapes`` does, ModelError for a malformed model.
         """
         if shapes:
             model = model.with_shapes(shapes)
+        with reading(model.place):
+            return cls._of(model)
+
+    @classmethod
+    def _of(cls, model: Model) -> OpGraph:
         scope = model.inferred
         values = {name: _value(found) for name, found in scope.specs.items()}
         for value in _top_level(model.ir.graph):

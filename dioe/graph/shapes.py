@@ -110,13 +110,12 @@ def _text(shape: Sequence[Dim]) -> str:
     return ",".join("?" if dim is None else str(dim) for dim in shape)
 
 
-def bind(model: ir.Model, shapes: Mapping[str, Sequence[Dim]]) -> tuple[ir.Model, Scope]:
+def bind(model: ir.Model, bound: Mapping[str, tuple[Dim, ...] | None]) -> tuple[ir.Model, Scope]:
     """A copy of ``model`` with bound input shapes and all others inferred; and what was inferred.
 
-    Weights are shared. What can't be inferred keeps only the numbers that it declared, if it is an
-    output, and nothing if it is not. Raises InputError as ``bind_dims`` does.
+    ``bound`` is what ``bind_dims`` gives. Weights are shared. What can't be inferred keeps only the
+    numbers that it declared, if it is an output, and nothing if it is not.
     """
-    bound = bind_dims(input_specs(model), shapes)
     copy = model.clone()
     for value in copy.graph.inputs:
         shape = bound.get(value.name or "")

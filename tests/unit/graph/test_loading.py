@@ -128,7 +128,7 @@ def test_functions_of_the_model_are_known_ops() -> None:
     """)
     assert Model.load(proto).op_ids == ("y",)
     proto.functions[0].node[0].op_type = "Nope"
-    with pytest.raises(ModelError, match=r"function twice.*'Nope'"):
+    with pytest.raises(ModelError, match=r"function 'twice'.*'Nope'"):
         Model.load(proto)
 
 
