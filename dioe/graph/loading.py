@@ -185,7 +185,7 @@ def _map_external(model: ir.Model, folder: Path | None, place: str) -> None:
             return tensor
         if folder is None:
             raise ModelError(
-                f"tensor {tensor.name!r} has external data ({tensor.location}), "
+                f"tensor {tensor.name!r} has external data ({os.fspath(tensor.location)!r}), "
                 "which a model without a file can't have",
                 place=place,
                 fix="load the model from its path",
@@ -193,29 +193,48 @@ def _map_external(model: ir.Model, folder: Path | None, place: str) -> None:
         base = Path(tensor.base_dir) if tensor.base_dir else folder
         file = _inside(base, os.fspath(tensor.location), tensor.name or "", place)
         if file not in files:
-            empty = file.stat().st_size == 0
-            files[file] = np.empty(0, np.uint8) if empty else np.memmap(file, np.uint8, "r")
+            files[file] = _mapped(file, place)
         return _view(files[file], file, tensor, place)
 
     replace_tensors(model, change)
 
 
 def _inside(base: Path, location: str, name: str, place: str) -> Path:
-    root = base.resolve()
-    file = (root / location).resolve()
+    try:
+        root = base.resolve()
+        file = (root / location).resolve()
+        found = file.is_file()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL in it, links in a circle
+        raise ModelError(
+            f"external data of tensor {name!r} can't be at {location!r}: {words(error)}",
+            place=place,
+            fix="put the data file beside the model and name it by a relative path",
+        ) from error
     if os.path.isabs(location) or not file.is_relative_to(root):
         raise ModelError(
-            f"external data of tensor {name!r} leaves the model's folder: {location}",
+            f"external data of tensor {name!r} leaves the model's folder: {location!r}",
             place=place,
             fix="put the data file beside the model and name it by a relative path",
         )
-    if not file.is_file():
+    if not found:
         raise ModelError(
-            f"external data of tensor {name!r} is missing: {location}",
+            f"external data of tensor {name!r} is missing: {location!r}",
             place=place,
-            fix=f"put the file into {base}",
+            fix=f"put the file into {shown(str(base))}",
         )
     return file
+
+
+def _mapped(file: Path, place: str) -> Array:
+    try:
+        empty = file.stat().st_size == 0
+        return np.empty(0, np.uint8) if empty else np.memmap(file, np.uint8, "r")
+    except OSError as error:
+        raise ModelError(
+            f"external data in {file.name!r} can't be read: {words(error)}",
+            place=place,
+            fix="check the file's permissions",
+        ) from error
 
 
 def _view(data: Array, file: Path, tensor: ir.ExternalTensor, place: str) -> Tensor:
@@ -224,7 +243,7 @@ def _view(data: Array, file: Path, tensor: ir.ExternalTensor, place: str) -> Ten
     if start < 0 or length != size or start + size > data.size:
         raise ModelError(
             f"external data of tensor {tensor.name!r} doesn't fit: {length} of {size} bytes at "
-            f"{start} in {file.name}, which has {data.size}",
+            f"{start} in {file.name!r}, which has {data.size}",
             place=place,
             fix="the data file is cut short or another model's: copy or export it again",
         )

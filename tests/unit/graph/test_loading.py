@@ -224,6 +224,70 @@ def test_external_data_stays_in_the_folder(tmp_path: Path, location: str) -> Non
         Model.load(path)
 
 
+def with_external_entry(path: Path, key: str, value: str) -> None:
+    """Change one entry of the external data of all initializers of a file."""
+    proto = onnx.load(path, load_external_data=False)
+    for tensor in proto.graph.initializer:
+        others = [entry for entry in tensor.external_data if entry.key != key]
+        del tensor.external_data[:]
+        tensor.external_data.extend(others)
+        tensor.external_data.add(key=key, value=value)
+    path.write_bytes(proto.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("location", "w\0.bin", r"can't be at 'w\\x00\.bin'"),
+        ("location", "w" * 5000, "can't be at"),
+        ("location", "loop", "can't be at|is missing"),
+        ("location", "", "is missing"),
+        ("location", "\x1b[2J", r"is missing: '\\x1b\[2J'"),
+        ("offset", "-4", "the offset '-4', which is no size"),
+        ("offset", "four", "the offset 'four', which is no size"),
+        ("offset", "9" * 5000, "which is no size"),
+        ("offset", str(2**63 - 1), "doesn't fit"),
+        ("length", "-1", "the length '-1', which is no size"),
+        ("length", "1e3", "the length '1e3', which is no size"),
+        ("length", "7", "doesn't fit: 7 of"),
+    ],
+)
+def test_external_data_that_can_not_be(tmp_path: Path, key: str, value: str, message: str) -> None:
+    path = save_external(models.conv_net(), tmp_path / "m.onnx")
+    (tmp_path / "loop").symlink_to("loop")
+    with_external_entry(path, key, value)
+    with pytest.raises(ModelError, match=message) as caught:
+        Model.load(path)
+    assert caught.value.fix
+    assert caught.value.cause.isprintable()
+
+
+@pytest.mark.parametrize("field", ["location", "offset", "length"])
+def test_external_data_of_an_ir_model_that_can_not_be(tmp_path: Path, field: str) -> None:
+    source = ir.load(save_external(models.conv_net(), tmp_path / "m.onnx"))
+    old: Any = source.graph.initializers["w1"].const_value
+    entry: dict[str, Any] = {"location": old.location, "offset": old.offset, "length": old.length}
+    entry[field] = "w\0.bin" if field == "location" else -4
+    source.graph.initializers["w1"].const_value = ir.ExternalTensor(
+        **entry, dtype=old.dtype, shape=old.shape, name="w1", base_dir=tmp_path
+    )
+    with pytest.raises(ModelError, match=r"'w1' .*(can't be at|no size)|tensor 'w1' can't"):
+        Model.load(source)
+
+
+def test_external_data_that_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_external(models.conv_net(), tmp_path / "m.onnx")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(np, "memmap", refuse)
+    with pytest.raises(ModelError, match=r"external data in 'w\.bin' can't be read.*Permission"):
+        Model.load(path)
+
+
 def test_packed_external_data(tmp_path: Path) -> None:
     values = np.arange(-8, 7, dtype=np.int8).reshape(3, 5)
     tensor = helper.make_tensor("w", TensorProto.INT4, [3, 5], values.reshape(-1).tolist())
