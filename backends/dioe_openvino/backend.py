@@ -142,7 +142,10 @@ class OpenVinoBackend:
         return resolve_options(OPTIONS, options)
 
     def query(self, model: StageModel, device: str, precision: Precision) -> Support:
-        """Found by compiling: OpenVINO's own ``query_model`` takes as long and knows less."""
+        """Found by compiling: OpenVINO's own ``query_model`` takes as long and knows less.
+
+        Ops that it would compute in other dtypes than the model says are refused: ``exactness``.
+        """
         _check_device(device)
         reason = ""
         if precision not in self._computes():
@@ -166,10 +169,13 @@ class OpenVinoBackend:
 
     def _try(self, model: StageModel, device: str, precision: Precision) -> Support:
         from dioe_openvino.context import OpenVinoContext
+        from dioe_openvino.exactness import Exactness
 
+        exactness = Exactness(model)
+        inexact = exactness.by_outputs() | exactness.by_op()
         context = OpenVinoContext(device, Resources())
         try:
-            return support_by_trial(
+            answer = support_by_trial(
                 model,
                 lambda whole: context.try_model(whole, precision),
                 lambda single: context.try_bytes(single, precision),
@@ -177,6 +183,7 @@ class OpenVinoBackend:
             )
         finally:
             context.close()
+        return Support(answer.supported - inexact.keys(), {**inexact, **answer.refused})
 
     def open(self, device: str, resources: Resources) -> Context:
         """A context with its own Core; raises UnsupportedError without OpenVINO."""

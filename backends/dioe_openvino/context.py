@@ -24,6 +24,7 @@ from dioe.types import (
 from dioe_openvino.backend import OPTIONS
 from dioe_openvino.blob import Head, read_blob
 from dioe_openvino.errors import PLACE, compile_error
+from dioe_openvino.exactness import Exactness
 from dioe_openvino.executable import OpenVinoExecutable
 from dioe_openvino.mixing import fuse_first, keep_fp32
 from dioe_openvino.ports import Ports
@@ -63,6 +64,7 @@ class OpenVinoContext(HostContext):
             raise UnsupportedError("OpenVINO can't switch its optimisations off", place=PLACE)
         check_options("openvino", OPTIONS, options)
         inputs, outputs = _edges(model)
+        _check_exactness(model)
         profile = bool(options.get("profile"))
         precision = _base(precisions)
         config = self._config(precision) | {"PERF_COUNT": profile}
@@ -164,6 +166,16 @@ def _edges(model: StageModel) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec,
         if spec.dtype.hasobject:
             raise UnsupportedError(f"{spec.name}: {NO_STRINGS}", place=PLACE)
     return inputs, outputs
+
+
+def _check_exactness(model: StageModel) -> None:
+    """Raise UnsupportedError for an op that is wrong wherever it is.
+
+    What is wrong only where an output shows it is ``query``'s to tell: to a stage, an inner shape
+    of the model is an output.
+    """
+    for op, reason in Exactness(model).by_op().items():
+        raise UnsupportedError(f"op {op!r}: {reason}", place=PLACE)
 
 
 def _base(precisions: Precisions) -> Precision:
