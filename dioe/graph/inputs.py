@@ -9,6 +9,7 @@ other float tensors are random fields with 1/f amplitudes, as natural images hav
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from dioe.graph.guard import reading
 from dioe.graph.model import Model
 from dioe.graph.shapes import bind_dims
 from dioe.graph.tensors import constant
@@ -24,6 +26,9 @@ from dioe.types import Array, Dim, InputError, TensorSpec, Value
 BATCH, CHANNELS, SIDE, TOKENS, SAMPLES, OTHER = 1, 3, 224, 64, 512, 8
 """Default sizes of unknown dimensions: the first one; channels and sides of pictures (rank 4 or 5);
 tokens of integer inputs; samples of float inputs of rank 2; all others."""
+
+LIMIT_BYTES = 2**30
+"""Larger inputs are not made up: making one takes some eight times its size for a while."""
 
 _NOISE = 0.02
 _AUDIO_SAMPLES = 256  # a float input of rank 1 to 3 whose long axis has this many is a signal
@@ -55,7 +60,8 @@ def make_inputs(
 
     ``shapes`` binds unknown dimensions as ``Model.with_shapes`` does; those left get a default: 1
     for the first, 3 channels and sides of 224 for pictures, 64 tokens, 512 samples, 8 otherwise;
-    one symbol gets one size. Raises InputError for a map, or where a rank is unknown.
+    one symbol gets one size. Raises InputError for a map, where a rank is unknown, or where an
+    input would be larger than LIMIT_BYTES; ModelError for a malformed model.
     """
     rng = np.random.default_rng(seed)
     values = {value.name: value for value in model.ir.graph.inputs}
@@ -64,7 +70,9 @@ def make_inputs(
     bound = bind_dims(model.inputs, shapes or {})
     for spec in model.inputs:
         shape = _concrete(spec, bound[spec.name], symbols)
-        role = _role(values[spec.name])
+        _check_size(spec, shape)
+        with reading(model.place):
+            role = _role(values[spec.name])
         if spec.kind == "sequence":
             feeds[spec.name] = [_array(spec, shape, role, rng) for _ in range(2)]
         elif spec.kind == "map":
@@ -92,6 +100,15 @@ def _concrete(
         size = _default(spec, shape, axis)
         sizes.append(symbols.setdefault(dim, size) if dim is not None else size)
     return tuple(sizes)
+
+
+def _check_size(spec: TensorSpec, shape: tuple[int, ...]) -> None:
+    each = 8 if spec.dtype.kind == "O" else spec.dtype.itemsize
+    size = math.prod(shape) * each
+    if size > LIMIT_BYTES:
+        raise InputError(
+            f"input {spec.name!r} would take {size} bytes", fix="give --shape or sample inputs"
+        )
 
 
 def _default(spec: TensorSpec, shape: tuple[Dim, ...], axis: int) -> int:

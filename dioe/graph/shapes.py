@@ -8,7 +8,7 @@ condition that follows from the shapes, the small constant computations are eval
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -50,7 +50,8 @@ def bind_dims(
     """Shapes of all inputs once ``shapes`` are given, symbols bound alike everywhere.
 
     A given dimension of None or a symbol leaves the declared one. Raises InputError for an unknown
-    name, another rank, a contradiction to a fixed dimension, or a symbol bound twice differently.
+    name, what is no shape (dimensions are int64 in ONNX), another rank, a contradiction to a fixed
+    dimension, or a symbol bound twice differently.
     """
     known = {s.name: s for s in specs}
     symbols: dict[str, tuple[int, str]] = {}
@@ -61,6 +62,10 @@ def bind_dims(
                 f"the model has no input {name!r}", fix=f"its inputs are {', '.join(known)}"
             )
         declared = known[name].shape
+        if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+            raise InputError(
+                f"{given!r} is no shape of input {name!r}", fix="give a sequence of dimensions"
+            )
         new = tuple(_dim(name, dim) for dim in given)
         if declared is None:
             bound[name] = new
@@ -99,9 +104,10 @@ def bind_dims(
 def _dim(name: str, dim: Dim) -> Dim:
     if dim is None or isinstance(dim, str):
         return None
-    if isinstance(dim, bool) or not isinstance(dim, int | np.integer) or dim < 0:
+    if isinstance(dim, bool) or not isinstance(dim, int | np.integer) or not 0 <= dim < 2**63:
         raise InputError(
-            f"{dim!r} is no dimension of input {name!r}", fix="give whole numbers, at least 0"
+            f"{dim!r} is no dimension of input {name!r}",
+            fix="give whole numbers from 0 to 2^63 - 1",
         )
     return int(dim)
 

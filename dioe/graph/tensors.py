@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -42,7 +41,7 @@ def nbytes(dtype: np.dtype[Any], shape: tuple[Dim, ...] | None) -> int | None:
     count = elements(shape)
     if count is None:
         return None
-    return math.ceil(count * ir.DataType.from_numpy(dtype).bitwidth / 8)
+    return (count * ir.DataType.from_numpy(dtype).bitwidth + 7) // 8
 
 
 def elements(shape: tuple[Dim, ...] | None) -> int | None:

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from dioe.graph import Model, make_inputs
-from dioe.types import InputError
+from dioe.types import InputError, ModelError
 from tests.unit.graph import models
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -162,3 +162,26 @@ def test_what_can_not_be_guessed_is_an_error() -> None:
     assert made(proto, {"x": (2, 3)})["x"].shape == (2, 3)
     with pytest.raises(InputError, match="no input 'z'"):
         made(proto, {"z": (2, 3)})
+
+
+def test_inputs_of_absurd_sizes_are_not_made() -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["y"], name="r")]
+    huge = models.model(nodes, {"x": [2**40, 2**30]}, {"y": None})
+    with pytest.raises(InputError, match=f"input 'x' would take {2**72} bytes") as caught:
+        made(huge)
+    assert caught.value.fix == "give --shape or sample inputs"
+    open_ended = models.model(nodes, {"x": ["n", 2**20]}, {"y": None})
+    assert made(open_ended, {"x": (1, 2**20)})["x"].nbytes == 2**22
+    with pytest.raises(InputError, match=f"would take {2**32} bytes"):
+        made(open_ended, {"x": (2**10, 2**20)})
+    words = models.model(nodes, {"x": [2**40]}, {"y": None}, element=TensorProto.STRING)
+    with pytest.raises(InputError, match=f"would take {2**43} bytes"):
+        made(words)
+
+
+def test_what_readers_say_wrongly_is_a_model_error() -> None:
+    proto = models.model(
+        [helper.make_node("Cast", ["x"], ["y"], name="c")], {"x": [2, 3]}, {"y": None}, element=7
+    )
+    with pytest.raises(ModelError, match=r"not a valid ONNX model.*'to'"):
+        made(proto)

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from dioe.graph import Model
+from dioe.graph import Model, OpGraph
 from dioe.types import InputError
 from tests.unit.graph import models
 
@@ -52,6 +52,9 @@ def test_unknown_dimensions_are_no_symbol() -> None:
         ({"a": (1, 4), "b": (2, 4)}, "'n' is 1 in input 'a' and 2 in 'b'"),
         ({"a": (-1, 4)}, "-1 is no dimension"),
         ({"a": (1.0, 4)}, "1.0 is no dimension"),
+        ({"a": (2**63, 4)}, f"{2**63} is no dimension"),
+        ({"a": 5}, "5 is no shape of input 'a'"),
+        ({"a": "54"}, "'54' is no shape of input 'a'"),
     ],
 )
 def test_contradictions_are_refused(shapes: Any, message: str) -> None:
@@ -63,6 +66,12 @@ def test_contradictions_are_refused(shapes: Any, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         Model.load(proto).with_shapes(shapes)
     assert caught.value.fix
+
+
+def test_dimensions_up_to_int64_can_be_bound() -> None:
+    bound = Model.load(models.conv_net()).with_shapes({"x": (2**63 - 1, 3, 2**40, 2**40)})
+    assert bound.inputs[0].shape == (2**63 - 1, 3, 2**40, 2**40)
+    assert OpGraph.build(bound).values["x"].nbytes == 4 * 3 * (2**63 - 1) * 2**80
 
 
 def test_none_and_symbols_leave_a_dimension_open() -> None:
