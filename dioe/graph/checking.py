@@ -35,7 +35,7 @@ def check_proto(proto: onnx.ModelProto, place: str) -> bool:
         )
     check = _Check(place, opsets, functions)
     check.opset_versions()
-    check.types(proto.graph)
+    check.ends(proto.graph)
     in_order = check.graph(proto.graph, frozenset())
     for function in proto.functions:
         body = onnx.GraphProto(name=function.name, node=function.node)
@@ -79,11 +79,13 @@ class _Check:
                     "export the model with an opset that is known, or upgrade onnx",
                 )
 
-    def types(self, graph: onnx.GraphProto) -> None:
-        """Check that the main graph says of which type its inputs are."""
+    def ends(self, graph: onnx.GraphProto) -> None:
+        """Check that the main graph makes something, and says of which type its inputs are."""
+        if not graph.output:
+            raise self._error("has no outputs", "export the model again")
         defaults = {tensor.name for tensor in graph.initializer}
         for info in graph.input:
-            if info.name not in defaults and not _is_typed(info.type):
+            if info.name not in defaults and _element(info.type) == 0:
                 raise self._error(
                     f"input {info.name!r} has no type", "export the model with typed inputs"
                 )
@@ -250,13 +252,14 @@ def _attribute_tensors(attribute: onnx.AttributeProto) -> Iterator[onnx.TensorPr
 
 
 def _element(proto: onnx.TypeProto) -> int | None:
-    """The element type of a tensor, or of those in a sequence or optional; None for others."""
+    """The element type of a tensor, or of those in a sequence or optional; 0 if it has none.
+
+    None for maps and opaque types.
+    """
     while (form := proto.WhichOneof("value")) in ("sequence_type", "optional_type"):
         proto = getattr(proto, form).elem_type
+    if form is None:
+        return 0
     if form not in ("tensor_type", "sparse_tensor_type"):
         return None
     return int(getattr(proto, form).elem_type)
-
-
-def _is_typed(proto: onnx.TypeProto) -> bool:
-    return proto.WhichOneof("value") is not None and _element(proto) != 0

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
 
-from dioe.graph import Model
+from dioe.graph import Model, OpGraph, find_blocks, make_inputs
 from dioe.graph.loading import op_ids
 from dioe.types import ModelError
 from tests.unit.graph import models
@@ -94,6 +94,9 @@ def _set(thing: Any, field: str, value: object) -> None:
         (lambda p: p.graph.initializer.append(p.graph.initializer[0]), "'w1' is there twice"),
         (lambda p: p.graph.node[0].input.__setitem__(0, "y1"), "has a cycle"),
         (lambda p: p.graph.sparse_initializer.add(), "sparse"),
+        (lambda p: p.graph.ClearField("output"), "has no outputs"),
+        (lambda p: p.graph.input[0].ClearField("type"), "input 'x' has no type"),
+        (lambda p: p.graph.input[0].type.tensor_type.ClearField("elem_type"), "'x' has no type"),
     ],
 )
 def test_an_invalid_graph_is_refused_with_the_op_named(
@@ -102,6 +105,20 @@ def test_an_invalid_graph_is_refused_with_the_op_named(
     with pytest.raises(ModelError, match=message) as caught:
         Model.load(broken(change))
     assert caught.value.fix
+
+
+def test_a_model_needs_no_inputs() -> None:
+    proto = models.parse("test () => (float[2] y) <float[2] w = {1, 2}> { y = Neg (w) }")
+    loaded = Model.load(proto)
+    assert loaded.inputs == ()
+    assert make_inputs(loaded) == {}
+    assert find_blocks(OpGraph.build(loaded))[0].ops == ("y",)
+
+
+def test_an_input_with_a_default_has_the_type_of_that() -> None:
+    proto = models.conv_net()
+    proto.graph.input.append(onnx.ValueInfoProto(name="w3"))
+    assert [spec.name for spec in Model.load(proto).inputs] == ["x"]
 
 
 def test_unknown_names_inside_bodies_are_found() -> None:
