@@ -31,7 +31,8 @@ def tensor_over(array: Array, element_type: ov.Type) -> tuple[ov.Tensor, Array]:
         memory = (ctypes.c_uint8 * array.nbytes).from_address(array.ctypes.data)
         plain = np.ctypeslib.as_array(memory).view(dtype).reshape(array.shape)
     if dtype.kind in "biuf" and dtype.char in "?bBhHiIlLqQefd":
-        return ov.Tensor(plain, shared_memory=True), array
+        # numpy has two types of that name where long and long long are alike; OpenVINO knows one
+        return ov.Tensor(plain.view(np.dtype(dtype.name)), shared_memory=True), array
     raw = plain.view(np.uint16 if dtype.itemsize == 2 else np.uint8)
     return ov.Tensor(raw, ov.Shape(array.shape), element_type), array
 
