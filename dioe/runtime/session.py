@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
 import threading
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -29,7 +30,9 @@ from dioe.types import (
     InputError,
     Plan,
     PlanMismatch,
+    Precision,
     Stage,
+    Target,
     Value,
 )
 
@@ -197,20 +200,40 @@ class Session:
 
     def _untuned_variant(self, feeds: Feeds) -> Variant:
         if not self._no_dynamic:
-            shapes = {spec.name: spec.shape for spec in self.model.inputs if spec.shape is not None}
-            try:
-                self._dynamic = self._load(_untuned(self._variants[0].plan, shapes))
-            except DioeError as error:
-                log.info("no variant with open shapes, compiling each shape: %s", error)
-                self._no_dynamic = True
-            else:
-                return self._dynamic
+            for plan in self._open_plans():
+                try:
+                    self._dynamic = self._load(plan)
+                except DioeError as error:
+                    log.info("%s takes no open shapes: %s", ", ".join(plan.targets), error)
+                else:
+                    return self._dynamic
+            self._no_dynamic = True
         fixed = {n: v.shape for n, v in feeds.items() if isinstance(v, np.ndarray | Buffer)}
         variant = self._load(_untuned(self._variants[0].plan, fixed))
         self._untuned.append(variant)
         if len(self._untuned) > MAX_UNTUNED_VARIANTS:
             self._evict(spare=variant)
         return variant
+
+    def _open_plans(self) -> Iterator[Plan]:
+        """Plans with open shapes: the first plan's targets, then others that were found right."""
+        first = self._variants[0].plan
+        shapes = {spec.name: spec.shape for spec in self.model.inputs if spec.shape is not None}
+        yield _untuned(first, shapes)
+        for report in sorted(first.candidates, key=lambda r: r.p50_ms or math.inf):
+            target = Target.parse(report.target)
+            alike = target.device == first.stages[0].target.device
+            as_written = target.precisions == (Precision.FP32,)
+            if report.state == "ok" and alike and as_written and report.target not in first.targets:
+                whole = Stage(
+                    "s0",
+                    target,
+                    self.model.placed_op_ids,
+                    tuple(spec.name for spec in self.model.inputs),
+                    tuple(spec.name for spec in self.model.outputs),
+                    resources=first.stages[0].resources,
+                )
+                yield _untuned(replace(first, stages=(whole,), boundaries=()), shapes)
 
     def _evict(self, spare: Variant) -> None:
         """Close the untuned variant that was not chosen for longest and that nobody has bound."""
@@ -315,5 +338,5 @@ def _untuned(plan: Plan, shapes: Mapping[str, tuple[Any, ...]]) -> Plan:
         relative_l2=None,
         basis=Basis.DEFAULT,
         candidates=(),
-        notes=("not tuned for these shapes: the targets of the first plan",),
+        notes=("not tuned for these shapes",),
     )

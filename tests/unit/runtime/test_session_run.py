@@ -328,6 +328,21 @@ def test_dtypes_go_through(make_session: MakeSession, name: str, dtype: Any) -> 
         np.testing.assert_array_equal(y, np.concatenate([x, x], axis=1))
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_both_of_numpys_types_of_that_name_are_taken(
+    make_session: MakeSession, target: str
+) -> None:
+    """``long`` and ``long long`` are two types in numpy, of the same name where they are alike."""
+    session = make_session(
+        models.parse("g (int64[2] x) => (int64[2] y) { y = Add(x, x) }"), target=target
+    )
+    for char in "lq":
+        x = np.array([1, -2]).astype(char)
+        if x.dtype == np.int64:
+            assert tensor(session.run({"x": x})).tolist() == [2, -4]
+            assert tensor(session.bind({"x": x}).run()).tolist() == [2, -4]
+
+
 def test_an_initializer_may_be_overridden_only_if_it_is_an_input(
     make_session: MakeSession,
 ) -> None:

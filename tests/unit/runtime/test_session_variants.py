@@ -11,7 +11,7 @@ import pytest
 from dioe.graph import Model
 from dioe.runtime import Runtime, Session
 from dioe.runtime import session as session_module
-from dioe.types import Array, Basis, InputError, UnsupportedError
+from dioe.types import Array, Basis, InputError, TargetReport, UnsupportedError
 from tests.toys import models
 from tests.toys.backend import ToyBackend, registry_of
 from tests.toys.plans import plan_for
@@ -103,6 +103,30 @@ def test_without_open_shapes_each_shape_is_compiled_once(
         assert static.count("compile") == 3
         assert [plan.shapes["x"] for plan in session.plans] == [(4, 8), (1, 8), (2, 8)]
     assert static.count("close executable") == 3
+
+
+@pytest.mark.parametrize("state", ["ok", "slow", "infidel", "unsupported", "failed"])
+def test_without_open_shapes_another_target_that_was_right_steps_in(
+    static: ToyBackend, state: str
+) -> None:
+    other = ToyBackend("other")
+    model = Model.load(models.dense())
+    reports = (
+        TargetReport("cpu/static/fp32", "ok", p50_ms=1.0),
+        TargetReport("cpu/other/bf16", "ok", p50_ms=1.5),
+        TargetReport("cpu/other/fp32", state, p50_ms=2.0),
+    )
+    plan = plan_for(model, "cpu/static/fp32", {"x": (4, 8)}, candidates=reports)
+    with Session(model, [plan], runtime=Runtime(registry_of(static, other))) as session:
+        for n in (1, 4, 2):
+            x = rows(n)
+            close(tensor(session.run({"x": x})), models.dense_output(models.dense(), x))
+        untuned = session.plans[1:]
+    if state == "ok":
+        assert [plan.targets for plan in untuned] == [("cpu/other/fp32",)]
+        assert untuned[0].shapes["x"] == ("N", 8)
+    else:  # its outputs were not checked, or wrong
+        assert [plan.targets for plan in untuned] == [("cpu/static/fp32",)] * 2
 
 
 def test_the_least_recently_used_untuned_variant_goes(

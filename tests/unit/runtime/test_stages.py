@@ -191,6 +191,27 @@ def test_staged_state(runtime: Runtime) -> None:
             close(tensor(bound.run()), i * x)
 
 
+@pytest.mark.parametrize(("first", "second"), list(itertools.permutations(BACKENDS, 2)))
+@pytest.mark.parametrize("dtype", ["float16", "double", "int32", "int64", "uint8", "bool"])
+def test_every_dtype_passes_from_backend_to_backend(
+    runtime: Runtime, first: str, second: str, dtype: str
+) -> None:
+    model = Model.load(
+        models.parse(f"""
+            g ({dtype}[2, 3] x) => ({dtype}[3, 4] y) {{
+                t = Transpose<perm = [1, 0]>(x)
+                y = Concat<axis = 1>(t, t)
+            }}
+        """)
+    )
+    ops = placed(model)
+    plan = staged_plan(model, [(first, ops[:1]), (second, ops[1:])])
+    numpy_name = {"double": "float64"}.get(dtype, dtype)
+    x = (np.random.default_rng(1).random((2, 3)) * 9).astype(numpy_name)
+    with Session(model, [plan], runtime=runtime) as session:
+        close(tensor(session.run({"x": x})), np.concatenate([x.T, x.T], axis=1), 1e-6)
+
+
 def test_threads_share_a_staged_session(runtime: Runtime) -> None:
     proto, model, plan = two_stages("onnxruntime", "openvino")
 
@@ -248,8 +269,10 @@ def test_stages_out_of_order_are_run_in_order(runtime: Runtime) -> None:
 
 def test_stages_with_other_edges_are_refused(runtime: Runtime) -> None:
     _, model, plan = two_stages("onnxruntime", "toy")
-    for edges in ({"inputs": ("nonsense",)}, {"outputs": ("nonsense",)}):
-        stages = (replace(plan.stages[0], **edges), *plan.stages[1:])
+    first, second = plan.stages
+    wrong = ("nonsense",)
+    for changed in (replace(first, inputs=wrong), replace(first, outputs=wrong)):
+        stages = (changed, second)
         with pytest.raises(PlanMismatch, match="nonsense"):
             Session(model, [replace(plan, stages=stages)], runtime=runtime)
 
