@@ -1,7 +1,8 @@
 """Made-up inputs that respect what consumes them: never zeros, never pure noise.
 
-An op that reads an input, directly or through ops that only move data, says what it may hold: a
-``Gather`` bounds indices, an ``Equal`` names the values it knows, a mask is ones. Pictures and
+What reads an input says what it may hold (``roles``): a ``Gather`` bounds indices, an ``Equal``
+names the values it knows, a mask is ones. Whole numbers that are only calculated with are wide, so
+that arithmetic in too narrow a type shows; others that nothing bounds are small. Pictures and
 other float tensors are random fields with 1/f amplitudes, as natural images have (D. J. Field,
 "Relations between the statistics of natural images and the response properties of cortical cells",
 1987); long one-dimensional signals are sums of sines; both with a little noise.
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,8 @@ import onnx_ir as ir
 
 from dioe.graph.guard import reading
 from dioe.graph.model import Model
+from dioe.graph.roles import Role, role_of
 from dioe.graph.shapes import bind_dims
-from dioe.graph.tensors import constant
 from dioe.types import Array, Dim, InputError, TensorSpec, Value
 
 BATCH, CHANNELS, SIDE, TOKENS, SAMPLES, OTHER = 1, 3, 224, 64, 512, 8
@@ -30,27 +30,14 @@ tokens of integer inputs; samples of float inputs of rank 2; all others."""
 LIMIT_BYTES = 2**30
 """Larger inputs are not made up: making one takes some eight times its size for a while."""
 
+WIDE = 2**20
+"""Whole numbers that are only calculated with lie within plus and minus this: beyond what 16 bits
+or the mantissas of fp16 and bf16 hold, within that of fp32."""
+
 _NOISE = 0.02
 _AUDIO_SAMPLES = 256  # a float input of rank 1 to 3 whose long axis has this many is a signal
 
-_CARRIERS = frozenset(
-    {"Cast", "CastLike", "Identity", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Flatten"}
-    | {"Transpose", "Expand", "Concat", "Split", "Pad", "Tile", "Clip", "Max", "Min"}
-    | {"DepthToSpace", "SpaceToDepth"}
-)
-_LOGIC = frozenset({"And", "Or", "Not", "Xor"})
 _WORDS = ("a", "small", "river", "runs", "past", "the", "old", "stone", "mill", "in", "spring")
-
-
-@dataclass
-class _Role:
-    """What the readers of an input say about its values."""
-
-    limit: int | None = None  # indices lie below it
-    compared: list[Array] = field(default_factory=list)
-    mask: bool = False
-    control: bool = False  # a shape, axis or count: 1 is the safest guess
-    positive: bool = False  # goes into a logarithm or a root
 
 
 def make_inputs(
@@ -72,7 +59,7 @@ def make_inputs(
         shape = _concrete(spec, bound[spec.name], symbols)
         _check_size(spec, shape)
         with reading(model.place):
-            role = _role(values[spec.name])
+            role = role_of(values[spec.name], model.ir.graph)
         if spec.kind == "sequence":
             feeds[spec.name] = [_array(spec, shape, role, rng) for _ in range(2)]
         elif spec.kind == "map":
@@ -123,120 +110,17 @@ def _default(spec: TensorSpec, shape: tuple[Dim, ...], axis: int) -> int:
     return SAMPLES if len(shape) == 2 else OTHER
 
 
-# --- roles ------------------------------------------------------------------------------------
-
-
-def _role(value: ir.Value) -> _Role:
-    role = _Role()
-    name = (value.name or "").lower()
-    role.mask = "mask" in name and "token" not in name
-    seen = {value}
-    queue = [value]
-    while queue:
-        current = queue.pop()
-        for user in list(current.uses()):
-            for carried in _look(role, user.node, user.idx):
-                if carried not in seen:
-                    seen.add(carried)
-                    queue.append(carried)
-    return role
-
-
-def _look(role: _Role, node: ir.Node, index: int) -> Sequence[ir.Value]:
-    """Note what one reader says; return the values through which the input lives on."""
-    op = node.op_type
-    if op in ("Gather", "GatherElements", "GatherND", "Embedding", "OneHot"):
-        return _look_gather(role, node, index)
-    if op == "EmbedLayerNormalization":
-        if index in (0, 1) and len(node.inputs) > index + 2:
-            _lower(role, _rows(node.inputs[index + 2], 0))
-        return ()
-    if op in ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"):
-        tensor = constant(node.inputs[1 - index])
-        if op == "Equal" and tensor is not None and tensor.size <= 4096:
-            role.compared.append(np.asarray(tensor.numpy()).reshape(-1))
-        return ()
-    if op in _LOGIC or (op == "Where" and index == 0):
-        role.mask = True
-        return ()
-    if op == "Sub" and index == 1 and _is_one(node.inputs[0]):
-        role.mask = True  # 1 - mask, as attention masks are turned into a bias
-        return ()
-    if op in ("Log", "Sqrt"):
-        role.positive = True
-        return ()
-    if index > 0 and op in ("Reshape", "Expand", "Tile", "Slice", "TopK", "Pad", "Resize"):
-        role.control = True
-        return ()
-    if op in ("ConstantOfShape", "Range"):
-        role.control = True
-        return ()
-    if op in _CARRIERS and not (op in ("Slice", "Reshape", "Expand", "Tile", "Pad") and index):
-        if op == "Cast" and node.attributes["to"].as_int() == ir.DataType.BOOL:
-            role.mask = True
-        return node.outputs
-    return ()
-
-
-def _look_gather(role: _Role, node: ir.Node, index: int) -> Sequence[ir.Value]:
-    if index == 0 and node.op_type != "OneHot":
-        return node.outputs  # elements of the input are picked
-    if node.op_type == "OneHot":
-        depth = constant(node.inputs[1]) if index == 0 else None
-        if depth is not None:
-            _lower(role, int(np.asarray(depth.numpy()).reshape(-1)[0]))
-        return ()
-    if node.op_type == "GatherND":
-        shape = node.inputs[0].shape if node.inputs[0] is not None else None
-        sizes = [dim for dim in shape or () if isinstance(dim, int)]
-        _lower(role, min(sizes, default=1))
-        return ()
-    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
-    _lower(role, _rows(node.inputs[0], axis))
-    return ()
-
-
-def _rows(table: ir.Value | None, axis: int) -> int | None:
-    """Size of a table along an axis; through a dequantisation, whose table has the same rows."""
-    for _ in range(6):
-        if table is None:
-            return None
-        tensor = constant(table)
-        shape = tensor.shape if tensor is not None else table.shape
-        if shape is not None and -len(shape) <= axis < len(shape):
-            size = shape[axis]
-            if isinstance(size, int):
-                return size
-        producer = table.producer()
-        if producer is None:
-            return None
-        table = producer.inputs[0]
-    return None
-
-
-def _lower(role: _Role, limit: int | None) -> None:
-    if limit is not None:
-        role.limit = limit if role.limit is None else min(role.limit, limit)
-
-
-def _is_one(value: ir.Value | None) -> bool:
-    tensor = constant(value)
-    return tensor is not None and tensor.size == 1 and float(tensor.numpy().reshape(-1)[0]) == 1.0
-
-
 # --- values -----------------------------------------------------------------------------------
 
 
-def _array(
-    spec: TensorSpec, shape: tuple[int, ...], role: _Role, rng: np.random.Generator
-) -> Array:
+def _array(spec: TensorSpec, shape: tuple[int, ...], role: Role, rng: np.random.Generator) -> Array:
     dtype = spec.dtype
     if dtype.kind == "O":
         words = rng.choice(np.array(_WORDS), size=shape)
         return np.asarray(words, dtype=object).reshape(shape)
     if dtype == np.bool_:
         return np.ones(shape, dtype) if role.mask else rng.random(shape) < 0.75
-    if dtype.kind in "iu":
+    if ir.DataType.from_numpy(dtype).is_integer():
         return _integers(shape, dtype, role, rng)
     if dtype.kind == "c":
         return (_field(shape, rng) + 1j * _field(shape, rng)).astype(dtype)
@@ -249,7 +133,7 @@ def _array(
 
 
 def _integers(
-    shape: tuple[int, ...], dtype: np.dtype[Any], role: _Role, rng: np.random.Generator
+    shape: tuple[int, ...], dtype: np.dtype[Any], role: Role, rng: np.random.Generator
 ) -> Array:
     if role.control:
         return np.ones(shape, dtype)
@@ -266,11 +150,22 @@ def _integers(
         return rng.integers(0, max(int(known[0]), 2), shape).astype(dtype)
     if role.mask:
         return np.ones(shape, dtype)
+    low, high = _range(dtype)
     if dtype.itemsize == 1 and len(shape) >= 3:  # a picture in bytes
-        info = np.iinfo(dtype)
-        scaled = (_field(shape, rng) + 1) / 2 * (int(info.max) - int(info.min)) + int(info.min)
-        return np.clip(np.rint(scaled), info.min, info.max).astype(dtype)
-    return rng.integers(1, 8, shape).astype(dtype)
+        scaled = (_field(shape, rng) + 1) / 2 * (high - low) + low
+        return np.clip(np.rint(scaled), low, high).astype(dtype)
+    # Single numbers are parameters, not data, more often than not.
+    if role.arithmetic and math.prod(shape) > 1:
+        return rng.integers(max(low, -WIDE), min(high, WIDE), shape, endpoint=True).astype(dtype)
+    return rng.integers(1, min(8, high + 1), shape).astype(dtype)
+
+
+def _range(dtype: np.dtype[Any]) -> tuple[int, int]:
+    """The least and the greatest number of an integer type, those of ml_dtypes included."""
+    element = ir.DataType.from_numpy(dtype)
+    if element.is_signed():
+        return -(2 ** (element.bitwidth - 1)), 2 ** (element.bitwidth - 1) - 1
+    return 0, 2**element.bitwidth - 1
 
 
 def _is_signal(shape: tuple[int, ...]) -> bool:

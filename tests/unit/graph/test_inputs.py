@@ -123,6 +123,9 @@ def test_long_signals_are_sines() -> None:
         (TensorProto.DOUBLE, []),
         (TensorProto.COMPLEX64, [4, 4]),
         (TensorProto.INT32, [2, 8]),
+        (TensorProto.INT4, [4, 8]),
+        (TensorProto.UINT4, [2, 4, 8]),
+        (TensorProto.UINT2, [2, 8]),
         (TensorProto.FLOAT, [0, 4]),
     ],
 )
@@ -185,3 +188,63 @@ def test_what_readers_say_wrongly_is_a_model_error() -> None:
     )
     with pytest.raises(ModelError, match=r"not a valid ONNX model.*'to'"):
         made(proto)
+
+
+@pytest.mark.parametrize(
+    ("element", "low", "high"),
+    [
+        ("int64", -(2**20), 2**20),
+        ("int32", -(2**20), 2**20),
+        ("uint32", 0, 2**20),
+        ("int16", -(2**15), 2**15 - 1),
+        ("uint8", 0, 255),
+        ("int8", -128, 127),
+    ],
+)
+def test_numbers_that_are_only_calculated_with_are_wide(element: str, low: int, high: int) -> None:
+    proto = models.parse(f"""test ({element}[64,64] a, {element}[64,64] b) => ({element}[64,64] y)
+        {{ s = Add (a, b)  t = Transpose (s)  y = Mul (t, a) }}""")
+    value = made(proto)["a"].astype(np.int64)
+    assert low <= value.min() < low + (high - low) / 16
+    assert high - (high - low) / 16 < value.max() <= high
+
+
+def test_bytes_that_become_floats_are_wide() -> None:
+    proto = models.parse("test (uint8[8,64] x) => (float[8,64] y) { y = Cast <to = 1> (x) }")
+    assert made(proto)["x"].max() > 200
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(int64[64] i) => (float[64] y) { y = Cast <to = 1> (i) }",
+        "(int64[64] i, float[n] t) => (float[64] y) <int64 o = {2}> "
+        "{ j = Add (i, o)  y = Gather (t, j) }",
+        "(int64[64] i, int64[64] j) => (bool[64] y) { y = Less (i, j) }",
+        "(int64[64] i, int64[64] j) => (int64[64] y) { y = Div (j, i) }",
+        "(int64[64] i) => (int64[m] y) <int64 o = {0}, int64 d = {1}> "
+        "{ l = ReduceMax <keepdims = 0> (i)  y = Range (o, l, d) }",
+        "(bool f, int64[64] i, float[n] t) => (float[64] y) { j = If (f) <"
+        "then_branch = a () => (int64[64] p) { p = Neg (i) },"
+        "else_branch = b () => (int64[64] q) { q = Abs (i) }> y = Gather (t, j) }",
+        "(int64 i) => (int64 y) { y = Neg (i) }",
+        "(int64[64] i, int64[64] x) => (int64[64] y) { y = Neg (x) }",
+    ],
+)
+def test_numbers_that_mean_something_stay_small(text: str) -> None:
+    value = made(models.parse(f"test {text}"), {"t": (5,)} if "[n] t" in text else None)["i"]
+    assert value.min() >= 1
+    assert value.max() < 8
+
+
+def test_numbers_for_ops_of_custom_domains_stay_small() -> None:
+    proto = models.parse("test (int64[64] i) => (int64[64] y) { y = Neg (i) }")
+    proto.graph.node[0].domain = "com.mine"
+    proto.opset_import.append(helper.make_opsetid("com.mine", 1))
+    assert made(proto)["i"].max() < 8
+
+
+def test_indices_into_a_table_stay_inside_beside_arithmetic() -> None:
+    proto = models.parse("""test (int32[64] i) => (float[64] y, int32[64] z)
+        <float[5] t = {1,2,3,4,5}> { y = Gather (t, i)  z = Add (i, i) }""")
+    assert set(np.unique(made(proto)["i"])) <= set(range(5))
