@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import ml_dtypes
@@ -26,7 +27,7 @@ from dioe_openvino.blob import Head, read_blob, write_blob
 from dioe_openvino.errors import compile_error, named_nodes, run_error
 from dioe_openvino.profile import cover_all
 from dioe_openvino.weights import has_integer_weights
-from tests.backend.cases import floats, int8_network, relu, small_network
+from tests.backend.cases import floats, int8_network, model, relu, small_network
 from tests.backend.conftest import Compile
 
 BF16 = Precisions(Precision.BF16)
@@ -145,6 +146,16 @@ def test_blob_heads_keep_specs() -> None:
         Precision.BF16,
     )
     assert read_blob(write_blob(head, b"rest")) == (head, b"rest")
+
+
+def test_long_chains_are_tried_in_little_time(openvino: Backend) -> None:
+    # Compiled as usual, this takes over 3 s.
+    count = 700
+    chain = " ".join(f"v{i + 1} = {('Neg', 'Relu')[i % 2]}(v{i})" for i in range(count))
+    made = model(f"g (float[2,4] v0) => (float[2,4] v{count}) {{ {chain} }}")
+    start = time.process_time()
+    assert openvino.query(made, "cpu", Precision.FP32).whole
+    assert time.process_time() - start < 1.5
 
 
 def test_cores_switch_pinning_off(openvino: Backend, compile_on: Compile) -> None:
