@@ -156,7 +156,7 @@ def _check_edges(specs: Sequence[TensorSpec]) -> None:
     for spec in specs:
         if spec.dtype.name in ("int4", "uint4", "int2", "uint2", "float4_e2m1fn"):
             raise UnsupportedError(
-                f"{spec.name} is {spec.dtype}: ONNX Runtime's Python API can't pass packed "
+                f"{spec.name!r} is {spec.dtype}: ONNX Runtime's Python API can't pass packed "
                 "tensors in or out",
                 place="onnxruntime",
             )

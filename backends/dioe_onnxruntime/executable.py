@@ -20,6 +20,8 @@ from dioe.host_backend import (
     contiguous,
     host_array,
     match_outputs,
+    missing_inputs,
+    name_list,
     unknown_name,
 )
 from dioe.types import (
@@ -141,14 +143,16 @@ class _RequestBase:
         try:
             if type(feeds) is not dict:
                 feeds = dict(feeds)
-            return self._session_run(output_names, feeds, None)
+            return self._session_run(name_list(output_names), feeds, None)
+        except BackendError:
+            raise
         except Exception as error:
             raise _translated(error, self._inputs, feeds) from error
 
     def _check_complete(self, feeds: Mapping[str, Any]) -> None:
         missing = [n for n, s in self._inputs.items() if n not in feeds and s.kind != "optional"]
         if missing:
-            raise InputError(f"no value for input {', '.join(missing)}", place=PLACE)
+            raise missing_inputs(missing, PLACE)
 
 
 def _native(session: ort.InferenceSession, name: str) -> Callable[..., Any]:
@@ -253,7 +257,7 @@ class BoundRequest(_RequestBase):
             array = value if isinstance(value, np.ndarray) else host_array(value, spec)
             check_array(array, spec, "output")
             if not (array.flags.c_contiguous and array.flags.writeable):
-                raise InputError("must be C-contiguous and writable", place=f"output {name}")
+                raise InputError("must be C-contiguous and writable", place=f"output {name!r}")
             try:
                 self._binding.bind_ortvalue_output(name, _ort_value(array))
             except Exception as error:
@@ -291,6 +295,9 @@ class BoundRequest(_RequestBase):
         """See ``dioe.types.DirectRequest``: less work than binding and running. Bindings stay."""
         if self._plain:
             return self._plain_call(output_names, inputs)
+        if self._binding is None:
+            raise _closed()
+        output_names = name_list(output_names)
         self._check_complete(inputs)
         values = {}
         for name, value in inputs.items():
@@ -310,7 +317,8 @@ class BoundRequest(_RequestBase):
     def drop(self) -> None:
         """Let go of the session and of everything bound."""
         self._run = self._session_run = self._run_values = _run_closed
-        self._binding, self._fresh = None, ()
+        self._binding, self._fresh, self._required = None, (), 0
+        self._missing.clear()
         self._kept.clear()
         self._targets.clear()
 
@@ -361,6 +369,7 @@ class PlainRequest(_RequestBase):
 
     def bind(self, inputs: Feeds, outputs: Feeds | None = None) -> None:
         """See ``dioe.types.Request``."""
+        self._check_open()
         for name, value in inputs.items():
             spec = self._inputs.get(name)
             if spec is None:
@@ -382,7 +391,7 @@ class PlainRequest(_RequestBase):
             result = self._results[name]
             if not isinstance(result, np.ndarray) or result.shape != target.shape:
                 raise InputError(
-                    f"the result doesn't fit shape {list(target.shape)}", place=f"output {name}"
+                    f"the result doesn't fit shape {list(target.shape)}", place=f"output {name!r}"
                 )
             np.copyto(target, result)
             self._results[name] = target
@@ -391,7 +400,12 @@ class PlainRequest(_RequestBase):
     @property
     def outputs(self) -> Mapping[str, Value]:
         """See ``dioe.types.Request``."""
+        self._check_open()
         return self._results
+
+    def _check_open(self) -> None:
+        if self._session_run is _run_closed:
+            raise _closed()
 
     def call(self, inputs: Feeds, output_names: Sequence[str]) -> list[Value]:
         """See ``BoundRequest.call``."""
@@ -402,7 +416,7 @@ class PlainRequest(_RequestBase):
 
     def drop(self) -> None:
         """Let go of the session and of everything bound."""
-        self._session_run = _run_closed
+        self._session_run, self._required = _run_closed, 0
         self._feeds.clear()
         self._targets.clear()
         self._results = {}

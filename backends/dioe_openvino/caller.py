@@ -14,6 +14,7 @@ from dioe.host_backend import (
     contiguous,
     host_array,
     match_outputs,
+    missing_inputs,
     unknown_name,
 )
 from dioe.types import Array, BackendError, Feeds, InputError, TensorSpec, Value
@@ -68,7 +69,7 @@ class Caller:
             raise closed()
         if len(feeds) < len(ports.inputs):
             missing = [name for name in ports.inputs if name not in feeds]
-            raise InputError(f"no value for input {', '.join(missing)}", place=PLACE)
+            raise missing_inputs(missing, PLACE)
         try:
             for name, value in feeds.items():
                 owned = self._owned.get(name)

@@ -55,18 +55,68 @@ _DATA_INPUTS: Mapping[str, tuple[int, ...] | None] = {
 
 _MADE = frozenset({"Constant", "ConstantOfShape", "Shape", "Size"})
 _REDUCTIONS = frozenset(
-    "ReduceL1 ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare".split()
+    {
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceMin",
+        "ReduceProd",
+        "ReduceSum",
+        "ReduceSumSquare",
+    }
 )
-_AS_FLOAT = _REDUCTIONS | set(
-    "ConvInteger Gemm MatMul MatMulInteger Mean Mod PRelu Pow Relu".split()
+_AS_FLOAT = _REDUCTIONS | frozenset(
+    {
+        "ConvInteger",
+        "Gemm",
+        "MatMul",
+        "MatMulInteger",
+        "Mean",
+        "Mod",
+        "PRelu",
+        "Pow",
+        "Relu",
+    }
 )
 """Ops on int32 that are computed in float32, which is exact up to 2**24."""
-_ARITHMETIC = _AS_FLOAT | set(
-    "Abs Add BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Clip CumSum Div Einsum Max Min "
-    "Mul Neg Sign Sub Sum".split()
+_ARITHMETIC = _AS_FLOAT | frozenset(
+    {
+        "Abs",
+        "Add",
+        "BitShift",
+        "BitwiseAnd",
+        "BitwiseNot",
+        "BitwiseOr",
+        "BitwiseXor",
+        "Clip",
+        "CumSum",
+        "Div",
+        "Einsum",
+        "Max",
+        "Min",
+        "Mul",
+        "Neg",
+        "Sign",
+        "Sub",
+        "Sum",
+    }
 )
 _SATURATING = frozenset(
-    "Add BitShift MatMul Mean Mul Neg PRelu Pow ReduceMean ReduceProd Sub Sum".split()
+    {
+        "Add",
+        "BitShift",
+        "MatMul",
+        "Mean",
+        "Mul",
+        "Neg",
+        "PRelu",
+        "Pow",
+        "ReduceMean",
+        "ReduceProd",
+        "Sub",
+        "Sum",
+    }
 )
 
 

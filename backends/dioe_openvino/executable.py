@@ -17,6 +17,8 @@ from dioe.host_backend import (
     contiguous,
     host_array,
     match_outputs,
+    missing_inputs,
+    name_list,
     unknown_name,
 )
 from dioe.types import (
@@ -159,7 +161,7 @@ class OpenVinoRequest:
             array = value if isinstance(value, np.ndarray) else host_array(value, spec)
             check_array(array, spec, "output")
             if not (array.flags.c_contiguous and array.flags.writeable):
-                raise InputError("must be C-contiguous and writable", place=f"output {name}")
+                raise InputError("must be C-contiguous and writable", place=f"output {name!r}")
             if spec.static and not is_packed(spec.dtype):
                 try:
                     tensor, _ = tensor_over(array, self._ports.types[name])
@@ -177,7 +179,7 @@ class OpenVinoRequest:
     def run(self) -> Event:
         """See ``dioe.types.Request``. The work is done when this returns."""
         if self._missing:
-            raise InputError(f"no value for input {', '.join(sorted(self._missing))}", place=PLACE)
+            raise missing_inputs(sorted(self._missing), PLACE)
         try:
             self._infer(NO_FEEDS, True, True)
         except BackendError:
@@ -201,7 +203,7 @@ class OpenVinoRequest:
             if shape != target.shape:
                 raise InputError(
                     f"the result has shape {list(shape)}, the buffer {list(target.shape)}",
-                    place=f"output {name}",
+                    place=f"output {name!r}",
                 )
             target[...] = array_of(tensor, self._ports.outputs[name])
 
@@ -225,14 +227,14 @@ class OpenVinoRequest:
         if self._call is None:
             if self._request is None:
                 raise closed()
-            match_outputs(output_names, self._ports.outputs)
+            match_outputs(name_list(output_names), self._ports.outputs)
             try:
                 self._call = self._make_caller()
             except BackendError:
                 raise
             except Exception as error:
                 raise run_error(error) from error
-        return self._call(inputs, output_names)
+        return self._call(inputs, name_list(output_names))
 
     def drop(self) -> None:
         """Let go of the compiled model and of everything bound."""
@@ -242,5 +244,6 @@ class OpenVinoRequest:
         self._kept.clear()
         self._targets.clear()
         self._copied = ()
+        self._missing.clear()
         if self._call is not None:
             self._call.drop()

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 from onnx.reference import ReferenceEvaluator
 
-from dioe.host_backend import check_array, host_array, match_outputs, unknown_name
+from dioe.host_backend import (
+    check_array,
+    host_array,
+    match_outputs,
+    missing_inputs,
+    name_list,
+    unknown_name,
+)
 from dioe.types import (
     DONE,
     Array,
@@ -82,9 +89,13 @@ class ReferenceExecutable:
 
     def request(self) -> ReferenceRequest:
         """A new request; raises BackendError once closed."""
+        self.check_open()
+        return ReferenceRequest(self)
+
+    def check_open(self) -> None:
+        """Raise BackendError once closed."""
         if self._evaluator is None:
             raise BackendError("the executable is closed", place=PLACE)
-        return ReferenceRequest(self)
 
     def serialize(self) -> bytes | None:
         """Always None: there is no compiled form."""
@@ -136,6 +147,7 @@ class ReferenceRequest:
 
     def bind(self, inputs: Feeds, outputs: Feeds | None = None) -> None:
         """See ``dioe.types.Request``."""
+        self._executable.check_open()
         for name, value in inputs.items():
             self._feeds[name] = self._feed(name, value)
         for name, value in (outputs or {}).items():
@@ -145,7 +157,7 @@ class ReferenceRequest:
             array = host_array(value, spec)
             check_array(array, spec, "output")
             if not array.flags.writeable:
-                raise InputError("must be writable", place=f"output {name}")
+                raise InputError("must be writable", place=f"output {name!r}")
             self._targets[name] = array
 
     def _feed(self, name: str, value: Value) -> Any:
@@ -166,16 +178,17 @@ class ReferenceRequest:
             result = self._results[name]
             if not isinstance(result, np.ndarray) or result.shape != target.shape:
                 raise InputError(
-                    f"the result doesn't fit shape {list(target.shape)}", place=f"output {name}"
+                    f"the result doesn't fit shape {list(target.shape)}", place=f"output {name!r}"
                 )
             np.copyto(target, result)
             self._results[name] = target
         return DONE
 
     def _run(self, names: Sequence[str], feeds: Mapping[str, Any]) -> list[Value]:
+        self._executable.check_open()
         missing = [n for n, s in self._inputs.items() if n not in feeds and s.kind != "optional"]
         if missing:
-            raise InputError(f"no value for input {', '.join(missing)}", place=PLACE)
+            raise missing_inputs(missing, PLACE)
         match_outputs(names, self._outputs)
         # An optional without a value is None, not absent, for the evaluator.
         complete = dict.fromkeys(self._inputs) | dict(feeds)
@@ -187,11 +200,12 @@ class ReferenceRequest:
     @property
     def outputs(self) -> Mapping[str, Value]:
         """See ``dioe.types.Request``."""
+        self._executable.check_open()
         return self._results
 
     def call(self, inputs: Feeds, output_names: Sequence[str]) -> list[Value]:
         """See ``dioe.types.DirectRequest``. Bindings stay as they are."""
-        return self._run(output_names, {n: self._feed(n, v) for n, v in inputs.items()})
+        return self._run(name_list(output_names), {n: self._feed(n, v) for n, v in inputs.items()})
 
 
 def _own(result: Any, spec: TensorSpec) -> Value:

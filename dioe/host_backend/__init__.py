@@ -13,6 +13,8 @@ from dioe.host_backend.values import (
     contiguous,
     host_array,
     match_outputs,
+    missing_inputs,
+    name_list,
     tensor_specs,
     unknown_name,
 )
@@ -30,6 +32,8 @@ __all__ = [
     "host_array",
     "host_device",
     "match_outputs",
+    "missing_inputs",
+    "name_list",
     "resolve_options",
     "support_by_trial",
     "tensor_specs",

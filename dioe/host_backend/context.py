@@ -27,6 +27,9 @@ from dioe.types import (
     TensorSpec,
 )
 
+MAX_THREADS = 4096
+"""More than any host has cores; runtimes start what they are told, and fail on the way."""
+
 HOST_UUID = "host-cpu"
 """Backends that run on the host say so, and the registry merges them into one device."""
 
@@ -59,6 +62,24 @@ def _all_seconds(times: Any) -> float:
     return float(sum(times) - twice)
 
 
+def check_resources(resources: Resources) -> None:
+    """Raise InputError for counts that runtimes would refuse in their own ways, or die of."""
+
+    def check(what: str, value: object, low: int, high: int) -> None:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise InputError(
+                f"{value!r} is not a number from {low} to {high}", place=f"resources.{what}"
+            )
+
+    check("streams", resources.streams, 1, MAX_THREADS)
+    if resources.threads is not None:
+        check("threads", resources.threads, 1, MAX_THREADS)
+    for core in resources.cores or ():
+        check("cores", core, 0, MAX_THREADS - 1)
+    if resources.memory_limit_bytes is not None:
+        check("memory_limit_bytes", resources.memory_limit_bytes, 1, 2**63 - 1)
+
+
 class Registered(Protocol):
     """Something that a context closes when it is closed itself."""
 
@@ -69,9 +90,13 @@ T = TypeVar("T", bound=Registered)
 
 
 class HostContext:
-    """Memory, counters and ownership of a context on the host CPU. Thread-safe."""
+    """Memory, counters and ownership of a context on the host CPU. Thread-safe.
+
+    Raises InputError for resources that can't be.
+    """
 
     def __init__(self, device: str, resources: Resources) -> None:
+        check_resources(resources)
         self.device, self.resources = device, resources
         self._owned: weakref.WeakSet[Registered] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -93,7 +118,9 @@ class HostContext:
         """An uninitialised buffer for a static spec, aligned to 64 bytes."""
         self.check_open()
         if not spec.static or spec.shape is None:
-            raise InputError(f"shape {spec.shape} is not all numbers", place=f"buffer {spec.name}")
+            raise InputError(
+                f"shape {spec.shape} is not all numbers", place=f"buffer {spec.name!r}"
+            )
         shape = tuple(d for d in spec.shape if isinstance(d, int))
         return HostBuffer(aligned_empty(shape, spec.dtype), self.device)
 

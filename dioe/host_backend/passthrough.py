@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dioe.host_backend.values import check_array, host_array, unknown_name
+from dioe.host_backend.values import check_array, host_array, name_list, unknown_name
 from dioe.types import Array, Event, Feeds, InputError, TensorSpec, Value
 
 
@@ -91,6 +91,7 @@ class PassThroughRequest:
 
     def call(self, inputs: Feeds, output_names: Sequence[str]) -> list[Value]:
         """See ``dioe.types.DirectRequest``. Bindings stay as they are."""
+        output_names = name_list(output_names)
         for name, value in inputs.items():
             spec = self._inputs.get(name)
             if spec is None:

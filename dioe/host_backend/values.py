@@ -40,9 +40,24 @@ def _dim(dim: int | ir.SymbolicDim) -> Dim:
     return dim if isinstance(dim, int) else dim.value
 
 
+def named(names: Iterable[str]) -> str:
+    """Names from a model as text: quoted, so that control characters in them stay harmless."""
+    return ", ".join(repr(str(name)) for name in names)
+
+
+def missing_inputs(names: Iterable[str], place: str) -> InputError:
+    """The error for inputs that got no value."""
+    return InputError(f"no value for input {named(names)}", place=place)
+
+
+def name_list(names: Iterable[str]) -> list[str]:
+    """Names in any sequence (a tuple, an array of str) as runtimes take them."""
+    return names if type(names) is list else [str(name) for name in names]
+
+
 def unknown_name(name: str, known: Iterable[str], what: str) -> InputError:
     """The error for a name that is none of the model's inputs (or outputs)."""
-    return InputError(f"there is no {what} {name!r}", fix=f"known: {', '.join(known) or 'none'}")
+    return InputError(f"there is no {what} {name!r}", fix=f"known: {named(known) or 'none'}")
 
 
 def host_array(value: object, spec: TensorSpec) -> Array:
@@ -54,7 +69,8 @@ def host_array(value: object, spec: TensorSpec) -> Array:
     if isinstance(value, (bool, int, float, complex, str, np.generic)):
         return np.asarray(value, dtype=spec.dtype)
     raise InputError(
-        f"expected an array of {spec.dtype}, got {type(value).__name__}", place=f"input {spec.name}"
+        f"expected an array of {spec.dtype}, got {type(value).__name__}",
+        place=f"input {spec.name!r}",
     )
 
 
@@ -62,7 +78,7 @@ def check_array(array: Array, spec: TensorSpec, what: str = "input") -> None:
     """Raise InputError unless dtype and shape of ``array`` fit ``spec``; symbols fit any number."""
     if array.dtype != spec.dtype and not (spec.dtype.hasobject and array.dtype.kind in "OUST"):
         raise InputError(
-            f"dtype is {array.dtype}, the model wants {spec.dtype}", place=f"{what} {spec.name}"
+            f"dtype is {array.dtype}, the model wants {spec.dtype}", place=f"{what} {spec.name!r}"
         )
     shape = spec.shape
     if shape is not None and array.shape != shape:
@@ -73,7 +89,7 @@ def check_array(array: Array, spec: TensorSpec, what: str = "input") -> None:
         if not fits:
             raise InputError(
                 f"shape is {list(array.shape)}, the model wants {list(shape)}",
-                place=f"{what} {spec.name}",
+                place=f"{what} {spec.name!r}",
             )
 
 

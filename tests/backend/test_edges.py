@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from dioe.graph import Model
-from dioe.types import Array, Backend, BackendError, DioeError, InputError, Precision
+from dioe.types import Array, Backend, BackendError, DioeError, InputError, Precision, Resources
 from tests.backend.cases import floats, load
 from tests.backend.conftest import Compile
 
@@ -54,7 +56,7 @@ def expected(edge: str, feeds: dict[str, Array]) -> dict[str, Array]:
 
 
 @pytest.mark.parametrize("edge", EDGES)
-@pytest.mark.parametrize("size", [3, 40_000])  # below and above what OpenVINO's call copies
+@pytest.mark.parametrize("size", [3, 20_000])  # below and above what OpenVINO's call copies
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_outputs_are_right_and_feeds_stay(
     backend: Backend, compile_on: Compile, edge: str, size: int, dynamic: bool
@@ -149,3 +151,78 @@ def test_a_wrongly_declared_output_is_refused(backend: Backend, compile_on: Comp
     assert set(support.refused) == {"sigmoid"}
     with pytest.raises(DioeError, match="y"):
         compile_on(backend, made)
+
+
+@pytest.mark.parametrize("count", [0, -1, 2**40, True, 1.5, "2"])
+@pytest.mark.parametrize("what", ["threads", "streams", "memory_limit_bytes", "cores"])
+def test_impossible_resources_are_input_errors(backend: Backend, what: str, count: Any) -> None:
+    if (what, count) in {("memory_limit_bytes", 2**40), ("cores", 0)}:
+        pytest.skip("possible")
+    value: Any = (count,) if what == "cores" else count
+    with pytest.raises(InputError, match=what):
+        backend.open("cpu", replace(Resources(), **{what: value}))
+
+
+@pytest.mark.parametrize("edge", ["input", "identity chain"])
+def test_output_names_may_be_any_sequence(backend: Backend, compile_on: Compile, edge: str) -> None:
+    feeds = {"x": floats(3)}
+    wanted = expected(edge, feeds)
+    request: Any = compile_on(backend, edge_model(edge, 3)).request()
+    for names in (tuple(wanted), np.array([*wanted])):
+        for name, value in zip(names, request.call(feeds, names), strict=True):
+            np.testing.assert_array_equal(value, wanted[name])
+
+
+@pytest.mark.parametrize("bound", [False, True])
+@pytest.mark.parametrize("element", [TensorProto.FLOAT, TensorProto.BFLOAT16, TensorProto.STRING])
+def test_everything_of_a_closed_request_is_a_backend_error(
+    backend: Backend, compile_on: Compile, bound: bool, element: int
+) -> None:
+    if backend.name == "openvino" and element == TensorProto.STRING:
+        pytest.skip("refused")
+    info = helper.make_tensor_value_info
+    node = helper.make_node("Identity", ["x"], ["y"])
+    made = load([node], [info("x", element, [2])], [info("y", element, [2])])
+    executable = compile_on(backend, made)
+    dtype = executable.inputs[0].dtype
+    x = floats(2).astype(dtype) if not dtype.hasobject else np.array(["a", "b"], dtype)
+    request: Any = executable.request()
+    if bound:
+        request.bind({"x": x})
+        request.run()
+        request.call({"x": x}, ["y"])
+    executable.close()
+    uses: list[Callable[[], Any]] = [
+        lambda: request.bind({"x": x}),
+        request.run,
+        lambda: request.outputs,
+        lambda: request.call({"x": x}, ["y"]),
+        lambda: request.call({}, ["y"]),
+    ]
+    for use in uses:
+        with pytest.raises(BackendError, match="closed"):
+            use()
+
+
+def test_control_characters_in_names_stay_out_of_messages(
+    backend: Backend, compile_on: Compile
+) -> None:
+    name = "x\x1b[31m\r\n"
+    info = helper.make_tensor_value_info
+    made = load(
+        [helper.make_node("Relu", [name], ["y"])],
+        [info(name, TensorProto.FLOAT, [3])],
+        [info("y", TensorProto.FLOAT, [3])],
+    )
+    request: Any = compile_on(backend, made).request()
+    uses: list[Callable[[], Any]] = [
+        lambda: request.bind({name: floats(4)}),
+        lambda: request.bind({"q": floats(3)}),
+        request.run,
+        lambda: request.call({}, ["y"]),
+        lambda: request.call({name: floats(4)}, ["y"]),
+    ]
+    for use in uses:
+        with pytest.raises(InputError) as caught:
+            use()
+        assert not {"\x1b", "\r"} & set(str(caught.value))

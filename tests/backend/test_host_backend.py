@@ -50,7 +50,7 @@ def test_arrays_are_checked() -> None:
     spec = TensorSpec("x", np.dtype(np.float32), ("N", 4))
     check_array(floats(3, 4), spec)
     for wrong in (floats(3, 5), floats(4), floats(3, 4).astype(np.float16)):
-        with pytest.raises(InputError, match="input x"):
+        with pytest.raises(InputError, match="input 'x'"):
             check_array(wrong, spec)
     assert host_array(HostBuffer(floats(2, 4)), spec).shape == (2, 4)
     assert host_array(1.5, spec).dtype == np.float32
