@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import networkx as nx
 
 from dioe.graph.extract import boundaries, extract
+from dioe.graph.guard import shown
 from dioe.graph.model import Model
 from dioe.graph.opgraph import OpGraph
 from dioe.graph.partition import quotient
@@ -41,11 +42,8 @@ def rebuild(graph: OpGraph, plan: Plan) -> StageGraph:
     circle.
     """
     if plan.model_sha256 != graph.model.sha256:
-        raise PlanMismatch(
-            f"the plan is for model {plan.model_sha256[:12]}…, this is {graph.model.sha256[:12]}…",
-            place=graph.model.place,
-            fix="make a plan for this model",
-        )
+        planned, ours = shown(plan.model_sha256[:12]), graph.model.sha256[:12]
+        raise _mismatch(graph, f"the plan is for model {planned}…, this is {ours}…")
     groups = _groups(graph, plan)
     order = _order(graph, plan, groups)
     models = _models(graph, plan, groups)

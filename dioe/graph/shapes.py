@@ -19,6 +19,7 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from dioe.graph.folding import Folded, Path, fold
+from dioe.graph.guard import shown
 from dioe.graph.tensors import dims, numpy_dtype, skeleton, spec
 from dioe.types import Array, Dim, InputError, TensorSpec
 
@@ -59,7 +60,8 @@ def bind_dims(
     for name, given in shapes.items():
         if name not in known:
             raise InputError(
-                f"the model has no input {name!r}", fix=f"its inputs are {', '.join(known)}"
+                f"the model has no input {name!r}",
+                fix=f"its inputs are {', '.join(map(shown, known))}",
             )
         declared = known[name].shape
         if isinstance(given, str | bytes) or not isinstance(given, Iterable):
@@ -113,7 +115,7 @@ def _dim(name: str, dim: Dim) -> Dim:
 
 
 def _text(shape: Sequence[Dim]) -> str:
-    return ",".join("?" if dim is None else str(dim) for dim in shape)
+    return ",".join("?" if dim is None else shown(str(dim)) for dim in shape)
 
 
 def bind(model: ir.Model, bound: Mapping[str, tuple[Dim, ...] | None]) -> tuple[ir.Model, Scope]:

@@ -261,3 +261,101 @@ def test_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="opset") as caught:
         Model.load(path)
     assert caught.value.place == str(path)
+
+
+# --- names from models in messages ------------------------------------------------------------
+
+ESCAPE = "\x1b[2J\r\n\x07"
+
+
+def escaping() -> onnx.ModelProto:
+    """A model whose names all have control characters in them."""
+    proto = function_net()
+    proto.graph.name = f"graph{ESCAPE}"
+    for node in (*proto.graph.node, *proto.functions[0].node):
+        node.name = f"{node.output[0]}{ESCAPE}"
+    for info in proto.graph.input:
+        for dim in info.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param += ESCAPE
+    for thing in (*proto.graph.input, *proto.graph.initializer, *proto.graph.output):
+        thing.name += ESCAPE
+    for node in proto.graph.node:
+        names = [f"{name}{ESCAPE}" if name in "xiwyg" else name for name in node.input]
+        del node.input[:]
+        node.input.extend(names)
+        names = [f"{name}{ESCAPE}" if name in "yg" else name for name in node.output]
+        del node.output[:]
+        node.output.extend(names)
+    proto.functions[0].name += ESCAPE
+    proto.functions[0].domain += ESCAPE
+    proto.graph.node[0].op_type += ESCAPE
+    proto.graph.node[0].domain += ESCAPE
+    proto.opset_import[1].domain += ESCAPE
+    return proto
+
+
+def _put_outside(weight: onnx.TensorProto, key: str) -> None:
+    weight.data_location = TensorProto.EXTERNAL
+    weight.external_data.add(key=key, value=f"no{ESCAPE}")
+
+
+CHANGES: dict[str, Callable[[onnx.ModelProto], object]] = {
+    "standard op": lambda p: setattr(p.graph.node[1], "op_type", f"no{ESCAPE}"),
+    "domain": lambda p: setattr(p.graph.node[1], "domain", f"no{ESCAPE}"),
+    "opset": lambda p: setattr(p.opset_import[1], "version", 2**40),
+    "function opset": lambda p: setattr(p.functions[0].opset_import[0], "version", 0),
+    "function op": lambda p: setattr(p.functions[0].node[0], "op_type", f"no{ESCAPE}"),
+    "read": lambda p: p.graph.node[0].input.__setitem__(0, f"no{ESCAPE}"),
+    "made twice": lambda p: p.graph.node[0].output.__setitem__(0, f"g{ESCAPE}"),
+    "output": lambda p: setattr(p.graph.output[0], "name", f"no{ESCAPE}"),
+    "input twice": lambda p: p.graph.input.append(p.graph.input[0]),
+    "untyped": lambda p: p.graph.input[0].ClearField("type"),
+    "type": lambda p: setattr(p.graph.input[0].type.tensor_type, "elem_type", 99),
+    "tensor": lambda p: setattr(p.graph.initializer[0], "data_type", 99),
+    "external": lambda p: _put_outside(p.graph.initializer[0], "location"),
+    "offset": lambda p: _put_outside(p.graph.initializer[0], "offset"),
+    "cycle": lambda p: p.graph.node[2].input.__setitem__(0, "j"),
+    "attribute": lambda p: p.graph.node[3].attribute.append(
+        helper.make_attribute(f"no{ESCAPE}", tensor(data_type=99))
+    ),
+}
+
+
+def is_safe(error: DioeError) -> bool:
+    return all(text.isprintable() for text in (error.cause, error.place, error.fix))
+
+
+@pytest.mark.parametrize("what", CHANGES)
+@pytest.mark.parametrize("from_file", [True, False])
+def test_control_characters_of_names_stay_out_of_messages(
+    what: str, from_file: bool, tmp_path: Path
+) -> None:
+    proto = escaping()
+    CHANGES[what](proto)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    source = path if from_file else proto
+    with pytest.raises(ModelError) as caught:
+        Model.load(source)
+    assert is_safe(caught.value), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {"no": (1,)},
+        {f"x{ESCAPE}": (1,)},
+        {f"x{ESCAPE}": (3, 3)},
+        {f"x{ESCAPE}": (2, -3)},
+        {f"x{ESCAPE}": 3},
+        {f"x{ESCAPE}": (2, 2**62)},
+    ],
+    ids=str,
+)
+def test_control_characters_of_names_stay_out_of_input_errors(shapes: Any) -> None:
+    model = Model.load(escaping())
+    assert model.place.isprintable()
+    with pytest.raises(InputError) as caught:
+        make_inputs(model, shapes)
+    assert is_safe(caught.value), str(caught.value)
