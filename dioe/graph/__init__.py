@@ -6,9 +6,15 @@ from dioe.graph.inputs import make_inputs
 from dioe.graph.model import Model
 from dioe.graph.opgraph import OpGraph, OpInfo, ValueInfo
 from dioe.graph.partition import is_convex, quotient
+from dioe.graph.patterns import CONTROL, CONV, MATMUL, NORM, RECURRENT
 from dioe.graph.rebuild import StageGraph, rebuild
 
 __all__ = [
+    "CONTROL",
+    "CONV",
+    "MATMUL",
+    "NORM",
+    "RECURRENT",
     "Block",
     "Model",
     "OpGraph",

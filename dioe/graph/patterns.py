@@ -32,6 +32,7 @@ MOVEMENT = _names(
 )
 """Ops that only move, index or describe data."""
 
+# The op types that do the work, by the kind of block that they make.
 CONV = frozenset({"Conv", "ConvTranspose", "DeformConv", "ConvInteger", "QLinearConv", "FusedConv"})
 MATMUL = frozenset(
     {"MatMul", "Gemm", "Einsum", "MatMulInteger", "QLinearMatMul", "FusedMatMul", "MatMulNBits"}

@@ -9,8 +9,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dioe.graph import Block, OpGraph, find_blocks
-from dioe.graph.patterns import CONTROL, CONV, MATMUL, NORM, RECURRENT
+from dioe.graph import (
+    CONTROL,
+    CONV,
+    MATMUL,
+    NORM,
+    RECURRENT,
+    Block,
+    OpGraph,
+    find_blocks,
+)
 from dioe.types import TensorSpec
 from dioe_inspect.groups import Grouping, letters
 from dioe_inspect.inspection import Amount, Inspection, OpFacts, dtype_name
