@@ -3,7 +3,7 @@
 from dioe.graph.blocks import Block, find_blocks
 from dioe.graph.extract import boundaries, extract, stage_io
 from dioe.graph.inputs import make_inputs
-from dioe.graph.model import Model
+from dioe.graph.model import Model, Source
 from dioe.graph.opgraph import OpGraph, OpInfo, ValueInfo
 from dioe.graph.partition import is_convex, quotient
 from dioe.graph.patterns import CONTROL, CONV, MATMUL, NORM, RECURRENT
@@ -19,6 +19,7 @@ __all__ = [
     "Model",
     "OpGraph",
     "OpInfo",
+    "Source",
     "StageGraph",
     "ValueInfo",
     "boundaries",

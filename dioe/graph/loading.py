@@ -21,7 +21,7 @@ from dioe.graph.guard import reading, shown, words
 from dioe.graph.tensors import MAP_TYPE, Tensor, replace_tensors, skeleton
 from dioe.types import Array, ModelError
 
-Source = str | os.PathLike[str] | bytes | onnx.ModelProto | ir.Model
+Readable = str | os.PathLike[str] | bytes | bytearray | memoryview | onnx.ModelProto | ir.Model
 """What a model can be read from."""
 
 
@@ -34,7 +34,7 @@ class Loaded:
     pristine: bool
 
 
-def read(source: Source) -> Loaded:
+def read(source: Readable) -> Loaded:
     """Read and check a model from a path, bytes, protobuf or ``onnx_ir`` model.
 
     Node names become op ids (see ``op_ids``), dimensions of -1, 0 and "?" become unknown, nodes are

@@ -21,9 +21,6 @@ from dioe.graph.hashing import canonical_sha256
 from dioe.graph.tensors import constant, graphs, serialize, spec, tensors
 from dioe.types import Dim, ModelError, TensorSpec
 
-Source = loading.Source
-"""What ``Model.load`` takes besides a Model."""
-
 _PROTOBUF_LIMIT = 2**31 - 1  # bytes in one serialised protobuf message
 _INLINE_LIMIT = 2**30  # files with more weights than this get them beside themselves
 
@@ -59,7 +56,7 @@ class Model:
         self._inferred = inferred
 
     @classmethod
-    def load(cls, source: Source | Model) -> Model:
+    def load(cls, source: Source) -> Model:
         """Read and check a model; a Model is returned as it is.
 
         External data is mapped, not read, and has to lie inside the model's folder. Raises
@@ -200,6 +197,10 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({self.place!r}, {len(self.op_ids)} ops)"
+
+
+Source = loading.Readable | Model
+"""What ``Model.load`` takes: a path, bytes, a protobuf, an ``onnx_ir`` model or a Model."""
 
 
 _QUANTISED_TYPES = frozenset(
