@@ -14,6 +14,7 @@ import onnx.defs
 import onnx.shape_inference
 from google.protobuf.message import Error as ProtobufError  # type: ignore[import-untyped]
 
+from dioe.text import printable
 from dioe.types import DioeError, ModelError
 
 MALFORMED: tuple[type[Exception], ...] = (
@@ -59,7 +60,7 @@ def words(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if not text or isinstance(error, LookupError | AttributeError):
         text = f"{type(error).__name__} {text}".rstrip()
-    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    text = printable(text)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 

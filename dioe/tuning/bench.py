@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from typing import Any
 
-from dioe.graph import Model
+from dioe.graph import Model, Source
 from dioe.hardware import Pool, machine
 from dioe.planning import best_single
 from dioe.precision import Comparison, compare
@@ -76,7 +76,7 @@ class SessionContender:
 
 
 def bench(
-    model: Any,
+    model: Source,
     *,
     hardware: str | PathLike[str] | Pool | None = None,
     devices: Sequence[str] | str = "auto",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dioe.cachedir import cache_dir as default_cache_dir
-from dioe.graph import Model
+from dioe.graph import Model, Source
 from dioe.hardware import Pool, fingerprint, pool_from
 from dioe.planning import check_plan, load_plan
 from dioe.runtime import Runtime, Session
@@ -24,8 +24,6 @@ from dioe.types import ABI_VERSION, InputError, ModelError, Plan, UnsupportedErr
 log = logging.getLogger(__name__)
 
 POLICIES = ("latency",)
-
-ModelSource = "str | PathLike[str] | bytes | onnx.ModelProto | onnx_ir.Model | Model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class Settings:
 
 
 def compile_model(
-    model: Any,
+    model: Source,
     *,
     hardware: str | PathLike[str] | Pool | None = None,
     devices: Sequence[str] | str = "auto",
@@ -102,7 +100,7 @@ class Job:
 
     def __init__(
         self,
-        model: Any,
+        model: Source,
         *,
         hardware: str | PathLike[str] | Pool | None,
         settings: Settings,
