@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -52,7 +53,8 @@ def show(result: BenchResult, out: Console) -> None:
     """The result as a person reads it."""
     target = result.plan["stages"][0]["target"]
     machine = result.machine
-    out.print(f"{result.model['path'] or 'model'}: {result.model['ops']} ops", markup=False)
+    name = Path(result.model["path"]).name if result.model["path"] else "model"
+    out.print(f"{name}: {result.model['ops']} ops", markup=False)
     out.print(f"on {machine.get('name')}, {machine.get('capacity'):g} cores", markup=False)
     print_targets(out, result.targets, chosen=target)
     out.print(
@@ -65,7 +67,7 @@ def show(result: BenchResult, out: Console) -> None:
     out.print(
         f"best single target: {best['target']}, {ms(best['p50_ms'])} ms by its own fastest call; "
         f"the plan is {result.speedup_over_best_single:.2f} times as fast "
-        f"({(result.plan['p50_ms'] - best['p50_ms']) * 1e3:+.0f} µs a run)",
+        f"({result.plan['p50_ms'] - best['p50_ms']:+.3f} ms a run)",
         markup=False,
     )
     for other in sorted(others, key=lambda t: t.p50_ms or 0.0):

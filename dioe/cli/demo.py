@@ -53,6 +53,7 @@ def demo(
         options.print_json({**result.to_dict(), "boxes": [list(box) for box in boxes]})
         return
     out = console()
+    out.print("The PP-OCR text detector on a scanned page (640 x 640 pixels)")
     show(result, out)
     out.print(f"{len(boxes)} pieces of text found on the page", markup=False)
     if picture is not None:
