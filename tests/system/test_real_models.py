@@ -52,7 +52,7 @@ def test_the_session_follows_the_model_as_written(
 ) -> None:
     model = real_model(name)
     with dioe.compile(
-        model.path, sample_inputs=model.feeds[:2], tuning_budget_s=4, cache_dir=tmp_path
+        model.path, sample_inputs=model.feeds[:2], tuning_budget_s=2, cache_dir=tmp_path
     ) as session:
         plan = session.plan
         limit = limit_of(plan, session.model)
@@ -75,7 +75,7 @@ def test_lower_precision_stays_within_the_limit_and_does_the_job(
 ) -> None:
     model = real_model(name)
     with dioe.compile(
-        model.path, sample_inputs=model.feeds[:4], precision="auto", tuning_budget_s=4,
+        model.path, sample_inputs=model.feeds[:4], precision="auto", tuning_budget_s=2,
         cache_dir=tmp_path,
     ) as session:  # fmt: skip
         limit = limit_of(session.plan, session.model)
@@ -191,7 +191,7 @@ def test_the_command_does_the_main_job(real_model: GetModel, tmp_path: Path) -> 
     np.save(x, model.feeds[0]["x"])
     found = dioe_command(
         "bench", model.path, "--input", f"x={x}", "--precision", "auto", "--json",
-        "--tuning-budget", "3", "--time", "2",
+        "--tuning-budget", "1.5", "--time", "1",
     )  # fmt: skip
     check_document(found)
     assert found["plan"]["relative_l2"] <= 1e-2
@@ -199,7 +199,7 @@ def test_the_command_does_the_main_job(real_model: GetModel, tmp_path: Path) -> 
     assert states["cpu/onnxruntime/fp32"] in ("ok", "slow")
     plan = tmp_path / "plan.json"
     written = dioe_command(
-        "plan", model.path, "--input", f"x={x}", "--tuning-budget", "2", "--json", "-o", plan
+        "plan", model.path, "--input", f"x={x}", "--tuning-budget", "0.5", "--json", "-o", plan
     )
     ran = dioe_command(
         "run", model.path, "--input", f"x={x}", "--plan", plan, "--output", tmp_path, "--json"

@@ -10,6 +10,7 @@ import pytest
 
 from dioe.profiling import lock, rounds
 from dioe.runtime import Runtime
+from dioe.tuning import trial
 from dioe.types import Backend
 from tests.toys.backend import registry_of
 
@@ -18,7 +19,8 @@ UseBackends: TypeAlias = Callable[..., Runtime]
 
 @pytest.fixture(autouse=True)
 def quiet_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No noise, whatever else the machine does; nobody else's lock or cache."""
+    """No noise, whatever else the machine does; nobody else's lock or cache; a quick first look."""
+    monkeypatch.setattr(trial, "_QUICK_S", 0.03)
     monkeypatch.setattr(rounds, "others_share", lambda before, after: 0.0)
     monkeypatch.setattr(lock, "_lock_path", lambda: tmp_path / "measuring.lock")
     monkeypatch.setenv("DIOE_CACHE_DIR", str(tmp_path / "cache"))
