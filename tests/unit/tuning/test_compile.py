@@ -345,6 +345,7 @@ def test_a_wrong_setting_is_an_input_error(settings: dict[str, Any], says: str) 
 
 
 def test_what_is_no_model_is_a_model_error(tmp_path: Path) -> None:
+    wrong: Any
     for wrong in (b"", b"no model", tmp_path, tmp_path / "missing.onnx", 3, None):
         with pytest.raises(ModelError) as caught:
             dioe.compile(wrong, tuning_budget_s=0)
