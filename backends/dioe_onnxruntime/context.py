@@ -25,6 +25,9 @@ from dioe_onnxruntime.errors import compile_error
 from dioe_onnxruntime.executable import OnnxRuntimeExecutable
 from dioe_onnxruntime.profile import Profiler
 
+# What runs here is nobody else's business; and what collects it takes time while one measures.
+ort.disable_telemetry_events()
+
 PROVIDERS = ["CPUExecutionProvider"]
 FATAL_ONLY = 4
 """Log severity: errors come as exceptions, and warnings of optimisers are not for users."""

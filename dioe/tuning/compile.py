@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,13 @@ class Job:
         self.progress = progress
         self.watch = Stopwatch()
         self._broken: dict[str, str] = {}
-        self.groups = shape_groups(self.model, sample_inputs, shapes=shapes, state=self.state)
+        self._samples = sample_inputs
+        self._shapes = shapes
+
+    @cached_property
+    def groups(self) -> list[ShapeGroup]:
+        """The sample inputs by their shapes, or made-up ones; a plan made before needs none."""
+        return shape_groups(self.model, self._samples, shapes=self._shapes, state=self.state)
 
     @property
     def versions(self) -> dict[str, str]:
