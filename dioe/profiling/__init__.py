@@ -3,10 +3,11 @@
 from dioe.profiling.load import NOISY_SHARE, CpuLoad, others_share
 from dioe.profiling.lock import measuring
 from dioe.profiling.per_op import profile_executable
-from dioe.profiling.rounds import Contender, Round, Timing, time_calls, time_in_rounds
+from dioe.profiling.rounds import Calls, Contender, Round, Timing, time_calls, time_in_rounds
 
 __all__ = [
     "NOISY_SHARE",
+    "Calls",
     "Contender",
     "CpuLoad",
     "Round",

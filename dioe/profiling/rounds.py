@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol, TypedDict
+from typing import Protocol, TypeAlias, TypedDict
 
 import numpy as np
 
@@ -23,21 +23,29 @@ from dioe.profiling.load import NOISY_SHARE, CpuLoad, others_share
 MIN_CALLS = 5
 _WARMUP_CALLS = 3
 _WARMUP_S = 0.05
+_ROUND_S = 0.4
 _SHORTEST_S = 0.02
 
 
-class Contender(Protocol):
-    """Something to be timed: opening it gives the call to time, closing it frees its threads."""
+Calls: TypeAlias = Mapping[str, Callable[[], object]]
+"""What to time, by name: one call, or several that belong together."""
 
-    def open(self) -> AbstractContextManager[Callable[[], object]]: ...
+
+class Contender(Protocol):
+    """Something to be timed: opening it gives the calls to time, closing it frees its threads.
+
+    Several calls of one contender are timed in turn within each of its rounds: so two ways into
+    one executable are compared on the same memory, in the same second.
+    """
+
+    def open(self) -> AbstractContextManager[Calls]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One round of one contender."""
+    """One round of one call."""
 
     samples_ms: np.ndarray[tuple[int], np.dtype[np.float64]]
-    open_s: float
     noisy: bool
 
     @property
@@ -59,7 +67,7 @@ class TimingSummary(TypedDict):
 
 @dataclass(slots=True)
 class Timing:
-    """All rounds of one contender."""
+    """All rounds of one call."""
 
     rounds: list[Round] = field(default_factory=list)
 
@@ -133,69 +141,89 @@ def time_calls(
     return np.asarray(samples, dtype=np.float64) / 1e6
 
 
-def time_round(contender: Contender, *, seconds: float, locked: bool = True) -> Round:
-    """Open, warm up, time and close one contender."""
+def time_round(
+    contender: Contender, *, seconds: float, locked: bool = True
+) -> tuple[dict[str, Round], float]:
+    """Open, warm up, time and close one contender: a round for each of its calls, and the seconds
+    that opening took. Several calls take turns, there and back."""
     start = time.perf_counter()
-    with contender.open() as call:
+    with contender.open() as calls:
         open_s = time.perf_counter() - start
+        turns = [*calls] if len(calls) == 1 else [*calls, *reversed(list(calls))]
+        taken: dict[str, list[np.ndarray[tuple[int], np.dtype[np.float64]]]] = {
+            n: [] for n in calls
+        }
         before = CpuLoad.now()
-        samples_ms = time_calls(call, seconds=seconds)
-        noisy = others_share(before, CpuLoad.now()) > NOISY_SHARE
-    return Round(samples_ms, open_s, noisy or not locked)
+        for name in turns:
+            taken[name].append(time_calls(calls[name], seconds=seconds / len(turns)))
+        noisy = others_share(before, CpuLoad.now()) > NOISY_SHARE or not locked
+    return {n: Round(np.concatenate(parts), noisy) for n, parts in taken.items()}, open_s
 
 
 def time_in_rounds(
     contenders: Mapping[str, Contender],
     *,
     budget_s: float,
-    rounds: int = 5,
+    rounds: int = 15,
     drop_ratio: float = 1.5,
     always: Sequence[str] = (),
     locked: bool = True,
     progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Timing]:
-    """Time contenders in rounds of alternating order within ``budget_s`` seconds.
+    """Time contenders in rounds of alternating order within ``budget_s`` seconds; by call.
 
-    The first round visits everybody and lasts as long as it must. What it shows to be more than
-    ``drop_ratio`` times slower than the best is left out of later rounds, except ``always``. Noisy
-    rounds are retaken after the last round while the budget lasts. ``rounds`` is a maximum for
-    quiet rounds; the seconds of a round share out what opening leaves of the budget.
+    The first round visits everybody and lasts as long as it must. A contender that it shows to be
+    more than ``drop_ratio`` times slower than the best is left out of later rounds, unless it is
+    among ``always``. Rounds are short and many, since a shared machine changes its speed every few
+    seconds: all contenders then meet the same changes. A round that was noisy for one of them is
+    taken again while the budget lasts; ``rounds`` is a maximum for quiet rounds.
     """
-    timings = {name: Timing() for name in contenders}
+    timings: dict[str, Timing] = {}
+    calls_of: dict[str, list[str]] = {}
     start = time.perf_counter()
     open_s = dict.fromkeys(contenders, 0.0)
 
     def left_s() -> float:
         return budget_s - (time.perf_counter() - start)
 
+    def visit(name: str, seconds: float) -> bool:
+        progress(name)
+        taken, open_s[name] = time_round(contenders[name], seconds=seconds, locked=locked)
+        calls_of[name] = list(taken)
+        for call, done in taken.items():
+            timings.setdefault(call, Timing()).rounds.append(done)
+        return not any(done.noisy for done in taken.values())
+
     def least_s(name: str) -> float:
         """What another round of a contender takes at the very least."""
-        calls_ms = (_WARMUP_CALLS + MIN_CALLS) * timings[name].p50_ms
-        return open_s[name] + max(_SHORTEST_S, calls_ms / 1e3)
-
-    def visit(name: str, seconds: float) -> None:
-        progress(name)
-        done = time_round(contenders[name], seconds=seconds, locked=locked)
-        timings[name].rounds.append(done)
-        open_s[name] = done.open_s
+        calls = calls_of[name]
+        turns = 1 if len(calls) == 1 else 2
+        each_s = [turns * (_WARMUP_CALLS + MIN_CALLS) * timings[c].p50_ms / 1e3 for c in calls]
+        return open_s[name] + max(_SHORTEST_S, sum(each_s))
 
     order = list(contenders)
-    for name in order:
-        visit(name, max(0.05, budget_s / (rounds * len(order)) / 2))
+    share_s = budget_s / (rounds * max(1, len(order)))
+    quiet = sum([visit(name, min(max(0.05, share_s / 2), _ROUND_S)) for name in order])
     best = min((t.p50_ms for t in timings.values()), default=math.inf)
     # in a noisy round only the fastest call says how fast a contender can be
-    floor_ms = {n: t.percentile_ms(0 if t.noisy else 50) for n, t in timings.items()}
+    floor_ms = {
+        n: min(timings[c].percentile_ms(0 if timings[c].noisy else 50) for c in calls_of[n])
+        for n in order
+    }
+    whole = quiet == len(order)
     order = [n for n in order if n in always or floor_ms[n] <= drop_ratio * best]
-    done = 1
-    while order and done < rounds + 3:
+    taken, good = 1, int(whole)
+    while order and good < rounds and taken < 2 * rounds:
         order.reverse()
-        todo = [n for n in order if sum(not r.noisy for r in timings[n].rounds) < rounds]
-        opening_s = sum(open_s[n] for n in todo)
-        rounds_left = max(1, rounds - done)
-        seconds = (left_s() - opening_s * rounds_left) / (rounds_left * max(1, len(todo)))
-        if not todo or left_s() < sum(least_s(n) for n in todo):
+        needed_s = sum(least_s(n) for n in order)
+        if left_s() < needed_s:
             break
-        for name in todo:
-            visit(name, min(max(seconds, _SHORTEST_S), left_s() / len(todo)))
-        done += 1
+        opening_s = sum(open_s[n] for n in order) * (rounds - good)
+        seconds = (left_s() - opening_s) / ((rounds - good) * len(order))
+        seconds = min(max(seconds, _SHORTEST_S), _ROUND_S)
+        disturbed = 0
+        for name in order:
+            disturbed += not visit(name, min(seconds, left_s() / len(order)))
+        good += not disturbed
+        taken += 1
     return timings

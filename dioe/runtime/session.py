@@ -26,6 +26,7 @@ from dioe.types import (
     Basis,
     Buffer,
     DioeError,
+    Executable,
     Feeds,
     InputError,
     Plan,
@@ -94,6 +95,11 @@ class Session:
         """The plans of all loaded variants, tuned ones first."""
         dynamic = [self._dynamic] if self._dynamic is not None else []
         return tuple(v.plan for v in [*self._variants, *dynamic, *self._untuned])
+
+    @property
+    def executables(self) -> tuple[tuple[Stage, Executable], ...]:
+        """The compiled stages of the variant that was used last, in order."""
+        return self._hot.loaded.stages
 
     # --- running ---------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from dioe.graph import Model
 from dioe.precision import Comparison, compare
 from dioe.profiling import (
     NOISY_SHARE,
+    Calls,
     Contender,
     CpuLoad,
     Timing,
@@ -64,7 +65,7 @@ class TargetContender:
     watch: Stopwatch
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[Callable[[], object]]:
+    def open(self) -> Iterator[Calls]:
         """Compile, bind and hand out the call; close everything afterwards.
 
         Raises TargetFailed for whatever the backend raises, the timed calls included.
@@ -73,7 +74,7 @@ class TargetContender:
             with compiled(self.candidate, self.model, self.runtime, self.watch) as executable:
                 request = executable.request()
                 request.bind(self.feeds, preset_outputs(executable))
-                yield waiting_call(request)
+                yield {str(self.candidate.target): waiting_call(request)}
         except (Exception, SystemExit) as error:
             raise TargetFailed(str(self.candidate.target), error_cause(error)) from error
 
