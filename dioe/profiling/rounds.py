@@ -142,14 +142,18 @@ def time_calls(
 
 
 def time_round(
-    contender: Contender, *, seconds: float, locked: bool = True
+    contender: Contender, *, seconds: float, locked: bool = True, turned: bool = False
 ) -> tuple[dict[str, Round], float]:
     """Open, warm up, time and close one contender: a round for each of its calls, and the seconds
-    that opening took. Several calls take turns, there and back."""
+    that opening took. Several calls take turns, there and back; the last begins if ``turned``."""
     start = time.perf_counter()
     with contender.open() as calls:
         open_s = time.perf_counter() - start
-        turns = [*calls] if len(calls) == 1 else [*calls, *reversed(list(calls))]
+        names = list(calls)[::-1] if turned else list(calls)
+        turns = names if len(names) == 1 else [*names, *reversed(names)]
+        if len(names) > 1:  # nobody's turn is the first after compiling
+            for name in turns:
+                calls[name]()
         taken: dict[str, list[np.ndarray[tuple[int], np.dtype[np.float64]]]] = {
             n: [] for n in calls
         }
@@ -188,7 +192,10 @@ def time_in_rounds(
 
     def visit(name: str, seconds: float) -> bool:
         progress(name)
-        taken, open_s[name] = time_round(contenders[name], seconds=seconds, locked=locked)
+        turned = bool(calls_of.get(name)) and len(timings[calls_of[name][0]].rounds) % 2 == 1
+        taken, open_s[name] = time_round(
+            contenders[name], seconds=seconds, locked=locked, turned=turned
+        )
         calls_of[name] = list(taken)
         for call, done in taken.items():
             timings.setdefault(call, Timing()).rounds.append(done)

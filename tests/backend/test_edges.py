@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dioe.graph import Model
 from dioe.types import Array, Backend, BackendError, DioeError, InputError, Precision, Resources
-from tests.backend.cases import floats, load
+from tests.backend.cases import floats, load, relu
 from tests.backend.conftest import Compile
 
 WEIGHTS = floats(1, seed=9)
@@ -56,7 +56,7 @@ def expected(edge: str, feeds: dict[str, Array]) -> dict[str, Array]:
 
 
 @pytest.mark.parametrize("edge", EDGES)
-@pytest.mark.parametrize("size", [3, 20_000])  # below and above what OpenVINO's call copies
+@pytest.mark.parametrize("size", [3, 20_000, 2_200_000])  # up to above what OpenVINO copies
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_outputs_are_right_and_feeds_stay(
     backend: Backend, compile_on: Compile, edge: str, size: int, dynamic: bool
@@ -226,3 +226,20 @@ def test_control_characters_in_names_stay_out_of_messages(
         with pytest.raises(InputError) as caught:
             use()
         assert not {"\x1b", "\r"} & set(str(caught.value))
+
+
+def test_an_array_fed_again_and_again_is_read_as_it_is_now(
+    backend: Backend, compile_on: Compile
+) -> None:
+    """Reading in place must not mean reading what was there before."""
+    rows = 1 << 16
+    request: Any = compile_on(backend, relu(rows)).request()
+    first, second = floats(rows, 4, seed=1), floats(rows, 4, seed=2)
+    for array in (first, first, first, second, first, second, second, second):
+        array[0] += 1
+        (result,) = request.call({"x": array}, ["y"])
+        np.testing.assert_array_equal(result, np.maximum(array, 0))
+    strided = floats(rows, 8, seed=3)[:, ::2]
+    for _ in range(3):
+        (result,) = request.call({"x": strided}, ["y"])
+        np.testing.assert_array_equal(result, np.maximum(strided, 0))
