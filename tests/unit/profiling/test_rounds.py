@@ -155,8 +155,7 @@ def test_any_budget(
     first = [str(i) for i in range(len(contenders))]
     assert scene.visits[: len(first)] == first
     for timing in timings.values():
-        assert 1 <= len(timing.rounds) <= rounds + 3
-        assert sum(not r.noisy for r in timing.rounds) <= rounds
+        assert 1 <= len(timing.rounds) <= 2 * rounds
         assert timing.runs >= MIN_CALLS
     # the shortest possible round of everybody, with the calls that run over its end
     least_s = sum(open_s + 9 * call_s + 0.1 for call_s, open_s in contenders)
@@ -323,9 +322,10 @@ def test_figures_of_a_timing() -> None:
     )
     assert timing.rounds[0].median_ms == 2
     assert timing.summary() == {
-        "p50_ms": 3.5,  # of the medians 2 and 5
-        "p90_ms": pytest.approx((7.6 + 6.6) / 2),
-        "p99_ms": pytest.approx((8.86 + 6.96) / 2),
+        # a quarter of the way from the lower to the higher round
+        "p50_ms": pytest.approx(2 + (5 - 2) / 4),
+        "p90_ms": pytest.approx(6.6 + (7.6 - 6.6) / 4),
+        "p99_ms": pytest.approx(6.96 + (8.86 - 6.96) / 4),
         "spread_ms": 3.0,
         "runs": 8,
         "noisy": False,
