@@ -546,6 +546,7 @@ class Basis(enum.StrEnum):
     """What a cost rests on."""
 
     MEASURED = "measured"
+    CORRECTED = "corrected"  # measured alone or in a whole, and corrected for its surroundings
     PREDICTED = "predicted"
     DEFAULT = "default"  # no cost known: a sensible choice without measuring
 
@@ -597,6 +598,38 @@ class TargetReport:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockReport:
+    """Where one block of ops was placed, and why. Times in ms.
+
+    ``difference_ms`` is what the whole plan would lose with this block on ``runner_up``, boundaries
+    and precision changes included; ``reason`` says what decided it.
+    """
+
+    block: str
+    kind: str
+    ops: tuple[str, ...]
+    stage: str
+    target: str
+    cost_ms: float | None = None
+    basis: Basis = Basis.DEFAULT
+    runs: int = 0
+    runner_up: str = ""
+    difference_ms: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tradeoff:
+    """One point of the curve of error against latency: what was lowered, and what came of it."""
+
+    description: str
+    lowered_ops: int
+    relative_l2: float
+    latency_ms: float
+    basis: Basis = Basis.PREDICTED
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Stages, their targets and order, what each is predicted to cost, and why it was chosen.
 
@@ -620,6 +653,8 @@ class Plan:
     predicted_ms: float | None = None
     basis: Basis = Basis.DEFAULT
     candidates: tuple[TargetReport, ...] = ()
+    blocks: tuple[BlockReport, ...] = ()
+    tradeoffs: tuple[Tradeoff, ...] = ()
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
 
