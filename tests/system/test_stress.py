@@ -27,7 +27,12 @@ def resident_bytes() -> int:
 )
 @pytest.mark.parametrize(
     ("name", "target"),
-    [("silero", "cpu/onnxruntime"), ("silero", "cpu/openvino"), ("ppocr-cls", "cpu/onnxruntime")],
+    [
+        ("silero", "cpu/onnxruntime"),
+        ("silero", "cpu/openvino"),
+        ("ppocr-cls", "cpu/onnxruntime"),
+        ("ppocr-cls", "cpu/openvino"),
+    ],
 )
 def test_outputs_stay_right_and_memory_stays_flat(
     real_model: GetModel, tmp_path: Path, name: str, target: str, runs: int
