@@ -22,11 +22,11 @@ def _lock_path() -> Path:
 
 
 @contextlib.contextmanager
-def measuring(timeout_s: float = 60.0) -> Iterator[bool]:
+def measuring(timeout_s: float = 60.0, *, warn: bool = True) -> Iterator[bool]:
     """Hold the machine-wide measuring lock. Gives False if it could not be had in ``timeout_s``.
 
     Without the lock one still measures: the samples are then to be marked noisy. Reentrant within
-    a thread.
+    a thread. ``warn`` = False is for those who try again and again.
     """
     start = time.monotonic()
     if not _in_process.acquire(timeout=timeout_s):
@@ -37,7 +37,8 @@ def measuring(timeout_s: float = 60.0) -> Iterator[bool]:
         try:
             lock.acquire(timeout=max(0.0, timeout_s - (time.monotonic() - start)))
         except (filelock.Timeout, OSError) as error:
-            log.warning("measuring without the machine-wide lock %s: %s", _lock_path(), error)
+            level = logging.WARNING if warn else logging.DEBUG
+            log.log(level, "measuring without the machine-wide lock %s: %s", _lock_path(), error)
             yield False
             return
         try:

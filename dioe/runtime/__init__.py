@@ -1,8 +1,20 @@
 """Plans become loaded executables, and sessions run them."""
 
+from dioe.runtime.background import NewShape, ShapeTuner, Stopped
 from dioe.runtime.bound import BoundRequest
 from dioe.runtime.loading import LoadedPlan, load
 from dioe.runtime.process import Runtime
 from dioe.runtime.session import Session
+from dioe.runtime.variant import Variant
 
-__all__ = ["BoundRequest", "LoadedPlan", "Runtime", "Session", "load"]
+__all__ = [
+    "BoundRequest",
+    "LoadedPlan",
+    "NewShape",
+    "Runtime",
+    "Session",
+    "ShapeTuner",
+    "Stopped",
+    "Variant",
+    "load",
+]

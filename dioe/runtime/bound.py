@@ -57,6 +57,11 @@ class BoundRequest:
                 np.copyto(buffer, as_array(outputs[out]))
             return outputs
 
+    @property
+    def busy(self) -> bool:
+        """True while it runs."""
+        return self._lock.locked()
+
     def reset_state(self) -> None:
         """Set this request's state inputs back to zeros."""
         for _, buffer in self._state:

@@ -16,14 +16,16 @@ from typing import Any, Self
 import numpy as np
 
 from dioe.graph import Model
+from dioe.runtime.background import Background, NewShape, ShapeTuner
 from dioe.runtime.bound import BoundRequest
 from dioe.runtime.feeds import check_feeds, check_mapping
 from dioe.runtime.loading import load, owned
 from dioe.runtime.process import Runtime
 from dioe.runtime.state import State
 from dioe.runtime.variant import Retired, Variant
+from dioe.runtime.variants import MAX_SHAPE_VARIANTS, ShapeKey, Variants, unmeasured
 from dioe.types import (
-    Basis,
+    Array,
     Buffer,
     DioeError,
     Executable,
@@ -39,8 +41,7 @@ from dioe.types import (
 
 log = logging.getLogger(__name__)
 
-MAX_UNTUNED_VARIANTS = 16
-"""Variants kept for shapes nobody tuned, where a model can't be compiled with open shapes."""
+UNTUNED = "not tuned for these shapes"
 
 _CLOSED = "the session is closed"
 _COMPILE_AGAIN = "compile the model again"
@@ -50,7 +51,8 @@ class Session:
     """Runs one model by its plans. Thread-safe; made by ``dioe.compile``, closed by ``close``.
 
     Each tuned plan is a *variant* for its input shapes. Other shapes run at once on a safe variant:
-    the first plan's targets with the shapes left open.
+    the first plan's targets with the shapes left open. With a ``tuner``, a variant of their own is
+    prepared in the background and used as soon as it is there (docs/shapes.md).
     """
 
     def __init__(
@@ -60,28 +62,35 @@ class Session:
         *,
         runtime: Runtime | None = None,
         state: Mapping[str, str] | None = None,
+        tuner: ShapeTuner | None = None,
     ) -> None:
         self.model = model
         self._runtime = runtime or Runtime.current()
         self._lock = threading.Lock()
         self._closed = False
-        self._untuned: list[Variant] = []
-        self._dynamic: Variant | None = None
         self._no_dynamic = False
         self._uses = itertools.count(1)
         self._bound: weakref.WeakSet[BoundRequest] = weakref.WeakSet()
+        self._tuner = tuner
         with contextlib.ExitStack() as undo:
-            self._variants: list[Variant] = []
+            tuned: list[Variant] = []
             for plan in plans:
                 variant = self._load(plan)
                 undo.callback(variant.close)
-                self._variants.append(variant)
-            self._hot = self._variants[0]
+                tuned.append(variant)
+            most = tuner.most_variants if tuner is not None else MAX_SHAPE_VARIANTS
+            self._variants = Variants(model.inputs, tuned, most_prepared=most)
+            self._hot = tuned[0]
             self._outputs = tuple(spec.name for spec in model.outputs)
             self._state = State(state, model, self._hot.plan) if state else None
             if self._state is not None:
                 self._outputs = tuple(n for n in self._outputs if n not in self._state.outputs)
             undo.pop_all()
+        self._background: Background | None = None
+        if tuner is not None:
+            self._background = Background(
+                self._prepare, busy=self._runs_in_flight, eldest=self._variants.eldest
+            )
 
     # --- what it is ------------------------------------------------------------------------
 
@@ -93,8 +102,7 @@ class Session:
     @property
     def plans(self) -> tuple[Plan, ...]:
         """The plans of all loaded variants, tuned ones first."""
-        dynamic = [self._dynamic] if self._dynamic is not None else []
-        return tuple(v.plan for v in [*self._variants, *dynamic, *self._untuned])
+        return tuple(variant.plan for variant in self._variants)
 
     @property
     def executables(self) -> tuple[tuple[Stage, Executable], ...]:
@@ -164,14 +172,14 @@ class Session:
         inputs = {} if inputs is None else inputs
         check_mapping(inputs, self.model.inputs)
         given = dict(inputs)
-        for name, shape, dtype in self._hot.guard or self._variants[0].guard or ():
+        for name, shape, dtype in self._hot.guard or self._variants.tuned[0].guard or ():
             if name not in given:
                 given[name] = (
                     np.full(shape, "", dtype) if dtype.hasobject else np.zeros(shape, dtype)
                 )
         state = self._state.pairs if self._state is not None else {}
         while True:
-            variant, full = self._variant_for(given)
+            variant, full = self._variant_for(given, offer=False)  # nothing real is in them yet
             with self._lock:  # nobody closes the variant meanwhile
                 if self._closed:
                     raise InputError(_CLOSED, fix=_COMPILE_AGAIN)
@@ -182,50 +190,59 @@ class Session:
 
     # --- variants --------------------------------------------------------------------------
 
-    def _variant_for(self, feeds: Mapping[str, Any]) -> tuple[Variant, Feeds]:
-        """The variant for these feeds, and the feeds as it takes them; makes one if need be."""
+    def _variant_for(
+        self, feeds: Mapping[str, Any], *, offer: bool = True
+    ) -> tuple[Variant, Feeds]:
+        """The variant for these feeds, and the feeds as it takes them; makes one if need be.
+
+        Shapes without a variant of their own are offered to the background.
+        """
         if self._closed:
             raise InputError(_CLOSED, fix=_COMPILE_AGAIN)
         checked = check_feeds(feeds, self.model.inputs)
-        variant = self._loaded_for(checked)
+        variants = self._variants
+        key = variants.key(checked)
+        variant = variants.find(key)
         if variant is None:
             with self._lock:
                 if self._closed:
                     raise InputError(_CLOSED, fix=_COMPILE_AGAIN)
-                variant = self._loaded_for(checked) or self._untuned_variant(checked)
+                variant = variants.find(key) or self._untuned_variant(key, checked)
+        if self._background is not None and offer:
+            if variants.has(key):
+                self._background.note(key)
+            else:
+                self._background.offer(key, checked)
         variant.last_use = next(self._uses)
         self._hot = variant
         return variant, checked
 
-    def _loaded_for(self, feeds: Feeds) -> Variant | None:
-        for variant in (*self._variants, *self._untuned):
-            if variant.fits(feeds):
-                return variant
-        first = self._variants[0]
-        return first if first.guard is None else self._dynamic
-
-    def _untuned_variant(self, feeds: Feeds) -> Variant:
+    def _untuned_variant(self, key: ShapeKey, feeds: Feeds) -> Variant:
+        first = self._variants.tuned[0].plan
         if not self._no_dynamic:
             for plan in self._open_plans():
                 try:
-                    self._dynamic = self._load(plan)
+                    dynamic = self._variants.dynamic = self._load(plan)
                 except DioeError as error:
                     log.info("%s takes no open shapes: %s", ", ".join(plan.targets), error)
                 else:
-                    return self._dynamic
+                    return dynamic
             self._no_dynamic = True
         fixed = {n: v.shape for n, v in feeds.items() if isinstance(v, np.ndarray | Buffer)}
-        variant = self._load(_untuned(self._variants[0].plan, fixed))
-        self._untuned.append(variant)
-        if len(self._untuned) > MAX_UNTUNED_VARIANTS:
-            self._evict(spare=variant)
+        variant = self._load(unmeasured(first, fixed, UNTUNED))
+        for removed in self._variants.add_untuned(key, variant, spare=self._bound_variants()):
+            removed.close()
         return variant
+
+    def _bound_variants(self) -> set[int]:
+        """The ``id`` of each variant that somebody has bound."""
+        return {id(request.variant) for request in list(self._bound)}
 
     def _open_plans(self) -> Iterator[Plan]:
         """Plans with open shapes: the first plan's targets, then others that were found right."""
-        first = self._variants[0].plan
+        first = self._variants.tuned[0].plan
         shapes = {spec.name: spec.shape for spec in self.model.inputs if spec.shape is not None}
-        yield _untuned(first, shapes)
+        yield unmeasured(first, shapes, UNTUNED)
         for report in sorted(first.candidates, key=lambda r: r.p50_ms or math.inf):
             target = Target.parse(report.target)
             alike = target.device == first.stages[0].target.device
@@ -239,24 +256,16 @@ class Session:
                     tuple(spec.name for spec in self.model.outputs),
                     resources=first.stages[0].resources,
                 )
-                yield _untuned(replace(first, stages=(whole,), boundaries=()), shapes)
+                yield unmeasured(replace(first, stages=(whole,), boundaries=()), shapes, UNTUNED)
 
-    def _evict(self, spare: Variant) -> None:
-        """Close the untuned variant that was not chosen for longest and that nobody has bound."""
-        bound = {id(request.variant) for request in list(self._bound)}
-        idle = [v for v in self._untuned if id(v) not in bound and v is not spare]
-        if idle:
-            oldest = min(idle, key=lambda v: v.last_use)
-            self._untuned.remove(oldest)
-            oldest.close()
-
-    def _load(self, plan: Plan) -> Variant:
+    def _load(self, plan: Plan, bound: Model | None = None) -> Variant:
+        """``plan``, compiled; ``bound`` is the model with the plan's shapes where it is there."""
         numbers = {
             name: tuple(int(d) for d in shape if isinstance(d, int))
             for name, shape in plan.shapes.items()
             if all(isinstance(d, int) for d in shape)
         }
-        model = self.model.with_shapes(numbers) if numbers else self.model
+        model = bound or (self.model.with_shapes(numbers) if numbers else self.model)
         if len(plan.stages) == 1:
             models: dict[str, Model] = {plan.stages[0].name: model}
         else:
@@ -269,6 +278,53 @@ class Session:
             for stage in plan.stages:
                 _check_edges(stage, models[stage.name])
         return Variant(load(plan, model, self._runtime, models))
+
+    # --- in the background -----------------------------------------------------------------
+
+    def wait_for_tuning(self, timeout_s: float | None = None) -> bool:
+        """Wait until every shape that came has been dealt with in the background.
+
+        False if that takes longer than ``timeout_s`` seconds. For warming up: run each shape once,
+        then wait. True at once in a session that tunes nothing in the background.
+        """
+        return self._background is None or self._background.wait(timeout_s)
+
+    def _prepare(self, key: ShapeKey, feeds: Mapping[str, Array | None]) -> bool:
+        """Prepare and publish a variant for these shapes, on the background's thread. True if there
+        is one now."""
+        background, tuner = self._background, self._tuner
+        if background is None or tuner is None:
+            return False
+        shapes = {name: array.shape for name, array in feeds.items() if array is not None}
+        bound = self.model.with_shapes(shapes)
+        new = NewShape(
+            feeds=feeds,
+            model=bound,
+            load=lambda plan: self._load(plan, bound),
+            safe=self._variants.find(key),
+            quiet=background.quiet,
+            pause=background.pause,
+        )
+        variant = tuner.prepare(new)
+        if variant is None:
+            return False
+        with self._lock:
+            variant.last_use = next(self._uses)
+            removed = [variant]
+            if not self._closed:
+                spare = self._bound_variants()
+                removed = self._variants.publish(key, variant, spare=spare)
+        for each in removed:
+            each.close()
+        return variant not in removed
+
+    def _runs_in_flight(self) -> int:
+        with self._lock:  # binding adds to it
+            bound = list(self._bound)
+        busy = sum(request.busy for request in bound)
+        return busy + sum(variant.runs_in_flight for variant in self._variants)
+
+    # ---------------------------------------------------------------------------------------
 
     def _checked_names(self, names: Sequence[str]) -> tuple[str, ...]:
         known = [spec.name for spec in self.model.outputs]
@@ -293,8 +349,9 @@ class Session:
             if self._closed:
                 return
             self._closed = True
-            dynamic = [self._dynamic] if self._dynamic is not None else []
-            variants = [*self._variants, *dynamic, *self._untuned]
+        if self._background is not None:
+            self._background.stop()
+        variants = list(self._variants)
         for bound in list(self._bound):
             bound.close()
         with contextlib.ExitStack() as closing:  # all, even if one fails to
@@ -323,26 +380,3 @@ def _check_edges(stage: Stage, model: Model) -> None:
             place="plan",
             fix="make a plan for this model",
         )
-
-
-def _untuned(plan: Plan, shapes: Mapping[str, tuple[Any, ...]]) -> Plan:
-    """The same stages for other shapes: nothing measured, and no spinning next to the tuned one."""
-    stages = tuple(
-        replace(
-            stage,
-            resources=replace(stage.resources, spin=False),
-            predicted_ms=None,
-            basis=Basis.DEFAULT,
-        )
-        for stage in plan.stages
-    )
-    return replace(
-        plan,
-        stages=stages,
-        shapes=dict(shapes),
-        predicted_ms=None,
-        relative_l2=None,
-        basis=Basis.DEFAULT,
-        candidates=(),
-        notes=("not tuned for these shapes",),
-    )

@@ -48,6 +48,11 @@ class Variant:
         """The plan that is loaded."""
         return self.loaded.plan
 
+    @property
+    def runs_in_flight(self) -> int:
+        """How many runs are going on; approximate, for it takes no lock."""
+        return max(0, self._made - len(self._free))
+
     def accepts(self, feeds: Any) -> bool:
         """True if nothing is left to check: a dictionary of numpy arrays that are the guard's."""
         guard = self.guard

@@ -10,7 +10,7 @@ import pytest
 
 from dioe.graph import Model
 from dioe.runtime import Runtime, Session
-from dioe.runtime import session as session_module
+from dioe.runtime import variants as variants_module
 from dioe.types import Array, Basis, InputError, TargetReport, UnsupportedError
 from tests.toys import models
 from tests.toys.backend import ToyBackend, registry_of
@@ -132,7 +132,7 @@ def test_without_open_shapes_another_target_that_was_right_steps_in(
 def test_the_least_recently_used_untuned_variant_goes(
     static: ToyBackend, static_session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "MAX_UNTUNED_VARIANTS", 2)
+    monkeypatch.setattr(variants_module, "MAX_UNTUNED_VARIANTS", 2)
     with static_session as session:
         for n in (1, 2, 1, 3):
             session.run({"x": rows(n)})
@@ -150,7 +150,7 @@ def test_the_least_recently_used_untuned_variant_goes(
 def test_a_variant_in_use_by_a_bound_request_stays(
     static: ToyBackend, static_session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "MAX_UNTUNED_VARIANTS", 1)
+    monkeypatch.setattr(variants_module, "MAX_UNTUNED_VARIANTS", 1)
     model = models.dense()
     with static_session as session:
         x = rows(1)
@@ -168,7 +168,7 @@ def test_a_variant_in_use_by_a_bound_request_stays(
 def test_shapes_come_and_go_while_others_run(
     static_session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "MAX_UNTUNED_VARIANTS", 2)
+    monkeypatch.setattr(variants_module, "MAX_UNTUNED_VARIANTS", 2)
     model = models.dense()
 
     def work(worker: int) -> None:

@@ -1,0 +1,45 @@
+"""Values on their way through a plan: as host arrays, as buffers made beforehand, as copies."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dioe.types import Array, BackendError, Buffer, TensorSpec, Value
+
+
+def can_preset(spec: TensorSpec) -> bool:
+    """True if a buffer for this output can be made before the run."""
+    return spec.static and spec.kind == "tensor" and spec.dtype.kind != "O"
+
+
+def static_shape(spec: TensorSpec) -> tuple[int, ...]:
+    """The shape of a spec that is ``static``."""
+    return tuple(d for d in spec.shape or () if isinstance(d, int))
+
+
+def empty(spec: TensorSpec) -> Array:
+    """A host array for an output of known shape, contents undefined."""
+    return np.empty(static_shape(spec), spec.dtype)
+
+
+def as_array(value: Value) -> Array:
+    """The host array of a tensor value; raises BackendError for anything else."""
+    if isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, Buffer):
+        value.ready.wait()
+        return value.numpy()
+    raise BackendError(f"a tensor was expected, not {type(value).__name__}")
+
+
+def owned(value: Value) -> Value:
+    """A copy of ``value`` that stays valid when the request runs again."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, list):
+        return [owned(item) for item in value]
+    if isinstance(value, dict):
+        return {key: owned(item) for key, item in value.items()}
+    if isinstance(value, Buffer):
+        return as_array(value).copy()
+    return value
