@@ -15,6 +15,7 @@ from dioe.graph import Model, Source
 from dioe.hardware import Pool, fingerprint, pool_from
 from dioe.planning import check_plan, load_plan
 from dioe.runtime import Runtime, Session
+from dioe.tuning.background import BackgroundTuner
 from dioe.tuning.clock import Budget, Stopwatch, check_seconds
 from dioe.tuning.plan_cache import PlanCache
 from dioe.tuning.samples import Samples, ShapeGroup, shape_groups
@@ -63,6 +64,7 @@ def compile_model(
     plan: Plan | str | PathLike[str] | None = None,
     state: Mapping[str, str] | None = None,
     cache_dir: str | PathLike[str] | None = None,
+    tune_shapes: bool = True,
 ) -> Session:
     """A session for ``model`` on the fastest target within the fidelity limit, by measurement.
 
@@ -81,6 +83,8 @@ def compile_model(
         plan: A plan made before (or its file): loads it and measures nothing.
         state: Outputs that become inputs of the next run (``{"stateN": "state"}``).
         cache_dir: Where tuned plans are kept; None is ``DIOE_CACHE_DIR`` or the user's cache.
+        tune_shapes: Prepare variants in the background for shapes that come later, measuring for
+            up to ``tuning_budget_s`` seconds more (docs/shapes.md); not with a plan made before.
 
     Raises:
         ModelError, InputError, UnsupportedError, FidelityError, PlanMismatch, ConfigError,
@@ -93,7 +97,7 @@ def compile_model(
     if cache_dir is not None and not isinstance(cache_dir, str | PathLike):
         raise InputError(f"cache_dir is {cache_dir!r}", fix="give a folder's path, or None")
     cache = PlanCache(Path(cache_dir) if cache_dir is not None else default_cache_dir())
-    return job.start(cache)
+    return job.start(cache, tune_shapes=tune_shapes)
 
 
 class Job:
@@ -161,12 +165,15 @@ class Job:
             enough=enough,
         )
 
-    def start(self, cache: PlanCache) -> Session:
-        """Tune and load. A target that fails to load is passed over, and the rest tuned anew."""
+    def start(self, cache: PlanCache, *, tune_shapes: bool = True) -> Session:
+        """Tune and load. A target that fails to load is passed over, and the rest tuned anew.
+
+        With ``tune_shapes`` and a budget, the session tunes for other shapes in the background.
+        """
         while True:
             tunings = self.tunings(cache=cache)
             try:
-                return self.session([tuning.plan for tuning in tunings])
+                return self.session([t.plan for t in tunings], tune_shapes=tune_shapes)
             except (Exception, SystemExit) as error:
                 if isinstance(error, InputError | ModelError):  # the caller's, not a target's
                     raise
@@ -257,6 +264,21 @@ class Job:
             "abi": ABI_VERSION,
         }
 
-    def session(self, plans: Sequence[Plan]) -> Session:
+    def session(self, plans: Sequence[Plan], *, tune_shapes: bool = False) -> Session:
         """A session with these plans loaded."""
-        return Session(self.model, plans, runtime=self.runtime, state=self.state)
+        tuner = self._shape_tuner(plans) if tune_shapes else None
+        return Session(self.model, plans, runtime=self.runtime, state=self.state, tuner=tuner)
+
+    def _shape_tuner(self, plans: Sequence[Plan]) -> BackgroundTuner | None:
+        """What prepares variants for other shapes; None where none can come or none may be kept."""
+        fixed = all(spec.static for spec in self.model.inputs if spec.kind == "tensor")
+        if fixed or self.settings.tuning_budget_s <= 0:
+            return None
+        tuner = BackgroundTuner(
+            self.model,
+            plans,
+            pool=self.pool,
+            runtime=self.runtime,
+            budget_s=self.settings.tuning_budget_s,
+        )
+        return tuner if tuner.most_variants else None

@@ -1,0 +1,112 @@
+"""What a session can run later shapes on: every way that was right when it was tuned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from dioe.graph import Model
+from dioe.hardware import Pool, resources_for
+from dioe.runtime.variants import MAX_SHAPE_VARIANTS, unmeasured
+from dioe.tuning.buckets import Point, Shapes
+from dioe.types import InputError, Plan, Precision, Precisions, Stage, Target, TargetReport
+
+MEMORY_SHARE = 1 / 4
+VARIANT_WEIGHTS = 2.0
+"""Prepared variants may fill this share of the memory, each counted as so many times the model's
+weights: a backend keeps them in a layout of its own, and activations besides."""
+
+_WRITTEN = (Precision.FP32,)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A way to run the model, by the name of its targets; a plan for any shapes by ``at``."""
+
+    name: str
+    plan: Plan
+
+    def at(self, shapes: Shapes) -> Plan:
+        """The plan for these shapes, nothing measured yet."""
+        return unmeasured(self.plan, shapes, "prepared in the background")
+
+
+def options_of(model: Model, plans: Sequence[Plan], pool: Pool) -> list[Option]:
+    """The tuned plans, and every single target that was right where it was tried.
+
+    A target in lower precision than written has to have been within the limit at all shapes that
+    were tuned for: there the caller's own samples judged it.
+    """
+    found = {_name(plan): Option(_name(plan), plan) for plan in reversed(plans)}
+    for report in [report for plan in plans for report in plan.candidates]:
+        if report.target in found:
+            continue
+        reports = [r for plan in plans for r in plan.candidates if r.target == report.target]
+        stage = _whole_stage(model, report.target, pool)
+        if stage is not None and _usable(reports, lowered=stage.target.precisions != _WRITTEN):
+            plan = replace(plans[0], stages=(stage,), boundaries=())
+            found[report.target] = Option(report.target, plan)
+    return list(found.values())
+
+
+def points_of(plans: Sequence[Plan], options: Sequence[Option]) -> Iterator[Point]:
+    """What the tuned plans tell about the options' costs at their shapes."""
+    names = {option.name for option in options}
+    for plan in plans:
+        shapes = {
+            name: tuple(dim for dim in shape if isinstance(dim, int))
+            for name, shape in plan.shapes.items()
+        }
+        costs = {r.target: _cost_ms(r) for r in plan.candidates if r.target in names}
+        costs[_name(plan)] = plan.predicted_ms
+        known = {name: ms for name, ms in costs.items() if ms is not None}
+        if plan.predicted_ms is not None:
+            yield Point(shapes, known)
+
+
+def most_variants(model: Model, pool: Pool) -> int:
+    """How many prepared variants fit the host's memory; 0 for a model too large for any."""
+    sizes = [d.memory_bytes for d in pool.devices if d.kind == "cpu" and d.memory_bytes]
+    if not sizes:
+        return MAX_SHAPE_VARIANTS
+    room = MEMORY_SHARE * min(sizes) / (VARIANT_WEIGHTS * max(model.weight_bytes, 1))
+    return int(min(room, MAX_SHAPE_VARIANTS))
+
+
+def _name(plan: Plan) -> str:
+    return " -> ".join(plan.targets)
+
+
+def _cost_ms(report: TargetReport) -> float | None:
+    """Its time; infinite if it can't be used, None if it wasn't found out."""
+    if report.state in ("unsupported", "infidel"):
+        return math.inf
+    return report.p50_ms if report.state in ("ok", "slow") else None
+
+
+def _usable(reports: Sequence[TargetReport], *, lowered: bool) -> bool:
+    states = {report.state for report in reports}
+    if lowered:
+        return states == {"ok"}
+    return bool(states & {"ok", "slow"}) and "infidel" not in states
+
+
+def _whole_stage(model: Model, name: str, pool: Pool) -> Stage | None:
+    """The whole model on a target; None if its name doesn't say all about it."""
+    try:
+        target = Target.parse(name)
+        resources = resources_for(pool.device(target.device))
+    except InputError:  # a plan of several stages
+        return None
+    if len(target.precisions) > 1:  # which op is in which isn't in the name
+        return None
+    return Stage(
+        "s0",
+        target,
+        model.placed_op_ids,
+        tuple(spec.name for spec in model.inputs),
+        tuple(spec.name for spec in model.outputs),
+        Precisions(target.precisions[0]),
+        resources,
+    )
