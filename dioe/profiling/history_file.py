@@ -137,7 +137,7 @@ class HistoryFile:
     def check_writable(self, timeout_s: float) -> None:
         """Raise HistoryProblem if the file that is there could not be written to."""
         for place in (self.path, self.path.parent):
-            if not os.access(place, os.W_OK):
+            if not _may(place, os.W_OK):
                 raise HistoryProblem(HistoryState.READ_ONLY, f"no right to write to {place}")
         with self._connection(timeout_s) as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -177,6 +177,8 @@ class HistoryFile:
 
     def _create(self) -> None:
         """Make folder and file for their owner only; SQLite gives its journal the file's mode."""
+        if self.exists:
+            return
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
@@ -234,9 +236,9 @@ class HistoryFile:
         if code == sqlite3.SQLITE_CANTOPEN:
             if self.path.is_dir():
                 reason = "a folder is in its place"
-            elif not os.access(self.path, os.R_OK):
+            elif not _may(self.path, os.R_OK):
                 reason = "no right to read it"
-            elif not os.access(self.path.parent, os.W_OK):
+            elif not _may(self.path.parent, os.W_OK):
                 state = HistoryState.READ_ONLY  # there's no place for the journal
                 reason = f"no right to write to {self.path.parent}"
         return HistoryProblem(state, reason)
@@ -306,6 +308,11 @@ def _from_os(error: OSError) -> HistoryProblem:
     reason = error.strerror or str(error)
     state = _OS_STATES.get(error.errno or 0, HistoryState.UNUSABLE)
     return HistoryProblem(state, f"{reason}: {error.filename}" if error.filename else reason)
+
+
+def _may(path: Path, mode: int) -> bool:
+    """``os.access`` by the rights that opening a file goes by."""
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _decoded(text: bytes) -> str:
