@@ -20,13 +20,15 @@ from benchmarks.zoo.filetype import MAGIKA
 from benchmarks.zoo.light import DENSENET, SHUFFLENET
 from benchmarks.zoo.minilm import MINILM, MINILM_INT8
 from benchmarks.zoo.ocr import CLASSIFIER, DETECTOR, RECOGNISER
+from benchmarks.zoo.pair import PAIR
+from benchmarks.zoo.recurrent import LSTM
 from dioe.types import DioeError
 
 __all__ = ["MODELS", "BenchModel", "Evidence", "Feed", "Run", "main"]
 
 _ALL = (
     *(DETECTOR, RECOGNISER, CLASSIFIER, EFFICIENTNET, MINILM, MINILM_INT8),
-    *(MAGIKA, BASIC_PITCH, SILERO, SHUFFLENET, DENSENET),
+    *(MAGIKA, BASIC_PITCH, SILERO, SHUFFLENET, DENSENET, LSTM, PAIR),
 )
 
 MODELS: dict[str, BenchModel] = {model.name: model for model in _ALL}

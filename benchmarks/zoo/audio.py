@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import wave
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,8 @@ _SPEECH_FILES = {
     SPEECH: "c319b4abca767b124e41432d364fd7df006cb26bb79d09326c487d606a134e6e",
     _TURNS: "d78fe62c69d8e6dcbb42c26adfce83faccb374c5a1e6d987fe37f85f1c173c87",
 }
-_SPEECH_RATE_HZ = 16000
+SPEECH_RATE_HZ = 16000
+"""Sampling rate of the speech sample."""
 _CHUNK, _CONTEXT = 512, 64  # new samples a call, and those of the call before that go ahead of them
 _STATE_SHAPE = (2, 1, 128)
 _FIRST_FED = 350  # a chunk in the middle of speech (11.2 s)
@@ -126,22 +128,40 @@ def speech_files() -> dict[str, Path]:
     return fetch_members(_PYANNOTE, _SPEECH_FILES)
 
 
-def _speech() -> Array:
-    """The sample as float32 in -1…1."""
+def speech() -> Array:
+    """The speech sample as float32 in -1…1, at `SPEECH_RATE_HZ`."""
     content = speech_files()[SPEECH].read_bytes()
     with wave.open(io.BytesIO(content)) as reader:
-        if (reader.getframerate(), reader.getnchannels()) != (_SPEECH_RATE_HZ, 1):
+        if (reader.getframerate(), reader.getnchannels()) != (SPEECH_RATE_HZ, 1):
             raise ModelError("the speech sample is not 16 kHz mono", place=SPEECH)
         samples = np.frombuffer(reader.readframes(reader.getnframes()), dtype="<i2")
     return samples.astype(np.float32) / 32768
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Who speaks from when to when, in seconds of the speech sample."""
+
+    start_s: float
+    end_s: float
+    speaker: str
+
+
+def turns() -> list[Turn]:
+    """The labelled turns of the sample, in order of their start; they may overlap."""
+    found = []
+    for line in speech_files()[_TURNS].read_text().splitlines():  # RTTM
+        fields = line.split()
+        start, duration = float(fields[3]), float(fields[4])
+        found.append(Turn(start, start + duration, fields[7]))
+    return sorted(found, key=lambda turn: turn.start_s)
+
+
 def _spoken(length: int) -> Array:
-    """For each of ``length`` samples, whether somebody speaks (RTTM: start and duration in s)."""
+    """For each of ``length`` samples, whether somebody speaks."""
     spoken = np.zeros(length, dtype=bool)
-    for line in speech_files()[_TURNS].read_text().splitlines():
-        start, duration = (float(field) for field in line.split()[3:5])
-        first, end = (round(t * _SPEECH_RATE_HZ) for t in (start, start + duration))
+    for turn in turns():
+        first, end = (round(t * SPEECH_RATE_HZ) for t in (turn.start_s, turn.end_s))
         spoken[first:end] = True
     return spoken
 
@@ -153,7 +173,7 @@ def _speech_feed(samples: Array, chunk: int) -> Feed:
     return {
         "input": padded[np.newaxis, start : start + _CONTEXT + _CHUNK],
         "state": np.zeros(_STATE_SHAPE, dtype=np.float32),
-        "sr": np.array(_SPEECH_RATE_HZ, dtype=np.int64),
+        "sr": np.array(SPEECH_RATE_HZ, dtype=np.int64),
     }
 
 
@@ -166,13 +186,13 @@ def _silero_path() -> Path:
 
 
 def _silero_feeds() -> list[Feed]:
-    samples = _speech()
+    samples = speech()
     return [_speech_feed(samples, chunk) for chunk in range(_FIRST_FED, _FIRST_FED + 8)]
 
 
 def _silero_check(run: Run) -> Evidence:
     """The state goes round by hand here: ``run`` must not keep it itself."""
-    samples = _speech()
+    samples = speech()
     chunks = len(samples) // _CHUNK
     spoken = _spoken(len(samples))[: chunks * _CHUNK].reshape(chunks, _CHUNK).mean(axis=1) > 0.5
     probabilities = np.empty(chunks)
@@ -181,10 +201,10 @@ def _silero_check(run: Run) -> Evidence:
         outputs = run(_speech_feed(samples, chunk) | {"state": state})
         probabilities[chunk], state = outputs["output"].item(), outputs["stateN"]
     agreement = float(((probabilities > 0.5) == spoken).mean())
-    speech, silence = probabilities[spoken].mean(), probabilities[~spoken].mean()
+    voiced, silent = probabilities[spoken].mean(), probabilities[~spoken].mean()
     return Evidence(
         ok=agreement > 0.95,
-        text=f"speech {speech:.2f}, silence {silence:.2f}; "
+        text=f"speech {voiced:.2f}, silence {silent:.2f}; "
         f"{agreement:.1%} of {chunks} chunks as labelled",
         figure=agreement,
     )

@@ -29,6 +29,7 @@ def test_every_model_of_the_issue_is_there() -> None:
     assert set(MODELS) == {
         *("ppocr-det", "ppocr-rec", "ppocr-cls", "efficientnet-lite0", "minilm", "minilm-int8"),
         *("magika", "basic-pitch", "silero", "shufflenet", "densenet121"),
+        *("lstm", "rec-lstm"),
     }
     for name, model in MODELS.items():
         assert model.name == name
