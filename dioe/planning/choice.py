@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from dioe.types import FidelityError, TargetReport, UnsupportedError
 
@@ -18,19 +18,32 @@ def best_single(reports: Sequence[TargetReport]) -> TargetReport | None:
 
 
 def choose(
-    reports: Sequence[TargetReport], *, limit: float, lowered: Collection[str] = ()
+    reports: Sequence[TargetReport],
+    *,
+    limit: float,
+    lowered: Collection[str] = (),
+    ratios: Mapping[str, float] | None = None,
 ) -> TargetReport:
     """The fastest fidel target; within ``LEAST_GAIN`` of it one that isn't among the ``lowered``,
     which compute in less precision than the model is written in.
+
+    ``ratios`` are times by target relative to that of the least ``p50_ms``, where neighbouring
+    rounds tell them better than the medians do.
 
     Raises FidelityError if targets ran but none within ``limit``, UnsupportedError if none ran;
     both name every target with its reason.
     """
     best = best_single(reports)
     if best is not None and best.p50_ms is not None:
-        enough_ms = best.p50_ms * (1 + LEAST_GAIN)
-        near = [r for r in reports if r.state == "ok" and (r.p50_ms or math.inf) <= enough_ms]
-        return min(near, key=lambda r: (r.target in lowered, r.p50_ms))
+        known = ratios or {}
+        timed = [
+            (known.get(r.target, r.p50_ms / best.p50_ms), r)
+            for r in reports
+            if r.state == "ok" and r.p50_ms is not None
+        ]
+        enough = min(ratio for ratio, _ in timed) * (1 + LEAST_GAIN)
+        near = [(r.target in lowered, ratio, r) for ratio, r in timed if ratio <= enough]
+        return min(near, key=lambda item: item[:2])[2]
     listing = "; ".join(f"{r.target}: {r.reason or r.state}" for r in reports) or "no target at all"
     if any(r.state == "infidel" for r in reports):
         raise FidelityError(

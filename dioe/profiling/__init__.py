@@ -7,7 +7,15 @@ from dioe.profiling.interpolate import interpolate
 from dioe.profiling.load import NOISY_SHARE, CpuLoad, others_share
 from dioe.profiling.lock import measuring
 from dioe.profiling.per_op import profile_executable
-from dioe.profiling.rounds import Calls, Contender, Round, Timing, time_calls, time_in_rounds
+from dioe.profiling.rounds import (
+    Calls,
+    Contender,
+    Round,
+    Timing,
+    paired_ratio,
+    time_calls,
+    time_in_rounds,
+)
 
 __all__ = [
     "NOISY_SHARE",
@@ -24,6 +32,7 @@ __all__ = [
     "interpolate",
     "measuring",
     "others_share",
+    "paired_ratio",
     "profile_executable",
     "time_calls",
     "time_in_rounds",

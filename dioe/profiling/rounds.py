@@ -25,6 +25,7 @@ _WARMUP_CALLS = 3
 _WARMUP_S = 0.05
 _ROUND_S = 0.4
 _SHORTEST_S = 0.02
+_LEAST_PAIRS = 3
 
 
 Calls: TypeAlias = Mapping[str, Callable[[], object]]
@@ -116,6 +117,22 @@ class Timing:
             "runs": self.runs,
             "noisy": self.noisy,
         }
+
+
+def paired_ratio(timing: Timing, base: Timing) -> float:
+    """How many times as long one call took as another: the median over neighbouring rounds.
+
+    Both met the same changes of the machine in rounds of one number, so those cancel. Calls that
+    have fewer than three quiet rounds in common are compared by ``p50_ms``.
+    """
+    pairs = [
+        (mine.median_ms, other.median_ms, mine.noisy or other.noisy)
+        for mine, other in zip(timing.rounds, base.rounds, strict=False)
+    ]
+    ratios = [mine / other for mine, other, noisy in pairs if not noisy and other > 0]
+    if len(ratios) < _LEAST_PAIRS or len(timing.rounds) != len(base.rounds):
+        return timing.p50_ms / base.p50_ms
+    return float(np.median(ratios))
 
 
 def time_calls(

@@ -16,7 +16,7 @@ from dioe.graph import Model, Source
 from dioe.hardware import Pool, machine
 from dioe.planning import best_single
 from dioe.precision import Comparison, compare
-from dioe.profiling import Calls, Timing, measuring
+from dioe.profiling import Calls, Timing, measuring, paired_ratio
 from dioe.runtime import Runtime
 from dioe.tuning.clock import check_seconds
 from dioe.tuning.compile import Job, Settings
@@ -37,7 +37,11 @@ ROUNDS = 25
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
-    """What ``dioe bench --json`` prints; times in ms, in seconds where the name says ``_s``."""
+    """What ``dioe bench --json`` prints; times in ms, in seconds where the name says ``_s``.
+
+    ``speedup_over_best_single`` compares neighbouring rounds (``paired_ratio``), so it may differ
+    a little from the ratio of the two medians.
+    """
 
     model: Mapping[str, Any]
     machine: Mapping[str, Any]
@@ -131,7 +135,7 @@ def bench(
         timings, failures = _time_anew(job, tuning, bound, group.feeds[0], time_s)
     reports = with_failures(tuning.reports, failures)
     targets = tuple(_retimed(r, timings.get(r.target)) for r in reports)
-    return _result(job, tuning, targets, timings[PLAN], found)
+    return _result(job, tuning, targets, timings, found)
 
 
 def _plan_error(
@@ -170,12 +174,15 @@ def _result(
     job: Job,
     tuning: Tuning,
     targets: tuple[TargetReport, ...],
-    timing: Timing,
+    timings: Mapping[str, Timing],
     found: Comparison,
 ) -> BenchResult:
-    plan = tuning.plan
+    plan, timing = tuning.plan, timings[PLAN]
     best = best_single(targets)
     best_ms = best.p50_ms if best is not None and best.p50_ms is not None else timing.p50_ms
+    ratio = timing.p50_ms / best_ms
+    if best is not None and best.target in timings:
+        ratio = paired_ratio(timing, timings[best.target])
     seconds = dict.fromkeys(("profile_s", "plan_s", "compile_s", "verify_s", "bench_s"), 0.0)
     for source in (tuning.seconds, job.watch.seconds):
         for name, value in source.items():
@@ -210,7 +217,7 @@ def _result(
             ],
         },
         best_single={"target": best.target if best else None, "p50_ms": best_ms},
-        speedup_over_best_single=best_ms / timing.p50_ms,
+        speedup_over_best_single=1 / ratio,
         timings=seconds,
         notes=(*plan.notes, *(() if not timing.noisy else (_NOISY,))),
         chosen=plan,

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from dioe.graph import Model
-from dioe.planning import choose, default_choice, single_target_plan
+from dioe.planning import best_single, choose, default_choice, single_target_plan
 from dioe.precision import error_limit
-from dioe.profiling import Timing, measuring
+from dioe.profiling import Timing, measuring, paired_ratio
 from dioe.runtime import Runtime
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.targets import UNTRIED, Candidate
@@ -100,7 +100,7 @@ class Tuner:
                 reports, timings = self._measure(reference, budget, locked)
         with watch.part("plan_s"):
             reports = [_final(r, timings.get(r.target), self._goal, self._base) for r in reports]
-            plan = self._choose(reports)
+            plan = self._choose(reports, _ratios(timings, reports))
         return Tuning(plan, self._candidates, reports, reference, dict(watch.seconds))
 
     def _measure(
@@ -115,7 +115,7 @@ class Tuner:
             if not new or not any(r.state == "slow" for r in reports):
                 return with_failures(reports, failures), timings
 
-    def _choose(self, reports: Sequence[TargetReport]) -> Plan:
+    def _choose(self, reports: Sequence[TargetReport], ratios: Mapping[str, float]) -> Plan:
         drawn = sorted(RANDOM_OPS & self._base.op_types.keys())
         if drawn and not any(r.state == "ok" for r in reports):
             raise FidelityError(
@@ -123,7 +123,8 @@ class Tuner:
                 fix="start without a check: tuning_budget_s=0 (--tuning-budget 0)",
             )
         lowered = [r.target for r in reports if _is_lowered(r, self._base)]
-        return self._plan(choose(reports, limit=self._limit, lowered=lowered), reports)
+        chosen = choose(reports, limit=self._limit, lowered=lowered, ratios=ratios)
+        return self._plan(chosen, reports)
 
     def _try_all(
         self,
@@ -265,6 +266,15 @@ def _final(report: TargetReport, timing: Timing | None, goal: Goal, base: Model)
             reason="precision is lowered only on inputs you give; these were made up",
         )
     return report
+
+
+def _ratios(timings: Mapping[str, Timing], reports: Sequence[TargetReport]) -> dict[str, float]:
+    """Times relative to the target of the least median, told by neighbouring rounds."""
+    best = best_single(reports)
+    if best is None or best.target not in timings:
+        return {}
+    base = timings[best.target]
+    return {name: paired_ratio(timing, base) for name, timing in timings.items()}
 
 
 def _is_lowered(report: TargetReport, base: Model) -> bool:

@@ -157,7 +157,7 @@ def test_a_wrongly_declared_output_is_refused(backend: Backend, compile_on: Comp
 @pytest.mark.parametrize("what", ["threads", "streams", "memory_limit_bytes", "cores"])
 def test_impossible_resources_are_input_errors(backend: Backend, what: str, count: Any) -> None:
     if (what, count) in {("memory_limit_bytes", 2**40), ("cores", 0)}:
-        pytest.skip("possible")
+        pytest.skip(f"{what} may be {count}")
     value: Any = (count,) if what == "cores" else count
     with pytest.raises(InputError, match=what):
         backend.open("cpu", replace(Resources(), **{what: value}))
@@ -179,7 +179,7 @@ def test_everything_of_a_closed_request_is_a_backend_error(
     backend: Backend, compile_on: Compile, bound: bool, element: int
 ) -> None:
     if backend.name == "openvino" and element == TensorProto.STRING:
-        pytest.skip("refused")
+        pytest.skip("OpenVINO refuses models with strings")
     info = helper.make_tensor_value_info
     node = helper.make_node("Identity", ["x"], ["y"])
     made = load([node], [info("x", element, [2])], [info("y", element, [2])])

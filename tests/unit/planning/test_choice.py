@@ -91,3 +91,14 @@ def test_precision_is_not_given_up_for_less_than_a_measurement_can_tell() -> Non
     assert choose([replace(written, p50_ms=10.0), written], limit=1e-2).p50_ms == 10.0
     slower = replace(lowered, target="cpu/c/bf16", p50_ms=10.01)
     assert choose([slower, lowered], limit=1e-2) is lowered
+
+
+def test_neighbouring_rounds_decide_between_near_equals() -> None:
+    # b's median is the least, since it met the machine at its fastest; side by side a was faster
+    found = [
+        TargetReport("cpu/a/fp32", "ok", p50_ms=10.4),
+        TargetReport("cpu/b/fp32", "ok", p50_ms=10.0),
+    ]
+    ratios = {"cpu/a/fp32": 0.95, "cpu/b/fp32": 1.0}
+    assert choose(found, limit=1e-4).target == "cpu/b/fp32"
+    assert choose(found, limit=1e-4, ratios=ratios).target == "cpu/a/fp32"

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dioe.profiling import Calls, Round, Timing, time_calls, time_in_rounds
+from dioe.profiling import Calls, Round, Timing, paired_ratio, time_calls, time_in_rounds
 from dioe.profiling import rounds as module
 from dioe.profiling.rounds import MIN_CALLS
 
@@ -372,3 +372,30 @@ def test_no_garbage_is_collected_while_timing() -> None:
         assert not gc.isenabled()  # as the caller had it
     finally:
         gc.enable()
+
+
+def _timing(medians: list[float], noisy: frozenset[int] = frozenset()) -> Timing:
+    return Timing([Round(np.array([m] * 3), i in noisy) for i, m in enumerate(medians)])
+
+
+@given(
+    st.lists(st.floats(0.5, 3.0), min_size=3, max_size=12),
+    st.floats(0.2, 5.0),
+    st.floats(0.01, 100.0),
+)
+def test_neighbouring_rounds_cancel_what_the_machine_does(
+    speeds: list[float], ratio: float, base_ms: float
+) -> None:
+    base = _timing([base_ms * s for s in speeds])
+    other = _timing([ratio * base_ms * s for s in speeds])
+    assert paired_ratio(other, base) == pytest.approx(ratio)
+
+
+def test_a_disturbed_round_does_not_count_in_a_paired_ratio() -> None:
+    base, other = _timing([1, 1, 1, 1]), _timing([2, 2, 900, 2], noisy=frozenset({2}))
+    assert paired_ratio(other, base) == 2
+
+
+def test_calls_without_rounds_in_common_are_compared_by_their_medians() -> None:
+    base, other = _timing([1, 1, 3, 3]), _timing([4])
+    assert paired_ratio(other, base) == pytest.approx(4 / base.p50_ms)
