@@ -12,17 +12,19 @@ import numpy as np
 from dioe.types import BackendError, Precision, TensorSpec
 from dioe_openvino.errors import PLACE
 
-MAGIC = b"DIOE-OV1"
+MAGIC = b"DIOE-OV2"
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What OpenVINO's blob doesn't keep: specs in the model's terms, and the precision, without
-    which an imported fp32 model runs in bf16."""
+    """What OpenVINO's blob doesn't keep: specs in the model's terms, the precision, without which
+    an imported fp32 model runs in bf16, and whether it is a mix, whose blob is written otherwise.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     precision: Precision = Precision.FP32
+    mixed: bool = False
 
 
 def write_blob(head: Head, compiled: bytes) -> bytes:
@@ -31,6 +33,7 @@ def write_blob(head: Head, compiled: bytes) -> bytes:
         "inputs": _dump(head.inputs),
         "outputs": _dump(head.outputs),
         "precision": head.precision,
+        "mixed": head.mixed,
     }
     text = json.dumps(fields).encode()
     return b"".join((MAGIC, len(text).to_bytes(8, "little"), text, compiled))
@@ -45,7 +48,7 @@ def read_blob(blob: bytes) -> tuple[Head, bytes]:
         stop = start + int.from_bytes(blob[len(MAGIC) : start], "little")
         head = json.loads(blob[start:stop])
         inputs, outputs = _load(head["inputs"]), _load(head["outputs"])
-        return Head(inputs, outputs, Precision(head["precision"])), blob[stop:]
+        return Head(inputs, outputs, Precision(head["precision"]), bool(head["mixed"])), blob[stop:]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BackendError(f"not a serialized executable: {error}", place=PLACE) from None
 

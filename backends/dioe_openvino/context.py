@@ -27,7 +27,7 @@ from dioe_openvino.blob import Head, read_blob
 from dioe_openvino.errors import PLACE, compile_error
 from dioe_openvino.exactness import Exactness
 from dioe_openvino.executable import OpenVinoExecutable
-from dioe_openvino.mixing import fuse_first, keep_fp32
+from dioe_openvino.mixing import PLAIN_TEXT, Mixer
 from dioe_openvino.ports import Ports
 from dioe_openvino.profile import Profiler
 from dioe_openvino.source import OpNames
@@ -53,6 +53,7 @@ class OpenVinoContext(HostContext):
     def __init__(self, device: str, resources: Resources) -> None:
         super().__init__(device, resources)
         self._core: ov.Core | None = ov.Core()
+        self._mixer = Mixer()
 
     def compile(
         self,
@@ -63,9 +64,8 @@ class OpenVinoContext(HostContext):
     ) -> Executable:
         """A compiled model. Options: see ``dioe_openvino.backend.OPTIONS``.
 
-        bf16 and fp32 may be mixed by op. OpenVINO still computes some that should stay in fp32 in
-        bf16, above all matrix products with a bias: ``profile`` tells. Raises UnsupportedError,
-        InputError for options, OutOfMemory.
+        bf16 and fp32 may be mixed by op; see ``OpenVinoExecutable.lowered`` for what OpenVINO still
+        lowers. Raises UnsupportedError, InputError for options, OutOfMemory.
         """
         self.check_open()
         if options.get("optimize") is False:
@@ -76,25 +76,32 @@ class OpenVinoContext(HostContext):
         profile = bool(options.get("profile"))
         precision = _base(precisions)
         config = self._config(precision) | {"PERF_COUNT": profile}
-        read = self._read(model)
+        lowered: tuple[str, ...] = ()
         mixed = len(precisions.used) > 1
+
+        def compile_named(config: Mapping[str, Any]) -> tuple[ov.CompiledModel, OpNames]:
+            read = self._read(model)
+            names = OpNames(read, model)  # makes names unique, so before it is compiled
+            return self._compile(read, config), names
+
         if mixed:
-            fuse_first(read)
-        names = OpNames(read, model) if profile or mixed else None
-        if names is not None and mixed:
-            fp32 = [op for op in model.op_ids if precisions.of(op) is Precision.FP32]
-            read = keep_fp32(self._running_core(), read, names.layers_of(fp32))
-        compiled = self._compile(read, config)
+            core = self._running_core()
+            mix = self._mixer.compile(core, model, precisions, config, compile_named)
+            compiled, names, lowered = mix.compiled, mix.names, mix.lowered
+        elif profile:
+            compiled, names = compile_named(config)
+        else:
+            compiled, names = self._compile(self._read(model), config), None
         profiler = Profiler(compiled, names, model) if profile and names is not None else None
-        head = Head(inputs, outputs, precision)
-        return self.own(OpenVinoExecutable(compiled, head, profiler))
+        head = Head(inputs, outputs, precision, mixed)
+        return self.own(OpenVinoExecutable(compiled, head, profiler, lowered))
 
     def deserialize(self, blob: bytes) -> Executable:
         """An executable from ``Executable.serialize``; raises BackendError for any other bytes,
         or for those of another version of OpenVINO or another CPU."""
         self.check_open()
         head, compiled = read_blob(blob)
-        config = self._config(head.precision)
+        config = self._config(head.precision) | (PLAIN_TEXT if head.mixed else {})
         try:
             imported = self._running_core().import_model(compiled, "CPU", config)
         except Exception as error:
@@ -126,6 +133,7 @@ class OpenVinoContext(HostContext):
     def close(self) -> None:
         """Close all executables and let go of the Core."""
         super().close()
+        self._mixer.close()
         self._core = None
 
     def _running_core(self) -> ov.Core:
@@ -166,9 +174,9 @@ class OpenVinoContext(HostContext):
         except Exception as error:
             raise compile_error(error) from error
 
-    def _compile(self, model: ov.Model, config: dict[str, Any]) -> ov.CompiledModel:
+    def _compile(self, model: ov.Model, config: Mapping[str, Any]) -> ov.CompiledModel:
         try:
-            return self._running_core().compile_model(model, "CPU", config)
+            return self._running_core().compile_model(model, "CPU", dict(config))
         except Exception as error:
             raise compile_error(error) from error
 

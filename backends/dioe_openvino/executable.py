@@ -41,10 +41,20 @@ from dioe_openvino.tensors import array_of, is_packed, tensor_over
 
 
 class OpenVinoExecutable:
-    """One compiled model."""
+    """One compiled model.
 
-    def __init__(self, compiled: ov.CompiledModel, head: Head, profiler: Profiler | None) -> None:
+    ``lowered`` are the ids of the ops that run in bf16 though they were to keep fp32.
+    """
+
+    def __init__(
+        self,
+        compiled: ov.CompiledModel,
+        head: Head,
+        profiler: Profiler | None,
+        lowered: tuple[str, ...] = (),
+    ) -> None:
         """Raises UnsupportedError where OpenVINO's inputs and outputs differ from the model's."""
+        self.lowered = lowered
         self.inputs, self.outputs = head.inputs, head.outputs
         self.memory_bytes: int | None = None  # OpenVINO doesn't tell
         self._head = head

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
 from typing import Any
 
 import openvino as ov
@@ -22,27 +23,38 @@ _PRECISIONS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class RuntimeLayer:
+    """A layer as it is executed: its precision (empty if of another type), the ops it names."""
+
+    precision: str
+    ops: frozenset[str]
+
+
+def runtime_layers(compiled: ov.CompiledModel, names: OpNames) -> dict[str, RuntimeLayer]:
+    """The executed layers by name, in order of execution; constants are left out.
+
+    Ops that OpenVINO forgot in fusing are in none: see ``cover_all``.
+    """
+    found = {}
+    for layer in compiled.get_runtime_model().get_ordered_ops():
+        info = layer.get_rt_info()
+        if _text(info, "layerType") == "Const":
+            continue
+        sources = names.split(_text(info, "originalLayersNames"))
+        ops = frozenset[str]().union(*map(names.ops_of, sources))
+        precision = _PRECISIONS.get(_text(info, "runtimePrecision"), "")
+        found[layer.get_friendly_name()] = RuntimeLayer(precision, ops)
+    return found
+
+
 class Profiler:
     """Counters of one compiled model, read after its first run and when asked."""
 
     def __init__(self, compiled: ov.CompiledModel, names: OpNames, model: StageModel) -> None:
-        runtime = {
-            layer.get_friendly_name(): layer.get_rt_info()
-            for layer in compiled.get_runtime_model().get_ordered_ops()
-        }
-        self._precision = {
-            name: _PRECISIONS.get(_text(info, "runtimePrecision"), "")
-            for name, info in runtime.items()
-        }
-        named = {
-            name: {
-                op
-                for source in names.split(_text(info, "originalLayersNames"))
-                for op in names.ops_of(source)
-            }
-            for name, info in runtime.items()
-            if _text(info, "layerType") != "Const"
-        }
+        layers = runtime_layers(compiled, names)
+        self._precision = {name: layer.precision for name, layer in layers.items()}
+        named = {name: set(layer.ops) for name, layer in layers.items()}
         self._ops = cover_all(named, model)
         self._lock = threading.Lock()
         self._runs = 0
@@ -104,7 +116,7 @@ def _milliseconds(counter: Any) -> float:
     return float(counter.real_time.total_seconds() * 1000)
 
 
-def cover_all(named: Mapping[str, set[str]], model: StageModel) -> dict[str, tuple[str, ...]]:
+def cover_all(named: Mapping[str, Set[str]], model: StageModel) -> dict[str, tuple[str, ...]]:
     """The source ops of each runtime layer, every op in at least one.
 
     ``named`` holds the source ops that OpenVINO names for each layer, in order of execution. It

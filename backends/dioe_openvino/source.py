@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import openvino as ov
 
 from dioe.types import StageModel
@@ -27,7 +25,6 @@ class OpNames:
         }
         by_name = {n.name: op for op, n in zip(ids, model.ir.graph, strict=True) if n.name == op}
         self._ops: dict[str, set[str]] = {}
-        layers: dict[str, list[str]] = {op: [] for op in ids}
         owners: dict[str, str] = {}
         for layer in reversed(read.get_ordered_ops()):
             if layer.get_type_name() in ("Parameter", "Result"):
@@ -43,28 +40,17 @@ class OpNames:
             self._ops[name] = set() if owner is None else {owner}
             if owner is not None:
                 owners[name] = owner
-                layers[owner].append(name)
-        op_of = {id(node): op for op, node in zip(ids, model.ir.graph, strict=True)}
-        for op, node in reversed(list(zip(ids, model.ir.graph, strict=True))):
-            if not layers[op]:  # fused into what follows, such as a folded batch norm
-                users = (op_of.get(id(user)) for v in node.outputs for user, _ in v.uses())
-                layers[op] = next((layers[u] for u in users if u and layers[u]), [])
-        self._layers = layers
 
     def ops_of(self, layer: str) -> frozenset[str]:
         """Source ops of a layer name; empty for a name that isn't known."""
         return frozenset(self._ops.get(layer, ()))
 
-    def layers_of(self, ops: Iterable[str]) -> frozenset[str]:
-        """Names of all layers of these source ops."""
-        return frozenset(layer for op in ops for layer in self._layers[op])
-
-    def split(self, names: str) -> tuple[str, ...]:
-        """The names in a comma-separated list, some of which may have commas of their own."""
-        pieces, found, start = names.split(","), [], 0
+    def split(self, names: str, separator: str = ",") -> tuple[str, ...]:
+        """The names in a list with separators, some of which may have such of their own."""
+        pieces, found, start = names.split(separator), [], 0
         while start < len(pieces):
             for stop in range(len(pieces), start, -1):
-                joined = ",".join(pieces[start:stop])
+                joined = separator.join(pieces[start:stop])
                 if joined in self._ops or stop == start + 1:
                     found.append(joined)
                     start = stop
