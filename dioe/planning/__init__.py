@@ -1,15 +1,44 @@
 """Choosing: cost tables in, a plan out. Pure: touches no device, reads no clock."""
 
+from dioe.planning.chain import place, single_stage, varied
 from dioe.planning.choice import best_single, choose, default_choice
+from dioe.planning.orders import block_orders
 from dioe.planning.plan_file import check_plan, load_plan, plan_from_json
+from dioe.planning.problem import (
+    BlockNode,
+    ContextKey,
+    Cost,
+    Line,
+    Problem,
+    TargetCosts,
+    block_nodes,
+    build_problem,
+)
+from dioe.planning.simulator import PlacedStage, Placement, Simulation, simulate
 from dioe.planning.single import single_target_plan
 
 __all__ = [
+    "BlockNode",
+    "ContextKey",
+    "Cost",
+    "Line",
+    "PlacedStage",
+    "Placement",
+    "Problem",
+    "Simulation",
+    "TargetCosts",
     "best_single",
+    "block_nodes",
+    "block_orders",
+    "build_problem",
     "check_plan",
     "choose",
     "default_choice",
     "load_plan",
+    "place",
     "plan_from_json",
+    "simulate",
+    "single_stage",
     "single_target_plan",
+    "varied",
 ]

@@ -1,0 +1,170 @@
+"""The simulator: what a placement of blocks is predicted to cost. The only objective of planning.
+
+One lane, one stage after the other. A stage costs its dispatch, the entry of each value it reads
+from outside (once), the exit of each value that others or the caller need (once), its blocks, and
+the switches of precision inside it; between two stages lies the handover. Dispatch is that of the
+stage's first block's target, entry that of the first block that reads the value, exit that of the
+block that gives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dioe.planning.problem import Problem
+from dioe.types import UnsupportedError
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedStage:
+    """Ids of blocks in the order they run, and the index of each one's target."""
+
+    blocks: tuple[str, ...]
+    targets: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Stages in the order they run. ``predicted_ms`` is the simulator's figure where known."""
+
+    stages: tuple[PlacedStage, ...]
+    predicted_ms: float | None = field(default=None, compare=False)
+
+    @property
+    def targets(self) -> dict[str, int]:
+        """The index of each block's target, by block id."""
+        return {
+            block: target
+            for stage in self.stages
+            for block, target in zip(stage.blocks, stage.targets, strict=True)
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """The parts of a stage's time. ``entries`` and ``exits`` by value, ``blocks`` by block id;
+    ``switches`` counts the changes of precision that ``switch_ms`` pays."""
+
+    dispatch_ms: float
+    entries: Mapping[str, float]
+    exits: Mapping[str, float]
+    blocks: Mapping[str, float]
+    switches: int
+    switch_ms: float
+
+    @property
+    def boundary_ms(self) -> float:
+        """All but the blocks and what happens between them."""
+        return self.dispatch_ms + sum(self.entries.values()) + sum(self.exits.values())
+
+    @property
+    def total_ms(self) -> float:
+        """From the stage's start to its end."""
+        return self.boundary_ms + sum(self.blocks.values()) + self.switch_ms
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedStage:
+    """A stage on the predicted timeline; ``handover_ms`` lies before ``start_ms``."""
+
+    start_ms: float
+    end_ms: float
+    handover_ms: float
+    times: StageTimes
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """The predicted timeline of a placement."""
+
+    total_ms: float
+    stages: tuple[SimulatedStage, ...]
+
+
+def simulate(problem: Problem, placement: Placement) -> Simulation:
+    """The predicted timeline of ``placement``.
+
+    Raises UnsupportedError for a block on a target that can't run it, ValueError for a placement
+    that leaves out or repeats a block, runs one before what it reads, or puts targets into one
+    stage that can't share it.
+    """
+    _check(problem, placement)
+    clock = 0.0
+    stages: list[SimulatedStage] = []
+    before: int | None = None
+    for stage in placement.stages:
+        first = stage.targets[0]
+        handover = 0.0 if before is None else problem.handover_ms(before, first)
+        times = stage_times(problem, stage)
+        start = clock + handover
+        clock = start + times.total_ms
+        stages.append(SimulatedStage(start, clock, handover, times))
+        before = first
+    return Simulation(clock, tuple(stages))
+
+
+def stage_times(problem: Problem, stage: PlacedStage) -> StageTimes:
+    """The parts of one stage's time; the stage is taken to be a possible one."""
+    given: dict[str, int] = {}
+    entries: dict[str, float] = {}
+    blocks: dict[str, float] = {}
+    switches, switch_ms = 0, 0.0
+    for name, target in zip(stage.blocks, stage.targets, strict=True):
+        costs, block = problem.targets[target], problem.blocks[problem.positions[name]]
+        for value, nbytes in block.reads.items():
+            if value not in given:
+                entries.setdefault(value, costs.entry.ms(nbytes))
+            elif given[value] != target:
+                switches += 1
+                switch_ms += problem.switch.ms(nbytes)
+        blocks[name] = costs.blocks[name].ms
+        given.update(dict.fromkeys(block.gives, target))
+    return StageTimes(
+        dispatch_ms=problem.targets[stage.targets[0]].dispatch_ms,
+        entries=entries,
+        exits=_exits(problem, stage, given),
+        blocks=blocks,
+        switches=switches,
+        switch_ms=switch_ms,
+    )
+
+
+def _exits(problem: Problem, stage: PlacedStage, given: Mapping[str, int]) -> dict[str, float]:
+    inside = {problem.positions[name] for name in stage.blocks}
+    exits = {}
+    for value, target in given.items():
+        leaves = any(user not in inside for user in problem.readers.get(value, ()))
+        if leaves or value in problem.outputs:
+            nbytes = problem.blocks[problem.producers[value]].gives[value]
+            exits[value] = problem.targets[target].exit.ms(nbytes)
+    return exits
+
+
+def _check(problem: Problem, placement: Placement) -> None:
+    done: set[str] = set()
+    known = set(problem.inputs)
+    for stage in placement.stages:
+        if not stage.blocks or len(stage.blocks) != len(stage.targets):
+            raise ValueError("a stage has no blocks, or not one target for each")
+        if len({problem.group_of[target] for target in stage.targets}) != 1:
+            names = ", ".join(str(problem.targets[t].target) for t in dict.fromkeys(stage.targets))
+            raise ValueError(f"targets that can't share a stage: {names}")
+        for name, target in zip(stage.blocks, stage.targets, strict=True):
+            if name not in problem.positions or name in done:
+                raise ValueError(f"block {name!r} is unknown or placed twice")
+            block, costs = problem.blocks[problem.positions[name]], problem.targets[target]
+            if name not in costs.blocks:
+                raise UnsupportedError(
+                    f"{costs.target} can't run it",
+                    place=f"block {name} ({block.kind})",
+                    fix="place it on a target that has a cost for it",
+                )
+            missing = [value for value in block.reads if value not in known]
+            if missing:
+                raise ValueError(f"block {name!r} reads {missing[0]!r} before it is made")
+            done.add(name)
+            known.update(block.gives)
+    if len(done) != len(problem.blocks):
+        left = next(block.id for block in problem.blocks if block.id not in done)
+        raise ValueError(f"block {left!r} is in no stage")
