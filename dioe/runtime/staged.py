@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dioe.host_backend import aligned_empty
 from dioe.runtime.request import PlanRequest
-from dioe.runtime.values import as_array, owned
+from dioe.runtime.values import as_array, owned, static_shape
 from dioe.runtime.wiring import Wiring, can_bind_once, new_buffer, size_bytes
 from dioe.types import Array, Feeds, HostBuffer, InputError, TensorSpec, Value
 
@@ -168,8 +168,8 @@ class _Preset:
         self._inputs: dict[str, Value] = {}
         self._targets: dict[str, Value] = {}
         self._own: dict[str, Array] = {}
-        self._copies: list[tuple[str, Array, Array]] = []
-        self._given: list[str] = []
+        self._copies: list[tuple[Array, Array]] = []  # the caller's buffer, and what fills it
+        self._given: list[str] = []  # outputs that no stage makes
         self._found: dict[str, Value] = {}
         self._wiring.join(self._wiring.inner_buffers())
 
@@ -184,29 +184,92 @@ class _Preset:
     def _wire_outputs(self) -> None:
         """Give every output a place: the caller's buffer, or one of our own.
 
-        A buffer that is also an input, or another output, is written when all stages have run, for
+        A buffer that is also an input, or another output, is filled when all stages have run, for
         they might still read it.
         """
         wiring, known = self._wiring, self._wiring.buffered()
         self._copies, self._given, self._found = [], [], {}
         joined = {}
         for name in self._parts.output_names:
-            target = self._targets.get(name)
-            if isinstance(target, HostBuffer):
-                target = target.array
             if not wiring.makes(name):
                 self._given.append(name)
                 continue
+            target = _unwrapped(self._targets.get(name))
             if isinstance(target, np.ndarray) and self._in_use(name, target):
                 twin = self._own_buffer(name, target.shape, target.dtype)
-                self._copies.append((name, target, twin))
+                self._copies.append((target, twin))
                 target = twin
             elif target is None and name in known:
-                target = self._own_buffer(name, *_form(known[name]))
-            if target is not None:
-                self._found[name] = self._targets.get(name, target)
+                target = self._own_buffer(name, static_shape(known[name]), known[name].dtype)
+            if target is None:
+                continue
+            self._found[name] = self._targets.get(name, target)
             if isinstance(target, np.ndarray) and name in known:
                 joined[name] = target
-            elif target is not None:
+            else:
                 wiring.write_to(name, target)
         wiring.join(joined)
+
+    def _in_use(self, name: str, target: Array) -> bool:
+        """Whether a buffer for an output is something else's as well."""
+        others = [*self._inputs.values(), *(t for n, t in self._targets.items() if n != name)]
+        arrays = [a for a in map(_unwrapped, others) if isinstance(a, np.ndarray)]
+        return any(np.may_share_memory(target, array) for array in arrays)
+
+    def _own_buffer(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        made = self._own.get(name)
+        if made is None or made.shape != shape or made.dtype != dtype:
+            made = self._own[name] = aligned_empty(shape, dtype)
+        return made
+
+    def run(self) -> None:
+        """See ``PlanRequest.run``."""
+        self._finish(self._wiring.run())
+
+    def run_timed(self) -> list[float]:
+        """See ``PlanRequest.run_timed``."""
+        values, times_ms = self._wiring.run_timed()
+        start = time.perf_counter_ns()
+        self._finish(values)
+        times_ms[-1] += (time.perf_counter_ns() - start) / 1e6
+        return times_ms
+
+    def _finish(self, values: Mapping[str, Value]) -> None:
+        """Fill what no stage could write in place."""
+        for target, twin in self._copies:
+            np.copyto(target, twin)
+        for name in self._given:
+            self._give(name)
+        for name, value in values.items():
+            if name not in self._targets:
+                self._found[name] = value
+
+    def _give(self, name: str) -> None:
+        """An output that no stage makes: an input of the model, or a constant."""
+        value = self._inputs[name] if name in self._inputs else self._parts.constants[name]
+        if name not in self._targets:
+            self._found[name] = owned(value)
+            return
+        target, array = as_array(self._targets[name]), as_array(value)
+        if target.shape != array.shape:
+            raise InputError(
+                f"the result has shape {list(array.shape)}, the buffer {list(target.shape)}",
+                place=f"output {name!r}",
+            )
+        np.copyto(target, array)
+        self._found[name] = self._targets[name]
+
+    @property
+    def outputs(self) -> Mapping[str, Value]:
+        """See ``PlanRequest.outputs``."""
+        found = self._found
+        return {name: found[name] for name in self._parts.output_names if name in found}
+
+
+def _unwrapped(value: Value) -> Value:
+    return value.array if isinstance(value, HostBuffer) else value
+
+
+def _read_in_place(value: Value) -> bool:
+    """True for an array that backends don't copy when it is bound."""
+    return isinstance(value, np.ndarray) and value.flags.c_contiguous and value.dtype.kind != "O"

@@ -51,7 +51,7 @@ class Wiring:
             for spec in executable.outputs:
                 self._makers[spec.name] = i
                 self._specs[spec.name] = spec
-        self._joined: set[str] = set()
+        self._joined: dict[str, Array] = {}
         self._steps = self._plan_steps()
 
     def makes(self, name: str) -> bool:
@@ -82,10 +82,11 @@ class Wiring:
     def join(self, buffers: Mapping[str, Array]) -> None:
         """Bind each buffer where its value is made and wherever it is read, from now on."""
         for name, buffer in buffers.items():
-            if name in self._makers:
-                self.write_to(name, buffer)
-            self.feed(name, buffer)
-        self._joined.update(buffers)
+            if self._joined.get(name) is not buffer:
+                if name in self._makers:
+                    self.write_to(name, buffer)
+                self.feed(name, buffer)
+                self._joined[name] = buffer
         self._steps = self._plan_steps()
 
     def feed(self, name: str, value: Value) -> None:

@@ -17,9 +17,9 @@ from onnx.reference import ReferenceEvaluator
 
 from dioe.graph import Model, OpGraph, boundaries, stage_io
 from dioe.runtime import Runtime, Session
-from dioe.types import Array, BackendError, Plan, PlanMismatch, Stage, Target, Value
+from dioe.types import Array, BackendError, Feeds, Plan, PlanMismatch, Stage, Target, Value
 from tests.toys import models
-from tests.toys.backend import ToyBackend, registry_of
+from tests.toys.backend import ToyBackend, ToyRequest, registry_of
 from tests.toys.plans import RESOURCES, plan_for
 from tests.toys.values import close, tensor
 
@@ -110,22 +110,54 @@ def test_the_plans_graph_shows_stages_and_transfers(runtime: Runtime) -> None:
         assert transfer["boundary"].nbytes == 4 * 8 * 4
 
 
-def test_values_pass_between_host_stages_without_a_copy() -> None:
-    one, two = ToyBackend("one"), ToyBackend("two")
-    made: list[Value] = []
+class BindLog:
+    """Every array that the toy backend's requests were given, in order."""
 
-    def remember(outputs: dict[str, Value]) -> dict[str, Value]:
-        made.append(outputs["b"])
-        return outputs
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.inputs: list[tuple[str, Value]] = []
+        self.outputs: list[tuple[str, Value]] = []
+        bind = ToyRequest.bind
 
-    one.during = remember
-    _, model, plan = two_stages("one", "two")
-    with Session(model, [plan], runtime=Runtime(registry_of(one, two))) as session:
-        session.run({"x": rows(4)})
-        session.bind({"x": rows(4)}).run()
-    assert len(made) == 2
-    for array, received in zip(made, two.received, strict=True):
-        assert received["b"] is array
+        def logged(request: ToyRequest, inputs: Feeds, outputs: Feeds | None = None) -> None:
+            self.inputs += inputs.items()
+            self.outputs += (outputs or {}).items()
+            bind(request, inputs, outputs)
+
+        monkeypatch.setattr(ToyRequest, "bind", logged)
+
+    def clear(self) -> None:
+        self.inputs.clear()
+        self.outputs.clear()
+
+
+@pytest.fixture
+def binds(monkeypatch: pytest.MonkeyPatch) -> BindLog:
+    return BindLog(monkeypatch)
+
+
+def test_a_boundary_is_one_buffer_bound_once(runtime: Runtime, binds: BindLog) -> None:
+    proto, model, plan = two_stages()
+    with Session(model, [plan], runtime=runtime) as session:
+        for seed in range(5):
+            x = rows(4, seed=seed)
+            close(tensor(session.run({"x": x})), models.dense_output(proto, x))
+        written, read = dict(binds.outputs), dict(binds.inputs)
+        assert len(binds.outputs) == len(written) == 2  # b and y
+        assert len(binds.inputs) == len(read) == 2  # x and b
+        assert written["b"] is read["b"]
+        assert isinstance(read["b"], np.ndarray)
+        assert read["b"].ctypes.data % 64 == 0
+        binds.clear()
+        x, y = rows(4), np.zeros((4, 8), np.float32)
+        bound = session.bind({"x": x}, {"y": y})
+        assert dict(binds.inputs)["x"] is x
+        assert dict(binds.outputs)["y"] is y
+        assert dict(binds.outputs)["b"] is dict(binds.inputs)["b"]
+        binds.clear()
+        for _ in range(3):
+            bound.run()
+        assert not binds.inputs
+        assert not binds.outputs
 
 
 @pytest.mark.parametrize("first", ["onnxruntime", "openvino"])
