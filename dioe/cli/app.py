@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from dioe.cli import options
+from dioe.cli import cache, options
 from dioe.cli.bench import bench
 from dioe.cli.demo import demo
 from dioe.cli.devices import devices
@@ -40,6 +40,7 @@ app.command()(plan)
 app.command(name="run")(run_command)
 app.command()(bench)
 app.command()(demo)
+app.add_typer(cache.app)
 
 # typer brings click along, from 0.29 on as a part of itself: what it raises is found through it
 _USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")

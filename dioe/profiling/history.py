@@ -373,7 +373,9 @@ def _delete(file: HistoryFile, before: str | None) -> set[str]:
 
     digests: set[str] = set()
     if file.exists:
-        digests = file.write(delete, _PATIENCE_S)
+        # what is set aside goes as well, below
+        level = logging.INFO if before is None else logging.WARNING
+        digests = file.write(delete, _PATIENCE_S, level=level)
         try:
             file.shrink(_PATIENCE_S)
         except HistoryProblem as problem:  # they are gone all the same

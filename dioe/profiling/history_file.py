@@ -126,12 +126,21 @@ class HistoryFile:
                 "SELECT digest, CAST(kind AS TEXT), CAST(measured_at AS TEXT) FROM costs"
             ).fetchall()
 
-    def write(self, work: Callable[[sqlite3.Connection], T], timeout_s: float) -> T:
-        """What ``work`` gives; its changes are kept whole or not at all. Makes the file."""
+    def write(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        timeout_s: float,
+        *,
+        level: int = logging.WARNING,
+    ) -> T:
+        """What ``work`` gives; its changes are kept whole or not at all. Makes the file.
+
+        A damaged file that is set aside is logged with ``level``.
+        """
         try:
             return self._write(work, timeout_s)
         except _Damaged as damage:
-            self._set_aside(damage, timeout_s)
+            self._set_aside(damage, timeout_s, level)
             return self._write(work, timeout_s)
 
     def check_writable(self, timeout_s: float) -> None:
@@ -253,7 +262,7 @@ class HistoryFile:
             raise HistoryProblem(HistoryState.UNUSABLE, error.strerror or str(error)) from None
         return found.st_dev, found.st_ino
 
-    def _set_aside(self, damage: _Damaged, timeout_s: float) -> None:
+    def _set_aside(self, damage: _Damaged, timeout_s: float, level: int = logging.WARNING) -> None:
         """Rename the damaged file, unless another process has just done so."""
         try:
             with filelock.FileLock(f"{self.path}.lock", timeout=timeout_s):
@@ -275,8 +284,8 @@ class HistoryFile:
             raise HistoryProblem(
                 HistoryState.DAMAGED, f"{damage.reason}; it can't be moved aside: {error}"
             ) from None
-        log.warning(
-            "cost history: %s is damaged (%s); it is kept as %s and a new one is started",
+        log.log(
+            level, "cost history: %s is damaged (%s); it is kept as %s and a new one is started",
             self.path, damage.reason, aside,
         )  # fmt: skip
 
