@@ -22,6 +22,7 @@ class NodeLike(Protocol):
 
 _TOKEN = re.compile(r"<(\d+)>")
 _NCHWC = re.compile(r"_nchwc(?:_token_\d+)?$")
+_BATCH_NORM = re.compile(r"_bn_nchwc(?:_token_\d+)?$")  # a batch norm as a convolution
 _REORDERS = frozenset({"ReorderInput", "ReorderOutput"})
 
 
@@ -63,10 +64,13 @@ def covered_ops(
 
 def _source_values(node: NodeLike, producer: Mapping[str, int]) -> tuple[str, ...]:
     values = tuple(v for v in node.output if v in producer)
-    named_after = _NCHWC.sub("", node.name)
-    if not values and named_after != node.name and named_after in producer:
-        return (named_after,)
-    return values
+    if values:
+        return values
+    for suffix in (_NCHWC, _BATCH_NORM):
+        named_after = suffix.sub("", node.name)
+        if named_after != node.name and named_after in producer:
+            return (named_after,)
+    return ()
 
 
 def _between(
