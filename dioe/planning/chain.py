@@ -119,6 +119,12 @@ class _Found:
         segments = tuple(segments)
         return cls(round(float(cost_ms), 6), segments, len(segments), search)
 
+    @property
+    def cut(self) -> tuple[tuple[frozenset[int], int], ...]:
+        """The blocks (by position) and the group of each stage, whatever the order."""
+        order = self.search.order
+        return tuple((frozenset(order[start:end]), group) for start, end, group in self.segments)
+
     def placement(self) -> Placement:
         return self.search.placement(self.segments)
 
@@ -135,13 +141,9 @@ def _select(found: Sequence[_Found], most: int) -> list[Placement]:
             kind.add(("single", each.segments[0][2]))
         if len(chosen) >= most and kind <= kinds:
             continue
-        placement = each.placement()
-        key = tuple(
-            frozenset(zip(stage.blocks, stage.targets, strict=True)) for stage in placement.stages
-        )
-        if key not in seen:
-            seen.add(key)
-            chosen.append(placement)
+        if each.cut not in seen:
+            seen.add(each.cut)
+            chosen.append(each.placement())
         kinds |= kind
     return chosen
 
@@ -166,7 +168,7 @@ class _Search:
 
     def __init__(self, problem: Problem, order: Order, penalty: Penalties) -> None:
         self._problem = problem
-        self._order = order
+        self.order = order
         groups = problem.groups
         self._segments = [Segments(problem, order, group, penalty) for group in groups]
         self._handover = np.array(
@@ -191,7 +193,7 @@ class _Search:
 
     def singles(self) -> Iterator[_Found]:
         """The best single segment of each group."""
-        count = len(self._order)
+        count = len(self.order)
         for group, segments in enumerate(self._segments):
             if math.isfinite(segments.ms[0, count]):
                 yield _Found.of(segments.ms[0, count], [(0, count, group)], self)
@@ -206,19 +208,19 @@ class _Search:
         key = (start, end, group)
         if key not in self._targets:
             self._targets[key] = self._segments[group].targets(start, end)
-        blocks = tuple(self._problem.blocks[i].id for i in self._order[start:end])
+        blocks = tuple(self._problem.blocks[i].id for i in self.order[start:end])
         return PlacedStage(blocks, self._targets[key])
 
     def _layers(self, keep: int, most: int) -> list[_Layer]:
         """Layer by layer one segment more, up to ``most`` or one a block."""
         layers: list[_Layer] = []
-        for _ in range(min(most, len(self._order))):
+        for _ in range(min(most, len(self.order))):
             layers.append(self._layer(keep, layers[-1] if layers else None))
         return layers
 
     def _layer(self, keep: int, previous: _Layer | None, *, endless: bool = False) -> _Layer:
         """Segmentations with one segment more than ``previous``; ``endless``: with any number."""
-        count, groups = len(self._order), len(self._segments)
+        count, groups = len(self.order), len(self._segments)
         layer = _Layer(
             cost=np.full((count + 1, groups, keep), math.inf),
             came=np.zeros((count + 1, groups, keep, 2), np.int64),
@@ -251,7 +253,7 @@ class _Search:
         self, layers: Sequence[_Layer], group: int, rank: int
     ) -> Sequence[tuple[int, int, int]]:
         segments = []
-        end, depth = len(self._order), len(layers) - 1
+        end, depth = len(self.order), len(layers) - 1
         while True:
             layer = layers[max(depth, 0)]
             start, rank = map(int, layer.came[end, group, rank])
