@@ -38,7 +38,7 @@ from dioe.tuning.buckets import (
     work_of,
 )
 from dioe.tuning.clock import Budget
-from dioe.tuning.shape_options import most_variants, options_of, points_of
+from dioe.tuning.shape_options import check_memory, most_variants, options_of, points_of
 from dioe.tuning.targets import error_cause
 from dioe.tuning.trial import (
     SLOW_RATIO,
@@ -78,7 +78,7 @@ class BackgroundTuner:
         budget_s: float,
     ) -> None:
         self._model = model
-        self._runtime = runtime
+        self._pool, self._runtime = pool, runtime
         limit = plans[0].max_relative_l2
         self._limit = limit if limit is not None else math.inf
         options = options_of(model, plans, pool)
@@ -105,6 +105,7 @@ class BackgroundTuner:
                 self._choices[bucket] = ranking
         if ranking is not None and ranking.costs[0][0] == OPEN:
             return None
+        check_memory(self._pool)
         quiet = new.quiet()
         with _alone(new.pause) as locked:
             if ranking is None and quiet and locked and self._left_s > 0:

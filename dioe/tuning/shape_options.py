@@ -6,16 +6,31 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import psutil
+
 from dioe.graph import Model
 from dioe.hardware import Pool, resources_for
 from dioe.runtime.variants import MAX_SHAPE_VARIANTS, unmeasured
 from dioe.tuning.buckets import Point, Shapes
-from dioe.types import InputError, Plan, Precision, Precisions, Stage, Target, TargetReport
+from dioe.types import (
+    InputError,
+    OutOfMemory,
+    Plan,
+    Precision,
+    Precisions,
+    Stage,
+    Target,
+    TargetReport,
+)
 
 MEMORY_SHARE = 1 / 4
 VARIANT_WEIGHTS = 2.0
 """Prepared variants may fill this share of the memory, each counted as so many times the model's
 weights: a backend keeps them in a layout of its own, and activations besides."""
+
+MEMORY_RESERVE = 1 / 4
+"""Nothing more is prepared once less than this share of the memory is left. Activations can take
+far more than weights: 30 to 140 MiB for each of PP-OCR det's variants, with weights of 4.5 MiB."""
 
 _WRITTEN = (Precision.FP32,)
 
@@ -72,6 +87,20 @@ def most_variants(model: Model, pool: Pool) -> int:
         return MAX_SHAPE_VARIANTS
     room = MEMORY_SHARE * min(sizes) / (VARIANT_WEIGHTS * max(model.weight_bytes, 1))
     return int(min(room, MAX_SHAPE_VARIANTS))
+
+
+def check_memory(pool: Pool) -> None:
+    """Raise OutOfMemory if the host has too little left for another variant."""
+    system = psutil.virtual_memory()
+    limits = [d.memory_bytes for d in pool.devices if d.kind == "cpu" and d.memory_bytes]
+    limit = min(limits, default=system.total)
+    left = min(system.available, limit - psutil.Process().memory_info().rss)
+    if left < MEMORY_RESERVE * limit:
+        raise OutOfMemory(
+            f"{left / 2**20:.0f} MiB of {limit / 2**20:.0f} are left, too little for more variants",
+            place="tuning in the background",
+            fix="compile with tune_shapes=False, or give the shapes that matter as sample_inputs",
+        )
 
 
 def _name(plan: Plan) -> str:
