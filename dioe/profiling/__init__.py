@@ -1,8 +1,19 @@
 """Measuring: one at a time on a machine, in rounds, and what was measured before."""
 
+from dioe.profiling.blocks import (
+    BlockKey,
+    BlockTiming,
+    DistinctBlock,
+    distinct_blocks,
+    preset_outputs,
+    profile_blocks,
+    time_block,
+)
+from dioe.profiling.capture import Activations, capture
 from dioe.profiling.history import History, HistoryInfo
 from dioe.profiling.history_file import HistoryState
 from dioe.profiling.history_records import CostKey, CostRecord
+from dioe.profiling.in_context import in_context, op_costs
 from dioe.profiling.interpolate import interpolate
 from dioe.profiling.load import NOISY_SHARE, CpuLoad, others_share
 from dioe.profiling.lock import measuring
@@ -16,24 +27,47 @@ from dioe.profiling.rounds import (
     time_calls,
     time_in_rounds,
 )
+from dioe.profiling.stage_fit import (
+    StageCosts,
+    StageFit,
+    StageObservation,
+    block_corrections,
+    fit,
+)
 
 __all__ = [
     "NOISY_SHARE",
+    "Activations",
+    "BlockKey",
+    "BlockTiming",
     "Calls",
     "Contender",
     "CostKey",
     "CostRecord",
     "CpuLoad",
+    "DistinctBlock",
     "History",
     "HistoryInfo",
     "HistoryState",
     "Round",
+    "StageCosts",
+    "StageFit",
+    "StageObservation",
     "Timing",
+    "block_corrections",
+    "capture",
+    "distinct_blocks",
+    "fit",
+    "in_context",
     "interpolate",
     "measuring",
+    "op_costs",
     "others_share",
     "paired_ratio",
+    "preset_outputs",
+    "profile_blocks",
     "profile_executable",
+    "time_block",
     "time_calls",
     "time_in_rounds",
 ]

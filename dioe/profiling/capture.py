@@ -150,11 +150,12 @@ def capture(
 
 def _check(graph: OpGraph, wanted: Sequence[str], feeds: Feeds) -> None:
     inputs = {spec.name for spec in graph.model.inputs}
+    unfed = sorted(inputs - set(feeds))
+    if unfed:
+        raise InputError(
+            f"input {unfed[0]!r} is not fed", place=graph.model.place, fix="feed all inputs"
+        )
     for name in wanted:
-        if name in inputs and name not in feeds:
-            raise InputError(
-                f"input {name!r} is not fed", place=graph.model.place, fix="feed all inputs"
-            )
         if name not in inputs and name not in graph.values:
             raise InputError(
                 f"the model has no value {name!r}",
