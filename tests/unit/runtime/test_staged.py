@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,33 +15,18 @@ from hypothesis import strategies as st
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from dioe.graph import Model, OpGraph, boundaries, stage_io
+from dioe.graph import Model, OpGraph
 from dioe.runtime import LoadedPlan, Runtime, Session, load, staged
 from dioe.runtime.staged import StagedRequest
-from dioe.types import Array, HostBuffer, InputError, Plan, Stage, Target, Value
+from dioe.types import Array, HostBuffer, InputError, Plan, Value
 from tests.toys import models
 from tests.toys.backend import ToyBackend, registry_of
-from tests.toys.plans import RESOURCES, plan_for
+from tests.toys.plans import plan_for
+from tests.toys.stages import staged_plan
 from tests.toys.values import close, tensor
 
 NATIVE = ("onnxruntime", "openvino")
 SHARED_RUNTIME = Runtime(registry_of(ToyBackend(), installed=(*NATIVE, "reference")))
-
-
-def plan_of(
-    model: Model,
-    parts: Sequence[tuple[str, Sequence[str]]],
-    shapes: Mapping[str, tuple[int, ...]] | None = None,
-) -> Plan:
-    """A plan with a stage for each (backend, ops)."""
-    graph = OpGraph.build(model, shapes)
-    stages = []
-    for i, (backend, ops) in enumerate(parts):
-        inputs, outputs = stage_io(graph, ops)
-        target = Target("cpu", backend)
-        stages.append(Stage(f"s{i}", target, tuple(ops), inputs, outputs, resources=RESOURCES))
-    whole = plan_for(model, shapes=shapes)
-    return replace(whole, stages=tuple(stages), boundaries=boundaries(graph, stages))
 
 
 def chained(proto: onnx.ModelProto, *backends: str) -> tuple[Model, Plan]:
@@ -50,7 +34,7 @@ def chained(proto: onnx.ModelProto, *backends: str) -> tuple[Model, Plan]:
     model = Model.load(proto)
     ops = OpGraph.build(model).ids
     parts = [(backends[i % len(backends)], [op]) for i, op in enumerate(ops)]
-    return model, plan_of(model, parts)
+    return model, staged_plan(model, parts)
 
 
 def answers(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -103,7 +87,7 @@ def cut_graphs(draw: st.DrawFn) -> tuple[onnx.ModelProto, list[str], list[int]]:
 def cut_plan(model: Model, backends: list[str], stages: list[int]) -> Plan:
     parts = [(b, [f"n{i}" for i, s in enumerate(stages) if s == k]) for k, b in enumerate(backends)]
     shapes = {spec.name: SHAPE for spec in model.inputs}
-    return plan_of(model, [(b, ops) for b, ops in parts if ops], shapes)
+    return staged_plan(model, [(b, ops) for b, ops in parts if ops], shapes)
 
 
 @settings(max_examples=50, deadline=None)
@@ -279,7 +263,7 @@ def test_sequences_and_tensors_go_on_together(runtime: Runtime, first: str, seco
         """)
     )
     neg, construct, at, add = OpGraph.build(model).ids
-    plan = plan_of(model, [(first, [neg, construct]), (second, [at, add])])
+    plan = staged_plan(model, [(first, [neg, construct]), (second, [at, add])])
     with Session(model, [plan], runtime=runtime) as session:
         bound = session.bind({"x": x_of(9), "i": np.array(0, np.int64)})
         for seed, i in enumerate((0, 1, 1)):
@@ -326,7 +310,7 @@ def test_open_shapes_beside_fixed_ones(runtime: Runtime, first: str, second: str
         """)
     )
     relu, nonzero, exp, add = OpGraph.build(model).ids
-    plan = plan_of(model, [(first, [relu, nonzero]), (second, [exp, add])])
+    plan = staged_plan(model, [(first, [relu, nonzero]), (second, [exp, add])])
     with Session(model, [plan], runtime=runtime) as session:
         bound = session.bind({"x": x_of(0)})
         for seed in range(5):
@@ -389,7 +373,7 @@ def test_times_by_stage(runtime: Runtime, toy: ToyBackend) -> None:
     proto = models.dense("4")
     model = Model.load(proto)
     ops = OpGraph.build(model).ids
-    plan = plan_of(model, [("onnxruntime", ops[:1]), ("toy", ops[1:3]), ("openvino", ops[3:])])
+    plan = staged_plan(model, [("onnxruntime", ops[:1]), ("toy", ops[1:3]), ("openvino", ops[3:])])
     x, y = x_of(0, 4, 8), np.zeros((4, 8), np.float32)
     with Session(model, [plan], runtime=runtime) as session:
         request = requests_of(session._hot.loaded)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -15,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
-from dioe.graph import Model, OpGraph, boundaries, stage_io
+from dioe.graph import Model, OpGraph
 from dioe.runtime import Runtime, Session
-from dioe.types import Array, BackendError, Feeds, Plan, PlanMismatch, Stage, Target, Value
+from dioe.types import Array, BackendError, Feeds, Plan, PlanMismatch, Value
 from tests.toys import models
 from tests.toys.backend import ToyBackend, ToyRequest, registry_of
-from tests.toys.plans import RESOURCES, plan_for
+from tests.toys.stages import staged_plan
 from tests.toys.values import close, tensor
 
 BACKENDS = ("onnxruntime", "openvino", "reference", "toy")
@@ -34,22 +33,6 @@ def reference(proto: onnx.ModelProto, feeds: dict[str, Array]) -> list[Array]:
     """Outputs of a model by ``onnx.reference``."""
     results: Any = ReferenceEvaluator(proto).run(None, feeds)
     return list(results)
-
-
-def staged_plan(
-    model: Model,
-    parts: Sequence[tuple[str, Sequence[str]]],
-    shapes: dict[str, tuple[int, ...]] | None = None,
-) -> Plan:
-    """A plan with a stage for each (backend, ops)."""
-    graph = OpGraph.build(model, shapes)
-    stages = []
-    for i, (backend, ops) in enumerate(parts):
-        inputs, outputs = stage_io(graph, ops)
-        target = Target("cpu", backend)
-        stages.append(Stage(f"s{i}", target, tuple(ops), inputs, outputs, resources=RESOURCES))
-    whole = plan_for(model, shapes=shapes)
-    return replace(whole, stages=tuple(stages), boundaries=boundaries(graph, stages))
 
 
 def placed(model: Model) -> tuple[str, ...]:
