@@ -20,8 +20,6 @@ Bucket: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
 EXACT_UP_TO = 8
 """Small sizes (batches, channels) change what is fastest from one to the next."""
 
-STEPS_PER_DOUBLING = 2
-
 NEAR = 2.0
 """Measured shapes stand for others no dimension of which differs by more than this factor."""
 
@@ -41,16 +39,9 @@ def rounded(size: int) -> int:
     """``size`` rounded up to the grid of buckets."""
     if size <= EXACT_UP_TO:
         return size
-    step = math.ceil(STEPS_PER_DOUBLING * math.log2(size / EXACT_UP_TO))
-    while _grid(step) < size:  # beyond 2^50 the logarithm's last digit may be wrong
-        step += 1
-    return _grid(step)
-
-
-def _grid(step: int) -> int:
-    doublings, rest = divmod(step, STEPS_PER_DOUBLING)
-    base = EXACT_UP_TO << doublings
-    return base if not rest else math.ceil(base * 2 ** (rest / STEPS_PER_DOUBLING))
+    low = EXACT_UP_TO << (((size - 1) // EXACT_UP_TO).bit_length() - 1)
+    middle = math.isqrt(2 * low * low) + 1  # low times the square root of 2, rounded up
+    return middle if size <= middle else 2 * low
 
 
 def bucket_of(inputs: Sequence[TensorSpec], shapes: Shapes) -> Bucket:

@@ -91,8 +91,9 @@ def test_silero_runs_at_other_lengths_too(real_model: GetModel, tmp_path: Path) 
     model = real_model("silero")
     shorter = [f | {"input": np.ascontiguousarray(f["input"][:, 32:])} for f in model.feeds]
     with dioe.compile(
-        model.path, sample_inputs=model.feeds, tuning_budget_s=1, cache_dir=tmp_path
-    ) as session:
+        model.path, sample_inputs=model.feeds, tuning_budget_s=1, cache_dir=tmp_path,
+        tune_shapes=False,
+    ) as session:  # fmt: skip
         assert worst_error(session, model, [*shorter, *model.feeds]) <= 1e-4
         assert len(session.plans) == 2
     with dioe.compile(

@@ -140,7 +140,9 @@ def test_a_model_nobody_takes_is_refused_with_every_reason() -> None:
 def test_two_sample_shapes_are_two_variants() -> None:
     proto = models.dense()
     samples = [{"x": rows(4)}, {"x": rows(2)}, {"x": rows(4, seed=5)}]
-    with dioe.compile(proto, sample_inputs=samples, tuning_budget_s=1) as session:
+    with dioe.compile(
+        proto, sample_inputs=samples, tuning_budget_s=1, tune_shapes=False
+    ) as session:
         assert [plan.shapes["x"] for plan in session.plans] == [(4, 8), (2, 8)]
         for n in (2, 4, 3):
             close(tensor(session.run({"x": rows(n)})), models.dense_output(proto, rows(n)))
