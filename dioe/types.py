@@ -686,7 +686,8 @@ class Plan:
         return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
     def explain(self) -> str:
-        """Why this plan: every candidate with its figures, best first."""
+        """Why this plan: every candidate with its figures, best first; how many blocks went to
+        which target; the curve of error against latency."""
         return "\n".join(_explain(self)) + "\n"
 
 
@@ -702,4 +703,14 @@ def _explain(plan: Plan) -> list[str]:
         if c.relative_l2 is not None:
             parts.append(f"error {c.relative_l2:.2g}")
         lines.append(", ".join(parts) + (f"; {c.reason}" if c.reason else ""))
+    placed: dict[str, list[float]] = {}
+    for block in plan.blocks:
+        placed.setdefault(block.target, []).append(block.cost_ms or 0.0)
+    for target, costs in sorted(placed.items(), key=lambda item: -sum(item[1])):
+        lines.append(
+            f"  blocks on {target}: {len(costs)} of {len(plan.blocks)}, {sum(costs):.3f} ms"
+        )
+    for t in plan.tradeoffs:
+        figures = f"error {t.relative_l2:.2g}, {t.latency_ms:.3f} ms ({t.basis})"
+        lines.append(f"  choice: {figures}, {t.lowered_ops} ops lowered; {t.description}")
     return lines + [f"  note: {note}" for note in plan.notes]

@@ -1,7 +1,8 @@
 """Choosing: cost tables in, a plan out. Pure: touches no device, reads no clock."""
 
 from dioe.planning.chain import place, single_stage, varied
-from dioe.planning.choice import best_single, choose, default_choice
+from dioe.planning.choice import LEAST_GAIN, best_single, choose, default_choice
+from dioe.planning.explain import block_reports
 from dioe.planning.orders import block_orders
 from dioe.planning.plan_file import check_plan, load_plan, plan_from_json
 from dioe.planning.problem import (
@@ -16,11 +17,21 @@ from dioe.planning.problem import (
 )
 from dioe.planning.simulator import PlacedStage, Placement, Simulation, simulate
 from dioe.planning.single import single_target_plan
+from dioe.planning.to_plan import to_plan
+from dioe.planning.tradeoff import (
+    CurvePoint,
+    best_within,
+    predicted_error,
+    tradeoff_curve,
+    tradeoffs,
+)
 
 __all__ = [
+    "LEAST_GAIN",
     "BlockNode",
     "ContextKey",
     "Cost",
+    "CurvePoint",
     "Line",
     "PlacedStage",
     "Placement",
@@ -28,8 +39,10 @@ __all__ = [
     "Simulation",
     "TargetCosts",
     "best_single",
+    "best_within",
     "block_nodes",
     "block_orders",
+    "block_reports",
     "build_problem",
     "check_plan",
     "choose",
@@ -37,8 +50,12 @@ __all__ = [
     "load_plan",
     "place",
     "plan_from_json",
+    "predicted_error",
     "simulate",
     "single_stage",
     "single_target_plan",
+    "to_plan",
+    "tradeoff_curve",
+    "tradeoffs",
     "varied",
 ]

@@ -53,11 +53,7 @@ def place(
         found += search.by_count(min(max_stages or MAX_COUNT, MAX_COUNT))
         found += search.singles()
     if not found:
-        raise UnsupportedError(
-            f"no plan has at most {max_stages} stages",
-            place="planning",
-            fix="allow more stages, or more targets",
-        )
+        raise too_few_stages(max_stages)
     return _select(sorted(found), most)
 
 
@@ -101,6 +97,15 @@ def check_placeable(problem: Problem, penalty: Penalties) -> None:
                 place=f"block {block.id} ({block.kind})",
                 fix="`dioe inspect MODEL` shows which ops each target refuses and why",
             )
+
+
+def too_few_stages(max_stages: int | None) -> UnsupportedError:
+    """The error of a problem that needs more stages than it may have."""
+    return UnsupportedError(
+        f"no plan has at most {max_stages} stages",
+        place="planning",
+        fix="allow more stages, or more targets",
+    )
 
 
 @dataclass(frozen=True, slots=True, order=True)

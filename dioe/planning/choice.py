@@ -21,11 +21,11 @@ def choose(
     reports: Sequence[TargetReport],
     *,
     limit: float,
-    lowered: Collection[str] = (),
+    reluctant: Collection[str] = (),
     ratios: Mapping[str, float] | None = None,
 ) -> TargetReport:
-    """The fastest fidel target; within ``LEAST_GAIN`` of it one that isn't among the ``lowered``,
-    which compute in less precision than the model is written in.
+    """The fastest fidel target; within ``LEAST_GAIN`` of it one that isn't among the ``reluctant``:
+    those that compute in less precision than the model is written in, and plans of several parts.
 
     ``ratios`` are times by target relative to that of the least ``p50_ms``, where neighbouring
     rounds tell them better than the medians do.
@@ -42,7 +42,7 @@ def choose(
             if r.state == "ok" and r.p50_ms is not None
         ]
         enough = min(ratio for ratio, _ in timed) * (1 + LEAST_GAIN)
-        near = [(r.target in lowered, ratio, r) for ratio, r in timed if ratio <= enough]
+        near = [(r.target in reluctant, ratio, r) for ratio, r in timed if ratio <= enough]
         return min(near, key=lambda item: item[:2])[2]
     listing = "; ".join(f"{r.target}: {r.reason or r.state}" for r in reports) or "no target at all"
     if any(r.state == "infidel" for r in reports):

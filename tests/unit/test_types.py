@@ -19,6 +19,7 @@ from dioe import types
 from dioe.types import (
     DONE,
     Basis,
+    BlockReport,
     Boundary,
     Buffer,
     DeviceInfo,
@@ -36,6 +37,7 @@ from dioe.types import (
     Target,
     TargetReport,
     TensorSpec,
+    Tradeoff,
 )
 
 FP32, FP16, BF16, INT8, INT4 = Precision
@@ -209,6 +211,27 @@ def test_explaining_a_plan() -> None:
         PLAN, predicted_ms=None, basis=Basis.DEFAULT, candidates=(), notes=()
     )
     assert untimed.explain() == "plan: cpu/a/bf16 -> gpu:0/b/fp32, not measured (default)\n"
+
+
+def test_explaining_a_mixed_plan() -> None:
+    blocks = (
+        BlockReport("b0", "conv", ("a",), "s0", "cpu/a/bf16", 0.5),
+        BlockReport("b1", "conv", ("b",), "s0", "cpu/a/fp32", 2.0),
+        BlockReport("b2", "conv", ("c",), "s1", "cpu/a/bf16", 0.25),
+    )
+    curve = (
+        Tradeoff("cpu/a: fp32", 0, 0.0, 6.0),
+        Tradeoff("cpu/a: bf16 in 2 of 3 blocks", 9, 0.0123, 2.5, Basis.MEASURED),
+    )
+    plan = dataclasses.replace(PLAN, candidates=(), blocks=blocks, tradeoffs=curve)
+    assert plan.explain().splitlines() == [
+        "plan: cpu/a/bf16 -> gpu:0/b/fp32, 3.250 ms (measured)",
+        "  blocks on cpu/a/fp32: 1 of 3, 2.000 ms",
+        "  blocks on cpu/a/bf16: 2 of 3, 0.750 ms",
+        "  choice: error 0, 6.000 ms (predicted), 0 ops lowered; cpu/a: fp32",
+        "  choice: error 0.012, 2.500 ms (measured), 9 ops lowered; cpu/a: bf16 in 2 of 3 blocks",
+        "  note: real inputs",
+    ]
 
 
 # --- the module itself

@@ -85,7 +85,7 @@ def test_default_choice() -> None:
 def test_precision_is_not_given_up_for_less_than_a_measurement_can_tell() -> None:
     lowered = TargetReport("cpu/b/bf16", "ok", p50_ms=10.0, relative_l2=4e-3)
     written = TargetReport("cpu/a/fp32", "ok", p50_ms=10.05, relative_l2=2e-7)
-    assert choose([lowered, written], limit=1e-2, lowered=["cpu/b/bf16"]) is written
+    assert choose([lowered, written], limit=1e-2, reluctant=["cpu/b/bf16"]) is written
     assert choose([lowered, replace(written, p50_ms=10.2)], limit=1e-2) is lowered
     # between two as written, or two lowered ones, the faster wins however close
     assert choose([replace(written, p50_ms=10.0), written], limit=1e-2).p50_ms == 10.0

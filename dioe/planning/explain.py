@@ -1,0 +1,180 @@
+"""Why each block is where it is: its runner-up, and what the whole plan would lose with that."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from dioe.planning.problem import Problem, TargetCosts
+from dioe.planning.simulator import PlacedStage, Placement, simulate, stage_times
+from dioe.types import BlockReport, Precision
+
+ALIKE_MS = 1e-6
+"""Plans are told apart to the nanosecond."""
+
+
+def stage_name(number: int) -> str:
+    """The name of a plan's stage by its place in the order."""
+    return f"s{number}"
+
+
+def block_reports(problem: Problem, placement: Placement) -> tuple[BlockReport, ...]:
+    """A report for each block, in the order they run.
+
+    The runner-up is the target with which the plan is fastest if this block moves there and all
+    others stay: it becomes a stage of its own, joins a stage next to it, or only changes its
+    precision within its stage, whichever is cheapest. ``difference_ms`` is what the plan loses by
+    it; below 0 where an error limit or a measured time spoke against the prediction. Raises as
+    ``simulate`` does.
+    """
+    simulate(problem, placement)  # refuses what is no placement
+    moves = _Moves(problem, placement)
+    reports = []
+    for number, stage in enumerate(placement.stages):
+        for block, target in zip(stage.blocks, stage.targets, strict=True):
+            reports.append(_report(problem, moves, number, block, target))
+    return tuple(reports)
+
+
+def _report(problem: Problem, moves: _Moves, number: int, block: str, target: int) -> BlockReport:
+    node, own = problem.blocks[problem.positions[block]], problem.targets[target]
+    others = [
+        (moves.difference_ms(number, block, i), i)
+        for i, costs in enumerate(problem.targets)
+        if i != target and block in costs.blocks
+    ]
+    best = min(others, default=None)
+    cost = own.blocks[block]
+    if best is None:
+        reason = f"only {_names(problem)[target]} runs it"
+    else:
+        reason = _reason(problem, block, target, best)
+    return BlockReport(
+        block=block,
+        kind=node.kind,
+        ops=node.ops,
+        stage=stage_name(number),
+        target=str(own.target),
+        cost_ms=cost.ms,
+        basis=cost.basis,
+        runs=cost.runs,
+        runner_up="" if best is None else _names(problem)[best[1]],
+        difference_ms=None if best is None else best[0],
+        reason=reason,
+    )
+
+
+def _reason(problem: Problem, block: str, target: int, other: tuple[float, int]) -> str:
+    """In one sentence, what decided for ``target`` and against the runner-up."""
+    loss, index = other
+    ours, theirs = problem.targets[target], problem.targets[index]
+    name = _names(problem)[index]
+    if loss < -ALIKE_MS:
+        faster = f"{name} is predicted {_ms(-loss)} faster"
+        if _is_lower(theirs, ours):
+            return f"the error limit: {faster}"
+        return f"measured time of whole plans: {faster}"
+    if loss <= ALIKE_MS:
+        return f"nothing: {name} is as fast"
+    alone = theirs.blocks[block].ms - ours.blocks[block].ms
+    around = loss - alone
+    inside = ours.context == theirs.context and ours.mixes and theirs.mixes
+    what = "changes of precision" if inside else "boundaries"
+    if alone <= ALIKE_MS:
+        gain = f"{_ms(-alone)} cheaper there, but " if alone < -ALIKE_MS else ""
+        return f"{what}: {gain}moving it costs {_ms(around)} around it"
+    if around <= alone:
+        return f"its own cost: {_ms(alone)} more on {name}"
+    return f"{what}: moving it costs {_ms(around)} around it, and it is {_ms(alone)} slower there"
+
+
+def _is_lower(theirs: TargetCosts, ours: TargetCosts) -> bool:
+    """Whether the precision is another and not the one as written."""
+    return theirs.precision is not ours.precision and theirs.precision is not Precision.FP32
+
+
+def _names(problem: Problem) -> list[str]:
+    """Targets by name; with their threads where only the resources tell them apart."""
+    names = [str(costs.target) for costs in problem.targets]
+    return [
+        f"{name} ({costs.resources.threads or 'default'} threads)"
+        if names.count(name) > 1
+        else name
+        for name, costs in zip(names, problem.targets, strict=True)
+    ]
+
+
+def _ms(value: float) -> str:
+    return f"{value:.3f} ms" if value >= 0.001 else f"{value * 1000:.2g} µs"
+
+
+class _Moves:
+    """What single blocks cost elsewhere. Only the stages around a block are costed anew."""
+
+    def __init__(self, problem: Problem, placement: Placement) -> None:
+        self._problem = problem
+        self._stages = placement.stages
+        self._known: dict[PlacedStage, float] = {}
+
+    def difference_ms(self, number: int, block: str, target: int) -> float:
+        """The change of the whole plan if ``block`` of the stage ``number`` runs on ``target``."""
+        before = self._stages[number - 1] if number else None
+        after = self._stages[number + 1] if number + 1 < len(self._stages) else None
+        old = [each for each in (before, self._stages[number], after) if each is not None]
+        outside = (
+            self._stages[number - 2] if number > 1 else None,
+            self._stages[number + 2] if number + 2 < len(self._stages) else None,
+        )
+        least = min(
+            self._cost_ms(new, outside) for new in self._moved(number, block, target, before, after)
+        )
+        return least - self._cost_ms(old, outside)
+
+    def _moved(
+        self,
+        number: int,
+        block: str,
+        target: int,
+        before: PlacedStage | None,
+        after: PlacedStage | None,
+    ) -> Iterator[list[PlacedStage]]:
+        """The stages from ``before`` to ``after`` with the block moved, in every way it can be."""
+        stage = self._stages[number]
+        at = stage.blocks.index(block)
+        alone = PlacedStage((block,), (target,))
+        head = PlacedStage(stage.blocks[:at], stage.targets[:at])
+        tail = PlacedStage(stage.blocks[at + 1 :], stage.targets[at + 1 :])
+        lead = [each for each in (before, head) if each is not None and each.blocks]
+        rest = [each for each in (tail, after) if each is not None and each.blocks]
+        yield [*lead, alone, *rest]
+        joins_lead = bool(lead) and self._shares(lead[-1], alone)
+        joins_rest = bool(rest) and self._shares(alone, rest[0])
+        if joins_lead:
+            yield [*lead[:-1], _joined(lead[-1], alone), *rest]
+        if joins_rest:
+            yield [*lead, _joined(alone, rest[0]), *rest[1:]]
+        if joins_lead and joins_rest:
+            yield [*lead[:-1], _joined(_joined(lead[-1], alone), rest[0]), *rest[1:]]
+
+    def _shares(self, first: PlacedStage, second: PlacedStage) -> bool:
+        group_of = self._problem.group_of
+        return group_of[first.targets[0]] == group_of[second.targets[0]]
+
+    def _cost_ms(
+        self, stages: list[PlacedStage], outside: tuple[PlacedStage | None, PlacedStage | None]
+    ) -> float:
+        """The stages' times and the handovers between them and to those ``outside``."""
+        total = sum(map(self._stage_ms, stages))
+        row = [each for each in (outside[0], *stages, outside[1]) if each is not None]
+        for first, second in itertools.pairwise(row):
+            total += self._problem.handover_ms(first.targets[0], second.targets[0])
+        return total
+
+    def _stage_ms(self, stage: PlacedStage) -> float:
+        if stage not in self._known:
+            self._known[stage] = stage_times(self._problem, stage).total_ms
+        return self._known[stage]
+
+
+def _joined(first: PlacedStage, second: PlacedStage) -> PlacedStage:
+    return PlacedStage(first.blocks + second.blocks, first.targets + second.targets)
