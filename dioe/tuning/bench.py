@@ -16,10 +16,10 @@ from dioe.graph import Model, Source
 from dioe.hardware import Pool, machine
 from dioe.planning import best_single
 from dioe.precision import Comparison, compare
-from dioe.profiling import Calls, Timing, measuring, paired_ratio
+from dioe.profiling import Calls, History, Timing, measuring, paired_ratio
 from dioe.runtime import Runtime
 from dioe.tuning.clock import check_seconds
-from dioe.tuning.compile import Job, Settings
+from dioe.tuning.compile import Job, Settings, cache_folder
 from dioe.tuning.samples import Samples
 from dioe.tuning.trial import (
     TargetContender,
@@ -108,19 +108,21 @@ def bench(
     tuning_budget_s: float = 30.0,
     time_s: float = 10.0,
     state: Mapping[str, str] | None = None,
+    cache_dir: str | PathLike[str] | None = None,
     runtime: Runtime | None = None,
     progress: Progress = lambda text: None,
 ) -> BenchResult:
     """Tune ``model`` on its first sample's shapes, then time the plan and every fidel target anew.
 
     ``time_s`` are the seconds of that final timing, outside the tuning budget; the other arguments
-    and the errors are those of ``dioe.compile``. The plan cache is not used.
+    and the errors are those of ``dioe.compile``. Costs measured before are taken from the history
+    in ``cache_dir``; the plan cache is not used.
     """
     check_seconds("time_s", time_s)
     settings = Settings(devices, policy, precision, max_relative_l2, tuning_budget_s)
     job = Job(
         model, hardware=hardware, settings=settings, sample_inputs=sample_inputs, shapes=shapes,
-        state=state, runtime=runtime, progress=progress,
+        state=state, runtime=runtime, history=History(cache_folder(cache_dir)), progress=progress,
     )  # fmt: skip
     del job.groups[1:]
     group = job.groups[0]

@@ -14,11 +14,14 @@ from dioe.cachedir import cache_dir as default_cache_dir
 from dioe.graph import Model, Source
 from dioe.hardware import Pool, fingerprint, pool_from
 from dioe.planning import check_plan, load_plan
+from dioe.profiling import History
 from dioe.runtime import Runtime, Session
 from dioe.tuning.background import BackgroundTuner
 from dioe.tuning.clock import Budget, Stopwatch, check_seconds
+from dioe.tuning.known import Known
+from dioe.tuning.parts import settings_beside
 from dioe.tuning.plan_cache import PlanCache
-from dioe.tuning.samples import Samples, ShapeGroup, shape_groups
+from dioe.tuning.samples import Samples, ShapeGroup, samples_digest, shape_groups
 from dioe.tuning.targets import Candidate, candidates, error_cause
 from dioe.tuning.tune import Goal, Progress, Tuner, Tuning, may_start
 from dioe.types import ABI_VERSION, InputError, ModelError, Plan, UnsupportedError
@@ -91,13 +94,23 @@ def compile_model(
         BackendError: as ``dioe.types`` describes them.
     """
     settings = Settings(devices, policy, precision, max_relative_l2, tuning_budget_s)
-    job = Job(model, hardware=hardware, settings=settings, sample_inputs=sample_inputs, state=state)
+    folder = cache_folder(cache_dir)
+    job = Job(
+        model, hardware=hardware, settings=settings, sample_inputs=sample_inputs, state=state,
+        history=History(folder),
+    )  # fmt: skip
     if plan is not None:
         return job.session([job.checked_plan(plan)])
-    if cache_dir is not None and not isinstance(cache_dir, str | PathLike):
+    return job.start(PlanCache(folder), tune_shapes=tune_shapes)
+
+
+def cache_folder(cache_dir: str | PathLike[str] | None) -> Path:
+    """Where what was tuned and measured is kept; raises InputError for what names no folder."""
+    if cache_dir is None:
+        return default_cache_dir()
+    if not isinstance(cache_dir, str | PathLike):
         raise InputError(f"cache_dir is {cache_dir!r}", fix="give a folder's path, or None")
-    cache = PlanCache(Path(cache_dir) if cache_dir is not None else default_cache_dir())
-    return job.start(cache, tune_shapes=tune_shapes)
+    return Path(cache_dir)
 
 
 class Job:
@@ -113,9 +126,11 @@ class Job:
         shapes: Mapping[str, Sequence[int]] | None = None,
         state: Mapping[str, str] | None = None,
         runtime: Runtime | None = None,
+        history: History | None = None,
         progress: Progress = lambda text: None,
     ) -> None:
         self.settings = settings
+        self.history = history or History(None)
         if state is not None and not isinstance(state, Mapping):
             raise InputError(
                 f"state is {state!r}", fix='map outputs to inputs: {"stateN": "state"}'
@@ -236,11 +251,24 @@ class Job:
             versions=self.versions,
             notes=() if group.real else ("inputs were made up; give sample inputs for real ones",),
         )
-        tuner = Tuner(bound, self.model, group.feeds, found, goal, self.runtime, self.progress)
+        tuner = Tuner(
+            bound, self.model, group.feeds, found, goal, self.runtime, self._known(group),
+            settings_beside(found, self.pool), self.progress,
+        )  # fmt: skip
         tuned = tuner.tune(budget_s)
         if cache is not None and budget_s > 0:
             cache.put(key, tuned.plan)
         return tuned
+
+    def _known(self, group: ShapeGroup) -> Known:
+        return Known(
+            self.history,
+            model_sha256=self.model.sha256,
+            shapes=group.shapes,
+            samples=samples_digest(group.feeds),
+            hardware=self.hardware,
+            versions=self.versions,
+        )
 
     def _usable(self, plan: Plan) -> bool:
         if not self._broken.keys().isdisjoint(plan.targets):

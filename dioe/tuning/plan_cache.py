@@ -15,11 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dioe.planning import plan_from_json
-from dioe.tuning.samples import ShapeGroup
-from dioe.types import Buffer, Plan, PlanMismatch, Value
+from dioe.tuning.samples import ShapeGroup, samples_digest
+from dioe.types import Plan, PlanMismatch
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +30,8 @@ class PlanCache:
 
     def key(self, group: ShapeGroup, settings: Mapping[str, Any]) -> str:
         """The digest of the samples' contents and the settings."""
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-        for feeds in group.feeds:
-            for name in sorted(feeds):
-                digest.update(f"input {name!r}".encode())
-                _update(digest, feeds[name])
-        return digest.hexdigest()
+        text = json.dumps(settings, sort_keys=True, default=str)
+        return hashlib.sha256((text + samples_digest(group.feeds)).encode()).hexdigest()
 
     def get(self, key: str) -> Plan | None:
         """The plan under ``key``; None if there's none that can be read."""
@@ -66,24 +60,3 @@ class PlanCache:
                 raise
         except OSError as error:
             log.warning("plan cache: can't write to %s, plans aren't kept: %s", self._folder, error)
-
-
-def _update(digest: hashlib._Hash, value: Value) -> None:
-    """Add a value's type, shape and contents."""
-    if isinstance(value, Buffer) and not isinstance(value, np.ndarray):
-        value = value.numpy()
-    if isinstance(value, np.ndarray) and value.dtype.kind != "O":
-        digest.update(f"{value.dtype}{value.shape}".encode())
-        digest.update(np.ascontiguousarray(value).view(np.uint8).data)
-        return
-    if isinstance(value, np.ndarray):
-        digest.update(f"strings{value.shape}".encode())
-        value = value.ravel().tolist()
-    if isinstance(value, dict):
-        value = [part for item in value.items() for part in item]
-    if isinstance(value, list | tuple):
-        digest.update(f"{len(value)} of".encode())
-        for item in value:
-            _update(digest, item)
-        return
-    digest.update(repr(value).encode() + b";")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from dioe.graph import Model, make_inputs
 from dioe.runtime.feeds import check_feeds
-from dioe.types import Feeds, InputError
+from dioe.types import Buffer, Feeds, InputError, Value
 
 Samples = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 
@@ -85,3 +86,34 @@ def _symbol(model: Model, sample: Mapping[str, Any], symbol: str | None) -> int:
         if symbol and spec.shape and shape is not None and symbol in spec.shape:
             return int(shape[spec.shape.index(symbol)])
     return 1
+
+
+def samples_digest(samples: Sequence[Feeds]) -> str:
+    """SHA-256, as hex, of the names, types, shapes and contents of feeds."""
+    digest = hashlib.sha256()
+    for feeds in samples:
+        for name in sorted(feeds):
+            digest.update(f"input {name!r}".encode())
+            _update(digest, feeds[name])
+    return digest.hexdigest()
+
+
+def _update(digest: hashlib._Hash, value: Value) -> None:
+    """Add a value's type, shape and contents."""
+    if isinstance(value, Buffer) and not isinstance(value, np.ndarray):
+        value = value.numpy()
+    if isinstance(value, np.ndarray) and value.dtype.kind != "O":
+        digest.update(f"{value.dtype}{value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).view(np.uint8).data)
+        return
+    if isinstance(value, np.ndarray):
+        digest.update(f"strings{value.shape}".encode())
+        value = value.ravel().tolist()
+    if isinstance(value, dict):
+        value = [part for item in value.items() for part in item]
+    if isinstance(value, list | tuple):
+        digest.update(f"{len(value)} of".encode())
+        for item in value:
+            _update(digest, item)
+        return
+    digest.update(repr(value).encode() + b";")

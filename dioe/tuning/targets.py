@@ -37,6 +37,8 @@ class Candidate:
     support: Support
     last_resort: bool = False
     held_back: str = ""
+    mixes: bool = False
+    """Whether the backend computes in several precisions inside one executable."""
 
     @property
     def refusal(self) -> str:
@@ -115,7 +117,13 @@ def candidates(
                         else _query(backend, model, local_id, p)
                     )
                     found.append(
-                        Candidate(target, resources_for(device), support, capabilities.last_resort)
+                        Candidate(
+                            target,
+                            resources_for(device),
+                            support,
+                            capabilities.last_resort,
+                            mixes=capabilities.mixes_precisions,
+                        )
                     )
                     settled = enough(found[-1])
     if unmatched:

@@ -29,6 +29,7 @@ from dioe.runtime.loading import SingleStageRequest, can_preset, empty, owned
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.targets import Candidate, error_cause
 from dioe.types import (
+    Context,
     DioeError,
     Executable,
     Feeds,
@@ -142,26 +143,43 @@ def reference_outputs(
     reasons = []
     for name in REFERENCE_BACKENDS:
         try:
-            backend = runtime.registry.backend(name)
-            context = backend.open("cpu", _REFERENCE_RESOURCES)
+            with _reference_context(name, runtime) as context:
+                executable = context.compile(model, Precisions(), {"optimize": False})
+                try:
+                    return [run_once(executable.request(), feeds) for feeds in samples]
+                finally:
+                    executable.close()
         except DioeError as error:
             reasons.append(f"{name}: {error.cause}")
-            continue
-        try:
-            executable = context.compile(model, Precisions(), {"optimize": False})
-            try:
-                return [run_once(executable.request(), feeds) for feeds in samples]
-            finally:
-                executable.close()
-        except DioeError as error:
-            reasons.append(f"{name}: {error.cause}")
-        finally:
-            context.close()
     raise UnsupportedError(
         f"nothing here can run the model as written, so no answer can be checked "
         f"({'; '.join(reasons)})",
         fix="`dioe inspect MODEL` shows which ops each target refuses and why",
     )
+
+
+@contextlib.contextmanager
+def reference_context(runtime: Runtime) -> Iterator[Context | None]:
+    """A context of the first reference backend there is, None where there is none."""
+    with contextlib.ExitStack() as opened:
+        for name in REFERENCE_BACKENDS:
+            try:
+                context = opened.enter_context(_reference_context(name, runtime))
+            except DioeError as error:
+                log.info("no reference on %s: %s", name, error.cause)
+                continue
+            yield context
+            return
+        yield None
+
+
+@contextlib.contextmanager
+def _reference_context(name: str, runtime: Runtime) -> Iterator[Context]:
+    context = runtime.registry.backend(name).open("cpu", _REFERENCE_RESOURCES)
+    try:
+        yield context
+    finally:
+        context.close()
 
 
 def run_once(request: Request, feeds: Feeds) -> dict[str, Value]:

@@ -10,9 +10,12 @@ from dataclasses import dataclass, field, replace
 from dioe.graph import Model
 from dioe.planning import best_single, choose, default_choice, single_target_plan
 from dioe.precision import error_limit
-from dioe.profiling import Timing, measuring, paired_ratio
+from dioe.profiling import Contender, Timing, measuring, paired_ratio
 from dioe.runtime import Runtime
 from dioe.tuning.clock import Budget, Stopwatch
+from dioe.tuning.known import Known
+from dioe.tuning.mixed import Aim, Found, Mixed, MixedSearch, PlanContender
+from dioe.tuning.parts import Setting
 from dioe.tuning.targets import UNTRIED, Candidate
 from dioe.tuning.trial import (
     SLOW_RATIO,
@@ -31,6 +34,9 @@ RANDOM_OPS = frozenset(
 )
 
 Progress = Callable[[str], None]
+
+_SEARCH_SHARE = 0.5
+"""Of what is left of the budget after a first look at single targets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,15 @@ class Tuning:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class _Measured:
+    """Reports on single targets, what neighbouring rounds say of all, and mixed plans."""
+
+    reports: list[TargetReport]
+    ratios: Mapping[str, float]
+    mixed: Found = field(default_factory=Found)
+
+
 class Tuner:
     """The candidates of ``model`` (shapes bound; ``base`` as it came), tried towards a goal."""
 
@@ -68,6 +83,8 @@ class Tuner:
         candidates: Sequence[Candidate],
         goal: Goal,
         runtime: Runtime,
+        known: Known,
+        settings: Sequence[Setting] = (),
         progress: Progress = lambda text: None,
     ) -> None:
         self._model = model
@@ -76,6 +93,8 @@ class Tuner:
         self._candidates = list(candidates)
         self._goal = goal
         self._runtime = runtime
+        self._known = known
+        self._settings = settings
         self._progress = progress
         self._watch = Stopwatch()
         self._limit = error_limit(
@@ -97,34 +116,117 @@ class Tuner:
                 self._progress("reference")
                 reference = reference_outputs(self._model, self._samples, self._runtime)
             with watch.part("profile_s"):
-                reports, timings = self._measure(reference, budget, locked)
+                measured = self._measure(reference, budget, locked)
         with watch.part("plan_s"):
-            reports = [_final(r, timings.get(r.target), self._goal, self._base) for r in reports]
-            plan = self._choose(reports, _ratios(timings, reports))
-        return Tuning(plan, self._candidates, reports, reference, dict(watch.seconds))
+            measured.reports = [_final(r, self._goal, self._base) for r in measured.reports]
+            plan = self._choose(measured)
+        return Tuning(
+            plan, self._candidates, measured.reports, reference, dict(watch.seconds),
+        )  # fmt: skip
 
     def _measure(
         self, reference: Sequence[dict[str, Value]], budget: Budget, locked: bool
-    ) -> tuple[list[TargetReport], dict[str, Timing]]:
+    ) -> _Measured:
+        """Single targets first, then a search for mixed plans; what is left of the budget goes to
+        timing all that may win in the same rounds."""
+        known = self._all_known()
+        reports = known.reports if known is not None else self._try_all(reference, budget, {})
+        search = self._search(reference, reports, locked)
+        found = search.run(reports, Budget(_SEARCH_SHARE * max(0.0, budget.left_s)))
+        if known is not None and (found.known or not found.plans):
+            return replace(known, mixed=found)
         failures: dict[str, str] = {}
         while True:
-            reports = self._try_all(reference, budget, failures)
-            timings, new = self._time_survivors(reports, budget, locked)
+            timings, new = self._time_survivors(reports, found, budget, locked)
             failures |= new
             # one that fails in the rounds may have made others look slow that are the best now
             if not new or not any(r.state == "slow" for r in reports):
-                return with_failures(reports, failures), timings
+                break
+            reports = self._try_all(reference, budget, failures)
+        measured = self._judged(with_failures(reports, failures), found, timings)
+        search.keep(found)
+        return measured
 
-    def _choose(self, reports: Sequence[TargetReport], ratios: Mapping[str, float]) -> Plan:
+    def _all_known(self) -> _Measured | None:
+        """What the history says of all candidates; None unless it knows each of them."""
+        reports, ratios = [], {}
+        for candidate in self._candidates:
+            name = str(candidate.target)
+            if candidate.refusal:
+                reports.append(TargetReport(name, "unsupported", candidate.refusal))
+                continue
+            report = self._known.report(candidate, self._limit)
+            if report is None:
+                return None
+            reports.append(report)
+            ratio = self._known.ratio(candidate)
+            if ratio is not None:
+                ratios[name] = ratio
+        if not any(r.state == "ok" for r in reports):
+            return None
+        return _Measured(reports, ratios)
+
+    def _search(
+        self,
+        reference: Sequence[dict[str, Value]],
+        reports: Sequence[TargetReport],
+        locked: bool,
+    ) -> MixedSearch:
+        lowers = self._goal.precision == "auto" and self._goal.real_inputs
+        names = {r.target for r in reports if r.state != "failed"}
+        settings = [
+            s
+            for s in self._settings
+            if str(s.target) in names and (lowers or not _is_lowered(s.target, self._base))
+        ]
+        aim = Aim(
+            settings=settings,
+            hardware=self._goal.hardware,
+            shapes=self._shapes,
+            policy=self._goal.policy,
+            precision=self._goal.precision,
+            limit=self._limit,
+            versions=self._goal.versions,
+            lowers=lowers,
+        )
+        return MixedSearch(
+            aim, self._model, self._samples, reference, runtime=self._runtime, known=self._known,
+            watch=self._watch, progress=self._progress, locked=locked,
+        )  # fmt: skip
+
+    def _judged(
+        self, reports: Sequence[TargetReport], found: Found, timings: Mapping[str, Timing]
+    ) -> _Measured:
+        """What the rounds told, for the choice and for the history."""
+        timed = [_retimed(r, timings.get(r.target)) for r in reports]
+        found.plans = [
+            Mixed(m.plan, _retimed(m.report, timings[m.report.target]))
+            for m in found.plans
+            if m.report.target in timings  # a plan that nobody timed beside the others is no choice
+        ]
+        ratios = _ratios(timings, [*timed, *(m.report for m in found.plans)])
+        by_name = {str(c.target): c for c in self._candidates}
+        for report in timed:
+            if not by_name[report.target].refusal:
+                self._known.keep_report(by_name[report.target], report, ratios.get(report.target))
+        return _Measured(timed, ratios, found)
+
+    def _choose(self, measured: _Measured) -> Plan:
+        reports = [*measured.reports, *(m.report for m in measured.mixed.plans)]
         drawn = sorted(RANDOM_OPS & self._base.op_types.keys())
         if drawn and not any(r.state == "ok" for r in reports):
             raise FidelityError(
                 f"the model draws random numbers ({', '.join(drawn)}): no answer can be checked",
                 fix="start without a check: tuning_budget_s=0 (--tuning-budget 0)",
             )
-        lowered = [r.target for r in reports if _is_lowered(r, self._base)]
-        chosen = choose(reports, limit=self._limit, lowered=lowered, ratios=ratios)
-        return self._plan(chosen, reports)
+        plans = {m.report.target: m.plan for m in measured.mixed.plans}
+        lowered = [
+            r.target for r in measured.reports if _is_lowered(Target.parse(r.target), self._base)
+        ]
+        chosen = choose(
+            reports, limit=self._limit, reluctant=[*lowered, *plans], ratios=measured.ratios
+        )
+        return self._explained(chosen, reports, measured, plans.get(chosen.target))
 
     def _try_all(
         self,
@@ -163,16 +265,21 @@ class Tuner:
         return [_slow(r, best_ms) for r in reports.values()]
 
     def _time_survivors(
-        self, reports: Sequence[TargetReport], budget: Budget, locked: bool
+        self, reports: Sequence[TargetReport], found: Found, budget: Budget, locked: bool
     ) -> tuple[dict[str, Timing], dict[str, str]]:
         by_name = {str(c.target): c for c in self._candidates}
-        contenders = {
+        contenders: dict[str, Contender] = {
             r.target: TargetContender(
                 by_name[r.target], self._model, self._samples[0], self._runtime, self._watch
             )
             for r in reports
             if r.state == "ok"
         }
+        for mixed in found.plans:
+            name = mixed.report.target
+            contenders[name] = PlanContender(
+                name, mixed.plan, self._model, self._samples[0], self._runtime, self._watch
+            )
         if budget.left_s <= 0:
             return {}, {}
         return time_surviving(
@@ -204,13 +311,37 @@ class Tuner:
         note = "nothing was measured (no tuning budget): the first target that takes the model"
         return Tuning(self._plan(chosen, reports, (note,)), self._candidates, reports)
 
+    def _explained(
+        self,
+        chosen: TargetReport,
+        reports: Sequence[TargetReport],
+        measured: _Measured,
+        plan: Plan | None,
+    ) -> Plan:
+        """The chosen plan with everything that led to it; ``plan`` is None for a single target."""
+        found = measured.mixed
+        tried = [r for r in found.reports if r.target not in {m.report.target for m in found.plans}]
+        if plan is None:
+            single = self._plan(chosen, [*reports, *tried], found.notes)
+            blocks = found.blocks.get(chosen.target, ())
+            return replace(single, blocks=blocks, tradeoffs=found.tradeoffs)
+        return replace(
+            plan,
+            relative_l2=chosen.relative_l2,
+            predicted_ms=chosen.p50_ms,
+            candidates=(*reports, *tried),
+            tradeoffs=found.tradeoffs,
+            notes=(*self._goal.notes, *found.notes, *_gain_notes(chosen, reports)),
+        )
+
+    @property
+    def _shapes(self) -> dict[str, tuple[Dim, ...]]:
+        return {spec.name: spec.shape for spec in self._model.inputs if spec.shape is not None}
+
     def _plan(
         self, chosen: TargetReport, reports: Sequence[TargetReport], notes: tuple[str, ...] = ()
     ) -> Plan:
         candidate = next(c for c in self._candidates if str(c.target) == chosen.target)
-        shapes: dict[str, tuple[Dim, ...]] = {
-            spec.name: spec.shape for spec in self._model.inputs if spec.shape is not None
-        }
         return single_target_plan(
             candidate.target,
             model_sha256=self._base.sha256,
@@ -218,7 +349,7 @@ class Tuner:
             ops=self._base.placed_op_ids,
             inputs=[spec.name for spec in self._base.inputs],
             outputs=[spec.name for spec in self._base.outputs],
-            shapes=shapes,
+            shapes=self._shapes,
             resources=candidate.resources,
             policy=self._goal.policy,
             precision=self._goal.precision,
@@ -254,12 +385,14 @@ def _slow(report: TargetReport, best_ms: float) -> TargetReport:
     return replace(report, state="slow", reason=reason)
 
 
-def _final(report: TargetReport, timing: Timing | None, goal: Goal, base: Model) -> TargetReport:
-    """The report with what the rounds measured; lower precision is refused on made-up inputs."""
-    if timing is not None:
-        report = replace(report, **timing.summary())
+def _retimed(report: TargetReport, timing: Timing | None) -> TargetReport:
+    return report if timing is None else replace(report, **timing.summary())
+
+
+def _final(report: TargetReport, goal: Goal, base: Model) -> TargetReport:
+    """The report as the goal judges it: lower precision is refused on made-up inputs."""
     made_up = goal.precision == "auto" and not goal.real_inputs
-    if report.state == "ok" and made_up and _is_lowered(report, base):
+    if report.state == "ok" and made_up and _is_lowered(Target.parse(report.target), base):
         return replace(
             report,
             state="infidel",
@@ -277,10 +410,10 @@ def _ratios(timings: Mapping[str, Timing], reports: Sequence[TargetReport]) -> d
     return {name: paired_ratio(timing, base) for name, timing in timings.items()}
 
 
-def _is_lowered(report: TargetReport, base: Model) -> bool:
+def _is_lowered(target: Target, base: Model) -> bool:
     """True if the target computes in less precision than the model is written in."""
     written = {Precision.FP32, Precision.INT8} if base.quantised else {Precision.FP32}
-    return not written.issuperset(Target.parse(report.target).precisions)
+    return not written.issuperset(target.precisions)
 
 
 def _gain_notes(chosen: TargetReport, reports: Sequence[TargetReport]) -> list[str]:

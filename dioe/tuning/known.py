@@ -1,0 +1,159 @@
+"""What the cost history knows of one model with bound shapes, and what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dioe.profiling import BlockTiming, CostKey, CostRecord, History
+from dioe.tuning.targets import Candidate
+from dioe.types import OpTime, Resources, Target, TargetReport
+
+_LASTING = ("ok", "infidel", "slow", "unsupported")
+"""States that another try would find again. What failed is tried anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The costs in ``history`` of one model, for one set of shapes and samples.
+
+    ``samples`` is a digest of the inputs: times and errors depend on them. A noisy cost is kept for
+    reports, and is not known: what it tells is measured again.
+    """
+
+    history: History
+    model_sha256: str
+    shapes: Mapping[str, tuple[int, ...]]
+    samples: str
+    hardware: str
+    versions: Mapping[str, str]
+
+    def _key(
+        self,
+        kind: str,
+        targets: Sequence[Target],
+        resources: Resources,
+        *,
+        subject: str | None = None,
+        **options: Any,
+    ) -> CostKey:
+        backends = {target.backend for target in targets}
+        return CostKey(
+            kind=kind,
+            subject=subject or self.model_sha256,
+            shapes={} if subject else self.shapes,  # a block's structure hash has its shapes
+            target=" -> ".join(map(str, targets)),
+            resources=resources,
+            options=options,
+            versions={n: v for n, v in self.versions.items() if n in backends},
+            hardware=self.hardware,
+        )
+
+    def _get(self, key: CostKey) -> CostRecord | None:
+        record = self.history.get(key)
+        return None if record is None or record.noisy else record
+
+    # --- whole targets ------------------------------------------------------------------------
+
+    def _report_key(self, candidate: Candidate) -> CostKey:
+        return self._key("target", [candidate.target], candidate.resources, samples=self.samples)
+
+    def report(self, candidate: Candidate, limit: float) -> TargetReport | None:
+        """The report on a target as measured before, judged by ``limit``."""
+        record = self._get(self._report_key(candidate))
+        if record is None:
+            return None
+        extra = record.extra
+        state, reason, error = extra["state"], extra["reason"], extra["relative_l2"]
+        if error is not None and state in ("ok", "infidel"):
+            fidel = error <= limit
+            if fidel != (state == "ok"):
+                reason = "" if fidel else f"error {error:.3g} is above the limit {limit:g}"
+            state = "ok" if fidel else "infidel"
+        return TargetReport(
+            str(candidate.target), state, reason, record.p50_ms, record.p90_ms, record.p99_ms,
+            record.spread_ms, record.runs, error, record.noisy,
+        )  # fmt: skip
+
+    def ratio(self, candidate: Candidate) -> float | None:
+        """The target's time relative to the best one's, told by neighbouring rounds."""
+        record = self._get(self._report_key(candidate))
+        return None if record is None else record.extra.get("ratio")
+
+    def keep_report(
+        self, candidate: Candidate, report: TargetReport, ratio: float | None = None
+    ) -> None:
+        """Keep what is there to stay of a report, before anything but its error judged it."""
+        if report.state not in _LASTING:
+            return
+        extra = {"state": report.state, "reason": report.reason, "relative_l2": report.relative_l2}
+        if ratio is not None:
+            extra["ratio"] = ratio
+        record = CostRecord(
+            report.p50_ms, report.p90_ms, report.p99_ms, report.spread_ms, report.runs,
+            report.noisy, extra,
+        )  # fmt: skip
+        self.history.put(self._report_key(candidate), record)
+
+    # --- parts --------------------------------------------------------------------------------
+
+    def op_times(self, target: Target, resources: Resources) -> tuple[float, list[OpTime]] | None:
+        """The time of a whole model beside other executables, and its per-op times."""
+        record = self._get(self._key("ops", [target], resources, samples=self.samples))
+        if record is None or record.p50_ms is None:
+            return None
+        times = [OpTime(**{**each, "ops": tuple(each["ops"])}) for each in record.extra["times"]]
+        return record.p50_ms, times
+
+    def keep_op_times(
+        self,
+        target: Target,
+        resources: Resources,
+        whole_ms: float,
+        times: Sequence[OpTime],
+        *,
+        runs: int,
+        noisy: bool,
+    ) -> None:
+        """Keep the time of a whole and of its ops."""
+        record = CostRecord(
+            whole_ms, runs=runs, noisy=noisy, extra={"times": [asdict(each) for each in times]}
+        )
+        self.history.put(self._key("ops", [target], resources, samples=self.samples), record)
+
+    def block(
+        self, structure_hash: str, target: Target, resources: Resources
+    ) -> BlockTiming | None:
+        """What a block of this structure takes alone, in any model."""
+        record = self._get(self._key("block", [target], resources, subject=structure_hash))
+        if record is None or None in (record.p50_ms, record.p90_ms, record.p99_ms):
+            return None
+        return BlockTiming(
+            record.p50_ms or 0.0, record.p90_ms or 0.0, record.p99_ms or 0.0,
+            record.spread_ms or 0.0, record.runs, record.noisy,
+        )  # fmt: skip
+
+    def keep_block(
+        self, structure_hash: str, target: Target, resources: Resources, timing: BlockTiming
+    ) -> None:
+        """Keep what a block takes alone."""
+        record = CostRecord(
+            timing.p50_ms, timing.p90_ms, timing.p99_ms, timing.spread_ms, timing.runs, timing.noisy
+        )
+        self.history.put(self._key("block", [target], resources, subject=structure_hash), record)
+
+    # --- searches -----------------------------------------------------------------------------
+
+    def search(self, targets: Sequence[Target], **goal: Any) -> Mapping[str, Any] | None:
+        """What a search for a mixed plan among these targets found, as it was kept."""
+        key = self._key("search", targets, Resources(), samples=self.samples, **goal)
+        record = self._get(key)
+        return None if record is None else record.extra
+
+    def keep_search(
+        self, targets: Sequence[Target], found: Mapping[str, Any], *, noisy: bool, **goal: Any
+    ) -> None:
+        """Keep what a search found, as JSON values."""
+        key = self._key("search", targets, Resources(), samples=self.samples, **goal)
+        self.history.put(key, CostRecord(noisy=noisy, extra=found))

@@ -1,0 +1,408 @@
+"""The search for a mixed plan: over several backends, or several precisions in one.
+
+What the planner thinks best is compiled, checked and timed, one placement after the other; what was
+learnt goes into the cost table before the next is chosen. It ends when nothing untried promises to
+beat what was measured, or with the budget.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from dioe.graph import Model, OpGraph, rebuild
+from dioe.planning import (
+    LEAST_GAIN,
+    Placement,
+    Problem,
+    block_reports,
+    place,
+    plan_from_json,
+    single_stage,
+    to_plan,
+)
+from dioe.precision import Comparison, compare
+from dioe.profiling import Calls
+from dioe.runtime import Runtime, Session
+from dioe.runtime.loading import LoadedPlan, load
+from dioe.runtime.request import PlanRequest
+from dioe.tuning.clock import Budget, Stopwatch
+from dioe.tuning.known import Known
+from dioe.tuning.parts import Parts, Setting
+from dioe.tuning.targets import error_cause
+from dioe.tuning.trial import TargetFailed, reference_context, verdict
+from dioe.types import (
+    Basis,
+    BlockReport,
+    Dim,
+    DioeError,
+    Feeds,
+    Plan,
+    Target,
+    TargetReport,
+    Tradeoff,
+    Value,
+)
+
+log = logging.getLogger(__name__)
+
+_MOST_TRIES = 8
+_KEPT = 2
+"""Mixed plans that are timed in the final rounds."""
+
+_NEAR = 1.15
+"""A mixed plan that took this much longer than the best single target in a first try is dropped."""
+
+_WHOLES_SHARE = 0.5
+_ALONE_SHARE = 0.4
+_TRY_S = 0.25
+_WARMUP_RUNS = 3
+_LEAST_RUNS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """A plan of several stages or precisions, with the report on it."""
+
+    plan: Plan
+    report: TargetReport
+
+
+@dataclass(slots=True)
+class Found:
+    """What a search found: plans that may win, and what the cost table says of single targets."""
+
+    plans: list[Mixed] = field(default_factory=list)
+    reports: list[TargetReport] = field(default_factory=list)
+    tradeoffs: tuple[Tradeoff, ...] = ()
+    notes: tuple[str, ...] = ()
+    blocks: dict[str, tuple[BlockReport, ...]] = field(default_factory=dict)
+    """Reports by block for plans of one stage on a target, by the target's name."""
+    known: bool = False
+    """Whether it was found before, and is from the history."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanContender:
+    """A plan as users run it, through ``Session.run``, under a name."""
+
+    name: str
+    plan: Plan
+    model: Model
+    feeds: Feeds
+    runtime: Runtime
+    watch: Stopwatch
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Calls]:
+        """Load a session for the time of a round. Raises TargetFailed for whatever fails."""
+        try:
+            with contextlib.ExitStack() as opened:
+                with self.watch.part("compile_s"):
+                    session = opened.enter_context(
+                        Session(self.model, [self.plan], runtime=self.runtime)
+                    )
+                run, feeds = session.run, self.feeds
+                yield {self.name: lambda: run(feeds)}
+        except (Exception, SystemExit) as error:
+            raise TargetFailed(self.name, error_cause(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What a search is for: where it looks, what its plans are bound to, and how good is enough."""
+
+    settings: Sequence[Setting]
+    hardware: str
+    shapes: Mapping[str, tuple[Dim, ...]]
+    policy: str
+    precision: str
+    limit: float
+    versions: Mapping[str, str]
+    lowers: bool
+    """Whether precision may be lowered within the limit."""
+
+    def key(self) -> dict[str, object]:
+        """What a search that was kept has to agree in."""
+        return {
+            "settings": [s.name for s in self.settings],
+            "policy": self.policy,
+            "limit": self.limit,
+            "lowers": self.lowers,
+        }
+
+
+class MixedSearch:
+    """Looks for plans that beat every single target."""
+
+    def __init__(
+        self,
+        aim: Aim,
+        model: Model,
+        samples: Sequence[Feeds],
+        reference: Sequence[Mapping[str, Value]],
+        *,
+        runtime: Runtime,
+        known: Known,
+        watch: Stopwatch,
+        progress: Callable[[str], None],
+        locked: bool,
+    ) -> None:
+        self._aim = aim
+        self._model = model
+        self._samples = samples
+        self._reference = reference
+        self._runtime = runtime
+        self._known = known
+        self._watch = watch
+        self._progress = progress
+        self._locked = locked
+        self._found = Found()
+        self._tried: set[Placement] = set()
+
+    def run(self, singles: Sequence[TargetReport], budget: Budget) -> Found:
+        """Search within the budget. Never raises for what a backend does.
+
+        ``singles`` are the reports on single targets so far. A search of the same aim that was kept
+        is not made again.
+        """
+        kept = self._known.search(self._targets, **self._aim.key())
+        if kept is not None:
+            return replace(found_from_json(kept), known=True)
+        if budget.left_s > 0 and self._aim.settings:
+            self._search(singles, budget)
+        return self._found
+
+    def keep(self, found: Found) -> None:
+        """Keep what was found, with what its plans took in the final rounds."""
+        noisy = any(mixed.report.noisy for mixed in found.plans)
+        kept = found_to_json(found)
+        self._known.keep_search(self._targets, kept, noisy=noisy, **self._aim.key())
+
+    @property
+    def _targets(self) -> list[Target]:
+        return list(dict.fromkeys(s.target for s in self._aim.settings))
+
+    def _search(self, singles: Sequence[TargetReport], budget: Budget) -> None:
+        parts = Parts(
+            self._model, self._samples[0], self._runtime, self._known, self._watch, self._progress
+        )
+        wholes = Budget(_WHOLES_SHARE * budget.left_s)
+        parts.measure_wholes(self._aim.settings, wholes, locked=self._locked)
+        usable = self._usable(parts, singles)
+        if not usable:
+            return
+        partial = [s for s in usable if not s.candidate.support.whole]
+        best_ms = min((r.p50_ms for r in singles if r.state == "ok" and r.p50_ms), default=math.inf)
+        if partial or self._next(parts.problem(usable), best_ms) is not None:
+            alone = Budget(_ALONE_SHARE * budget.left_s)
+            with reference_context(self._runtime) as context:
+                parts.measure_alone(usable, alone, context, locked=self._locked)
+            self._try_all(parts, usable, best_ms, budget)
+        self._explain_singles(parts.problem(usable), usable)
+
+    def _usable(self, parts: Parts, singles: Sequence[TargetReport]) -> list[Setting]:
+        """Settings to plan with: those of targets that are right, as far as anything is known, and
+        those that take a part of the model only."""
+        states = {r.target: r.state for r in singles}
+        return [
+            setting
+            for setting in self._aim.settings
+            if not setting.candidate.support.whole
+            or (states.get(str(setting.target)) in ("ok", "slow") and setting in parts.settings)
+        ]
+
+    # --- trying -------------------------------------------------------------------------------
+
+    def _try_all(
+        self, parts: Parts, usable: Sequence[Setting], best_ms: float, budget: Budget
+    ) -> None:
+        longest_s = 0.0
+        for _ in range(_MOST_TRIES):
+            problem = parts.problem(usable)
+            placement = self._next(problem, best_ms)
+            if placement is None or budget.left_s <= longest_s:
+                break
+            self._tried.add(placement)
+            plan = self._plan(parts, problem, placement, usable)
+            start = time.perf_counter()
+            report, stage_ms = self._try(plan)
+            longest_s = max(longest_s, time.perf_counter() - start)
+            self._found.reports.append(report)
+            log.info("%s: predicted %s ms, %s", report.target, plan.predicted_ms, report)
+            if stage_ms and len(plan.stages) > 1:
+                parts.observe(list(zip(plan.stages, stage_ms, strict=True)))
+            if report.state == "ok" and report.p50_ms is not None:
+                self._keep(plan, report, stage_ms)
+                best_ms = min(best_ms, report.p50_ms)
+        near = [m for m in self._found.plans if (m.report.p50_ms or math.inf) <= _NEAR * best_ms]
+        self._found.plans = sorted(near, key=lambda m: m.report.p50_ms or math.inf)[:_KEPT]
+
+    def _next(self, problem: Problem, best_ms: float) -> Placement | None:
+        """The best placement that was not tried, if it promises to beat ``best_ms``."""
+        try:
+            placements = place(problem, most=_MOST_TRIES)
+        except DioeError as error:
+            log.info("nothing to place: %s", error.cause)
+            return None
+        for placement in placements:
+            if (placement.predicted_ms or 0.0) > best_ms * (1 - LEAST_GAIN):
+                return None
+            if placement not in self._tried and not self._is_single(problem, placement):
+                return placement
+        return None
+
+    def _is_single(self, problem: Problem, placement: Placement) -> bool:
+        """True for a target as it was timed alone: one stage, one precision, its own threads."""
+        used = set(placement.targets.values())
+        if len(placement.stages) > 1 or len(used) > 1:
+            return False
+        costs = problem.targets[used.pop()]
+        return any(
+            s.target == costs.target and s.candidate.resources.threads == costs.resources.threads
+            for s in self._aim.settings
+        )
+
+    def _plan(
+        self, parts: Parts, problem: Problem, placement: Placement, usable: Sequence[Setting]
+    ) -> Plan:
+        plan = to_plan(
+            problem,
+            placement,
+            parts.graph,
+            hardware=self._aim.hardware,
+            shapes=self._aim.shapes,
+            policy=self._aim.policy,
+            precision=self._aim.precision,
+            limit=self._aim.limit,
+            tradeoffs=self._found.tradeoffs,
+            versions=self._aim.versions,
+        )
+        if len(plan.stages) > 1:
+            return plan
+        (stage,) = plan.stages  # alone its threads may spin, as they do by default
+        own = next(s.candidate.resources.spin for s in usable if s.resources == stage.resources)
+        return replace(plan, stages=(replace(stage, resources=replace(stage.resources, spin=own)),))
+
+    def _try(self, plan: Plan) -> tuple[TargetReport, list[float]]:
+        """A first report on a plan, and what each of its stages takes."""
+        name = plan_name(plan)
+        self._progress(name)
+        try:
+            with self._loaded(plan) as loaded:
+                request = loaded.request()
+                found = self._verify(request)
+                request.bind(self._samples[0], {})
+                runs = _timed_runs(request)
+        except (Exception, SystemExit) as error:
+            if not isinstance(error, DioeError):
+                log.info("plan %s failed", name, exc_info=True)
+            return TargetReport(name, "failed", error_cause(error)), []
+        state, reason = verdict(found, self._aim.limit)
+        report = TargetReport(
+            name, state, reason, p50_ms=float(np.median(runs.sum(axis=1))), runs=len(runs),
+            relative_l2=found.error if math.isfinite(found.error) else None,
+        )  # fmt: skip
+        return report, [float(ms) for ms in np.median(runs, axis=0)]
+
+    @contextlib.contextmanager
+    def _loaded(self, plan: Plan) -> Iterator[LoadedPlan]:
+        with self._watch.part("compile_s"):
+            models = rebuild(OpGraph.build(self._model), plan).models
+            loaded = load(plan, self._model, self._runtime, models)
+        try:
+            yield loaded
+        finally:
+            loaded.close()
+
+    def _verify(self, request: PlanRequest) -> Comparison:
+        worst = Comparison(0.0)
+        with self._watch.part("verify_s"):
+            for feeds, expected in zip(self._samples, self._reference, strict=True):
+                outputs = dict(zip(expected, request.call(feeds, list(expected)), strict=True))
+                worst = worst.worse(compare(outputs, expected))
+        return worst
+
+    def _keep(self, plan: Plan, report: TargetReport, stage_ms: Sequence[float]) -> None:
+        stages = tuple(
+            replace(stage, predicted_ms=ms, basis=Basis.MEASURED)
+            for stage, ms in zip(plan.stages, stage_ms, strict=True)
+        )
+        measured = replace(
+            plan, stages=stages, relative_l2=report.relative_l2, predicted_ms=report.p50_ms,
+            basis=Basis.MEASURED,
+        )  # fmt: skip
+        self._found.plans.append(Mixed(measured, report))
+
+    # --- explaining ---------------------------------------------------------------------------
+
+    def _explain_singles(self, problem: Problem, usable: Sequence[Setting]) -> None:
+        """Reports by block for each single target, which may yet be chosen."""
+        for index, setting in enumerate(usable):
+            placement = single_stage(problem, index)
+            if placement is not None and str(setting.target) not in self._found.blocks:
+                self._found.blocks[str(setting.target)] = block_reports(problem, placement)
+
+
+def plan_name(plan: Plan) -> str:
+    """A plan's targets in the order of its stages, with their threads where one isn't enough to
+    tell it from a single target."""
+    names = [str(stage.target) for stage in plan.stages]
+    threads = plan.stages[0].resources.threads
+    if len(names) == 1 and len(plan.stages[0].target.precisions) == 1 and threads is not None:
+        return f"{names[0]} on {threads} thread{'' if threads == 1 else 's'}"
+    return " -> ".join(names)
+
+
+def _timed_runs(request: PlanRequest) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Milliseconds by run and stage, warmed up, for some time."""
+    for _ in range(_WARMUP_RUNS):
+        request.run()
+    runs: list[list[float]] = []
+    end = time.perf_counter() + _TRY_S
+    while len(runs) < _LEAST_RUNS or time.perf_counter() < end:
+        runs.append(request.run_timed())
+    return np.asarray(runs, dtype=np.float64)
+
+
+# --- keeping ----------------------------------------------------------------------------------
+
+
+def found_to_json(found: Found) -> dict[str, Any]:
+    """As JSON values, for the history."""
+    return {
+        "plans": [{"plan": m.plan.to_json(), "report": asdict(m.report)} for m in found.plans],
+        "reports": [asdict(report) for report in found.reports],
+        "tradeoffs": [asdict(each) for each in found.tradeoffs],
+        "notes": list(found.notes),
+        "blocks": {name: [asdict(b) for b in blocks] for name, blocks in found.blocks.items()},
+    }
+
+
+def found_from_json(kept: Mapping[str, Any]) -> Found:
+    """What ``found_to_json`` wrote."""
+    return Found(
+        plans=[
+            Mixed(plan_from_json(m["plan"], place="history"), TargetReport(**m["report"]))
+            for m in kept["plans"]
+        ],
+        reports=[TargetReport(**report) for report in kept["reports"]],
+        tradeoffs=tuple(
+            Tradeoff(**{**each, "basis": Basis(each["basis"])}) for each in kept["tradeoffs"]
+        ),
+        notes=tuple(kept["notes"]),
+        blocks={
+            name: tuple(
+                BlockReport(**{**b, "ops": tuple(b["ops"]), "basis": Basis(b["basis"])})
+                for b in blocks
+            )
+            for name, blocks in kept["blocks"].items()
+        },
+    )

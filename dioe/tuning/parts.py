@@ -1,0 +1,387 @@
+"""What the parts of a model cost beside other executables: the cost table that planning works on.
+
+A block's cost is its share of a whole's per-op times, scaled to what the whole takes: its cost in
+context, with the fusions and layouts it has there. Blocks alone are measured for what that doesn't
+tell: targets that can't take the whole, and what it costs to be a stage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dioe.graph import Block, Model, OpGraph, find_blocks
+from dioe.hardware import Pool
+from dioe.planning import Cost, Line, Problem, TargetCosts, block_nodes, build_problem
+from dioe.profiling import (
+    BlockTiming,
+    Calls,
+    StageFit,
+    StageObservation,
+    Timing,
+    block_corrections,
+    capture,
+    fit,
+    in_context,
+    profile_blocks,
+    profile_executable,
+)
+from dioe.runtime import Runtime
+from dioe.tuning.clock import Budget, Stopwatch
+from dioe.tuning.known import Known
+from dioe.tuning.targets import Candidate, error_cause
+from dioe.tuning.trial import TargetContender, TargetFailed, time_surviving
+from dioe.types import (
+    Array,
+    Basis,
+    Context,
+    DioeError,
+    Feeds,
+    OpTime,
+    Precisions,
+    Resources,
+    Stage,
+    Target,
+)
+
+log = logging.getLogger(__name__)
+
+_WHOLE_ROUNDS = 3
+_PROFILE_S = 0.15
+_DROP_RATIO = 3.0
+"""A setting this much slower than the best is no place for part of the model either, unless a block
+differs more from its neighbours than any we have seen."""
+
+_FEWER_RATIO = 1.5
+"""The same for a setting on fewer threads, against the same target on all."""
+_SWITCH = Line(0.002, 5e-8)
+"""A value's change of precision inside an executable: written and read once more, at 20 GB/s."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Setting:
+    """A target with the resources it has beside other executables: its threads don't spin.
+
+    Told apart by identity.
+    """
+
+    candidate: Candidate
+    resources: Resources
+
+    @property
+    def target(self) -> Target:
+        """The candidate's."""
+        return self.candidate.target
+
+    @property
+    def name(self) -> str:
+        """The target, and the number of threads where it isn't the candidate's own."""
+        if self.resources.threads == self.candidate.resources.threads:
+            return str(self.target)
+        return f"{self.target} on {self.resources.threads} thread(s)"
+
+
+def settings_beside(candidates: Sequence[Candidate], pool: Pool) -> list[Setting]:
+    """How the candidates may run beside each other: on all their threads, and on one.
+
+    Idle threads that spin steal cores from what runs next; and work in small pieces, such as a
+    recurrent layer's steps, is often faster on one thread than on several that sleep in between.
+    """
+    capacity = {device.id: device.capacity or 1.0 for device in pool.devices}
+    found = []
+    for candidate in candidates:
+        if candidate.held_back or not candidate.support.supported:
+            continue
+        own = replace(candidate.resources, spin=False)
+        found.append(Setting(candidate, own))
+        if capacity.get(candidate.target.device, 1.0) > 1 and own.threads != 1:
+            found.append(Setting(candidate, replace(own, threads=1)))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """Blocks inside a whole model in one setting: ms by id, from ``runs`` runs."""
+
+    blocks: Mapping[str, float]
+    runs: int
+
+
+class Parts:
+    """The blocks of a model (shapes bound), their measured costs, and what was learnt of stages."""
+
+    def __init__(
+        self,
+        model: Model,
+        feeds: Feeds,
+        runtime: Runtime,
+        known: Known,
+        watch: Stopwatch,
+        progress: Callable[[str], None],
+    ) -> None:
+        self.model = model
+        self.graph = OpGraph.build(model)
+        self.blocks: tuple[Block, ...] = find_blocks(self.graph)
+        self._nodes = block_nodes(self.graph, self.blocks)
+        self._feeds = feeds
+        self._runtime = runtime
+        self._known = known
+        self._watch = watch
+        self._progress = progress
+        self._wholes: dict[Setting, _Whole] = {}
+        self._alone: dict[tuple[str, Setting], BlockTiming] = {}
+        self._observed: list[StageObservation] = []
+
+    # --- measuring ----------------------------------------------------------------------------
+
+    def measure_wholes(self, settings: Sequence[Setting], budget: Budget, *, locked: bool) -> None:
+        """Time the whole model in each setting that takes it, and profile its ops there.
+
+        What fails is left out. Whole models come first, since all else is scaled to them.
+        """
+        new = [s for s in settings if not s.candidate.refusal and s not in self._wholes]
+        for setting in new:
+            found = self._known.op_times(setting.target, setting.resources)
+            if found is not None:
+                self._take_whole(setting, *found)
+        new = [s for s in new if s not in self._wholes]
+        timings, _ = time_surviving(
+            {s.name: self._contender(s) for s in new},
+            budget_s=budget.left_s / 2, rounds=_WHOLE_ROUNDS, drop_ratio=_DROP_RATIO,
+            locked=locked, progress=self._progress,
+        )  # fmt: skip
+        for setting in self._worth_profiling(new, timings):
+            if self._wholes and budget.left_s <= 0:
+                break
+            timing = timings[setting.name]
+            times = self._profile(setting)
+            if times is not None:
+                self._take_whole(setting, timing.p50_ms, times)
+                self._known.keep_op_times(
+                    setting.target, setting.resources, timing.p50_ms, times,
+                    runs=timing.runs, noisy=timing.noisy,
+                )  # fmt: skip
+
+    def _worth_profiling(
+        self, settings: Sequence[Setting], timings: Mapping[str, Timing]
+    ) -> list[Setting]:
+        """Settings that aren't hopeless: those of all threads first, the fastest first."""
+        ms = {s: timings[s.name].p50_ms for s in settings if s.name in timings}
+        own = {str(s.target): ms[s] for s in ms if s.name == str(s.target)}
+        least_ms = min(ms.values(), default=0.0)
+        worth = [
+            s
+            for s in ms
+            if ms[s] <= _DROP_RATIO * least_ms
+            and ms[s] <= _FEWER_RATIO * own.get(str(s.target), math.inf)
+        ]
+        return sorted(worth, key=lambda s: (s.name != str(s.target), ms[s]))
+
+    def _contender(self, setting: Setting) -> _Beside:
+        candidate = replace(setting.candidate, resources=setting.resources)
+        contender = TargetContender(candidate, self.model, self._feeds, self._runtime, self._watch)
+        return _Beside(setting, contender)
+
+    def _profile(self, setting: Setting) -> Sequence[OpTime] | None:
+        precisions = Precisions(setting.target.precisions[0])
+        try:
+            with self._runtime.context(setting.target, setting.resources) as context:
+                return profile_executable(
+                    context, self.model, precisions, self._feeds, seconds=_PROFILE_S
+                )
+        except (Exception, SystemExit) as error:
+            log.info("%s can't be profiled: %s", setting.name, error_cause(error), exc_info=True)
+            return None
+
+    def _take_whole(self, setting: Setting, ms: float, times: Sequence[OpTime]) -> None:
+        work = {op: float(info.flops or 0) for op, info in self.graph.ops.items()}
+        groups = {block.id: block.ops for block in self.blocks}
+        runs = max((time.count for time in times), default=0)
+        self._wholes[setting] = _Whole(in_context(times, groups, ms, work), runs)
+
+    def measure_alone(
+        self,
+        settings: Sequence[Setting],
+        budget: Budget,
+        reference: Context | None,
+        *,
+        locked: bool,
+    ) -> None:
+        """Time every distinct block alone in each setting, as far as the budget goes.
+
+        ``reference`` captures the blocks' inputs; without one they are made up.
+        """
+        by_name = {s.name: s for s in settings}
+
+        def known(key: tuple[str, str]) -> BlockTiming | None:
+            structure, name = key
+            setting = by_name[name]
+            timing = self._known.block(structure, setting.target, setting.resources)
+            if timing is not None:
+                self._alone[structure, setting] = timing
+            return timing
+
+        def keep(key: tuple[str, str], timing: BlockTiming) -> None:
+            structure, name = key
+            setting = by_name[name]
+            self._alone[structure, setting] = timing
+            self._known.keep_block(structure, setting.target, setting.resources, timing)
+
+        def progress(text: str, done: int, total: int) -> None:
+            self._progress(f"block {done + 1} of {total}: {text}")
+
+        with contextlib.ExitStack() as opened:
+            contexts = {
+                s.name: (
+                    opened.enter_context(self._runtime.context(s.target, s.resources)),
+                    Precisions(s.target.precisions[0]),
+                )
+                for s in settings
+            }
+            activations = opened.enter_context(self._activations(reference))
+            profile_blocks(
+                self.graph, self.blocks, contexts, activations,
+                budget=lambda: budget.left_s, known=known, keep=keep, progress=progress,
+                locked=locked,
+            )  # fmt: skip
+
+    @contextlib.contextmanager
+    def _activations(self, reference: Context | None) -> Iterator[Mapping[str, Array]]:
+        """What flows between blocks; only the inputs where that can't be captured."""
+        values = [value for node in self._nodes for value in node.reads]
+        if reference is not None:
+            try:
+                captured = capture(self.graph, values, self._feeds, reference)
+            except DioeError as error:
+                log.info("activations can't be captured: %s", error.cause)
+            else:
+                with captured:
+                    yield captured
+                return
+        yield {n: value for n, value in self._feeds.items() if isinstance(value, np.ndarray)}
+
+    # --- learning -----------------------------------------------------------------------------
+
+    def observe(self, stages: Sequence[tuple[Stage, float]]) -> None:
+        """Learn from the stages of a plan, in order, each with the time it took, in ms."""
+        previous: str | None = None
+        for stage, measured_ms in stages:
+            observation = self._observation(stage, previous, measured_ms)
+            if observation is not None and measured_ms > 0:
+                self._observed.append(observation)
+                previous = observation.target
+
+    def _observation(
+        self, stage: Stage, previous: str | None, measured_ms: float
+    ) -> StageObservation | None:
+        settings = {
+            s.target.precisions[0]: s
+            for s in self._wholes
+            if (s.target.device, s.target.backend, s.resources)
+            == (stage.target.device, stage.target.backend, stage.resources)
+        }
+        inside = set(stage.ops)
+        costs = {}
+        for block in self.blocks:
+            if block.ops[0] in inside:
+                setting = settings.get(stage.precisions.of(block.ops[0]))
+                if setting is None:
+                    return None
+                costs[block.id] = self._wholes[setting].blocks[block.id]
+        reads = [self.graph.values[name].nbytes or 0 for name in stage.inputs]
+        gives = [self.graph.values[name].nbytes or 0 for name in stage.outputs]
+        return StageObservation(
+            target=settings[stage.precisions.default].name,
+            context_ms=sum(costs.values()),
+            values_in=len(reads),
+            bytes_in=sum(reads),
+            values_out=len(gives),
+            bytes_out=sum(gives),
+            previous=previous,
+            measured_ms=measured_ms,
+            blocks=costs,
+        )
+
+    def _alone_observations(self) -> Iterator[StageObservation]:
+        """A block alone is a stage of one block, and so is a whole of all."""
+        for node, block in zip(self._nodes, self.blocks, strict=True):
+            for setting, whole in self._wholes.items():
+                timing = self._alone.get((block.structure_hash, setting))
+                if timing is not None and timing.p50_ms > 0:
+                    yield StageObservation(
+                        target=setting.name,
+                        context_ms=whole.blocks[block.id],
+                        values_in=len(node.reads),
+                        bytes_in=sum(node.reads.values()),
+                        values_out=len(node.gives),
+                        bytes_out=sum(node.gives.values()),
+                        previous=None,
+                        measured_ms=timing.p50_ms,
+                    )
+
+    # --- the cost table -----------------------------------------------------------------------
+
+    @property
+    def settings(self) -> list[Setting]:
+        """The settings that something is known about: whole models first."""
+        alone = {setting for _, setting in self._alone}
+        return [*self._wholes, *sorted(alone - set(self._wholes), key=lambda s: s.name)]
+
+    def problem(self, settings: Sequence[Setting]) -> Problem:
+        """The blocks and what each costs in every setting, as far as it is known by now."""
+        alone = fit(list(self._alone_observations()))
+        fitted = fit(self._observed, alone)
+        factors = block_corrections(self._observed, fitted)
+        targets = [self._costs(setting, fitted, factors) for setting in settings]
+        handover = {
+            (before.context, after.context): fitted.handover_ms(s.name, t.name)
+            for s, before in zip(settings, targets, strict=True)
+            for t, after in zip(settings, targets, strict=True)
+        }
+        return build_problem(self.graph, self.blocks, targets, handover=handover, switch=_SWITCH)
+
+    def _costs(
+        self, setting: Setting, fitted: StageFit, factors: Mapping[tuple[str, str], float]
+    ) -> TargetCosts:
+        stage = fitted.costs_of(setting.name)
+        whole = self._wholes.get(setting)
+        blocks: dict[str, Cost] = {}
+        for block in self.blocks:
+            timing = self._alone.get((block.structure_hash, setting))
+            if whole is not None:
+                factor = stage.scale * factors.get((setting.name, block.id), 1.0)
+                blocks[block.id] = Cost(
+                    factor * whole.blocks[block.id], Basis.CORRECTED, whole.runs
+                )
+            elif timing is not None:
+                blocks[block.id] = Cost(timing.p50_ms, Basis.MEASURED, timing.runs)
+        return TargetCosts(
+            target=setting.target,
+            blocks=blocks,
+            resources=setting.resources,
+            mixes=setting.candidate.mixes,
+            dispatch_ms=stage.dispatch_ms,
+            entry=Line(0.0, stage.entry_ms_per_byte),
+            exit=Line(0.0, stage.exit_ms_per_byte),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """A whole model in one setting, under the setting's name."""
+
+    setting: Setting
+    contender: TargetContender
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Calls]:
+        try:
+            with self.contender.open() as calls:
+                yield {self.setting.name: next(iter(calls.values()))}
+        except TargetFailed as failure:
+            raise TargetFailed(self.setting.name, failure.reason) from failure
