@@ -2,5 +2,23 @@
 
 from dioe.precision.candidates import candidate_precisions, error_limit
 from dioe.precision.fidelity import Comparison, compare, relative_l2
+from dioe.precision.lowering import Curve, Point, Propose, greedy, knapsack, verified
+from dioe.precision.sensitivity import Evaluate, Sensitivity, lower, sensitivities
 
-__all__ = ["Comparison", "candidate_precisions", "compare", "error_limit", "relative_l2"]
+__all__ = [
+    "Comparison",
+    "Curve",
+    "Evaluate",
+    "Point",
+    "Propose",
+    "Sensitivity",
+    "candidate_precisions",
+    "compare",
+    "error_limit",
+    "greedy",
+    "knapsack",
+    "lower",
+    "relative_l2",
+    "sensitivities",
+    "verified",
+]

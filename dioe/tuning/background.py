@@ -19,7 +19,15 @@ import numpy as np
 from dioe.graph import Model
 from dioe.hardware import Pool
 from dioe.precision import Comparison, compare
-from dioe.profiling import Calls, measuring, time_calls
+from dioe.profiling import (
+    NOISY_SHARE,
+    CpuLoad,
+    Round,
+    Timing,
+    measuring,
+    others_share,
+    time_calls,
+)
 from dioe.runtime import NewShape, Runtime, Variant
 from dioe.runtime.feeds import check_feeds
 from dioe.runtime.loading import can_preset, empty
@@ -40,13 +48,7 @@ from dioe.tuning.buckets import (
 from dioe.tuning.clock import Budget
 from dioe.tuning.shape_options import check_memory, most_variants, options_of, points_of
 from dioe.tuning.targets import error_cause
-from dioe.tuning.trial import (
-    SLOW_RATIO,
-    TargetFailed,
-    reference_outputs,
-    time_surviving,
-    verdict,
-)
+from dioe.tuning.trial import SLOW_RATIO, reference_outputs, verdict
 from dioe.types import Basis, DioeError, Feeds, Plan, TargetReport, Value
 
 log = logging.getLogger(__name__)
@@ -56,7 +58,9 @@ BUCKET_SHARE = 1 / 4
 """Seconds a bucket may be measured for: this share of the tuning budget, and no more than that.
 All buckets together get as much as the tuning budget."""
 
-_QUICK_S = 0.05
+_TURN_S = 0.03
+_ROUNDS = 15
+_DROP_RATIO = 1.5
 _LOCK_WAIT_S = 60.0
 _LOCK_STEP_S = 0.25
 
@@ -136,7 +140,7 @@ class BackgroundTuner:
             if not trial.open:
                 self._choices[bucket] = Ranking(((OPEN, None),), "no option can be used")
                 return None
-            trial.time(budget.left_s)
+            trial.time(budget)
             ranking = rank(trial.costs, f"chosen for {in_words(shapes)}, of the same bucket")
             self._choices[bucket] = ranking
             if not trial.disturbed:
@@ -196,8 +200,9 @@ class _Trial:
                 variant = self.new.load(plan)
                 undo.callback(variant.close)
                 found = _error(variant, self.new.feeds, self.reference)
+                call = self._call(variant)
                 times_ms = (
-                    time_calls(self._call(variant), seconds=_QUICK_S, min_calls=2) if timed else ()
+                    time_calls(call, seconds=_TURN_S, min_calls=2, warm=False) if timed else ()
                 )
             except (Exception, SystemExit) as error:
                 log.info("%s fails", name, exc_info=not isinstance(error, DioeError))
@@ -219,35 +224,56 @@ class _Trial:
         self.reports[name] = TargetReport(name, state, reason)
         self.costs[name] = math.inf
 
-    def time(self, seconds: float) -> None:
-        """Time what is open in rounds, and the safe variant with it if it takes all shapes."""
-        enough_ms = SLOW_RATIO * min(self.costs.values())
-        calls = {}
-        for name, variant in self.open.items():
-            if self.costs[name] <= enough_ms:
-                calls[name] = self._call(variant)
-            else:  # stays open: the others may fail yet
-                reason = f"over {SLOW_RATIO:g} times slower than the best"
-                self.reports[name] = replace(self.reports[name], state="slow", reason=reason)
+    def time(self, budget: Budget) -> None:
+        """Time what is open in turns, and the safe variant with it if it takes all shapes.
+
+        Each turn is short, and all have theirs within a fraction of a second: a shared machine
+        changes its speed from one second to the next, and nothing here spins in another's turn.
+        """
+        best_ms = min(self.costs.values())
+        calls = {name: self._call(variant) for name, variant in self.open.items()}
+        for name in [n for n in calls if self.costs[n] > SLOW_RATIO * best_ms]:
+            del calls[name]  # stays open: the others may fail yet
+            reason = f"over {SLOW_RATIO:g} times slower than the best"
+            self.reports[name] = replace(self.reports[name], state="slow", reason=reason)
         safe = self.new.safe
         if safe is not None and safe.guard is None:
-            inputs = self.new.model.inputs
-            names = list(self.reference)
-            # shapes without a guard are checked in full each time
-            calls[OPEN] = lambda: safe.run(check_feeds(self.new.feeds, inputs), names)
-        contenders = {name: _Paused(name, call, self._pause) for name, call in calls.items()}
-        timings, failures = time_surviving(contenders, budget_s=max(seconds, 0.0))
-        for name, timing in timings.items():
-            self.costs[name] = timing.p50_ms
-            if name in self.reports:
-                summary = timing.summary()
-                summary["noisy"] |= self.disturbed
-                self.reports[name] = replace(self.reports[name], **summary)
-        for name, reason in failures.items():
-            self.costs[name] = math.inf
+            calls[OPEN] = self._open_call(safe)
+        timings = {name: Timing() for name in calls}
+        for turn in range(_ROUNDS):
+            expected_s = sum(self.costs.get(name, best_ms) for name in calls) / 1e3
+            if budget.left_s < len(calls) * _TURN_S + 2 * expected_s:
+                break
+            self.disturbed |= self.new.pause()
+            order = list(calls) if turn % 2 else list(calls)[::-1]
+            for name in order:
+                if not self._take_turn(name, calls[name], timings[name]):
+                    del calls[name]
+            best_ms = min((self.costs[name] for name in calls), default=math.inf)
+            for name in [n for n in calls if self.costs[n] > _DROP_RATIO * best_ms]:
+                del calls[name]
+
+    def _take_turn(self, name: str, call: Callable[[], object], timing: Timing) -> bool:
+        """One turn of one option, and its cost so far; False if it fails."""
+        load = CpuLoad.now()
+        try:
+            call()  # where the caches still hold what ran before
+            samples_ms = time_calls(call, seconds=_TURN_S, min_calls=1, warm=False)
+        except (Exception, SystemExit) as error:
+            log.info("%s fails", name, exc_info=not isinstance(error, DioeError))
             if name in self.open:
                 self.open.pop(name).close()
-                self._reject(name, "failed", reason)
+                self._reject(name, "failed", error_cause(error))
+            else:
+                self.costs.pop(name, None)
+            return False
+        timing.rounds.append(Round(samples_ms, others_share(load, CpuLoad.now()) > NOISY_SHARE))
+        self.costs[name] = timing.p50_ms
+        if name in self.reports:
+            summary = timing.summary()
+            summary["noisy"] |= self.disturbed
+            self.reports[name] = replace(self.reports[name], **summary)
+        return True
 
     def take(self, name: str) -> Variant:
         """One of the open variants, its plan telling what was measured; the rest is left."""
@@ -278,26 +304,10 @@ class _Trial:
         names, feeds, run = list(self.reference), dict(self.new.feeds), variant.run
         return lambda: run(feeds, names)
 
-    def _pause(self) -> None:
-        self.disturbed |= self.new.pause()
-
-
-@dataclass(frozen=True, slots=True)
-class _Paused:
-    """An open variant as a contender; each of its rounds lets live runs pass first."""
-
-    name: str
-    call: Callable[[], object]
-    pause: Callable[[], None]
-
-    @contextlib.contextmanager
-    def open(self) -> Iterator[Calls]:
-        """Hand out the call; raises TargetFailed for what the backend raises."""
-        self.pause()
-        try:
-            yield {self.name: self.call}
-        except (Exception, SystemExit) as error:
-            raise TargetFailed(self.name, error_cause(error)) from error
+    def _open_call(self, safe: Variant) -> Callable[[], object]:
+        names, feeds, inputs = list(self.reference), dict(self.new.feeds), self.new.model.inputs
+        # without a guard to compare with, a session checks its inputs in full each time
+        return lambda: safe.run(check_feeds(feeds, inputs), names)
 
 
 def _error(variant: Variant, feeds: Feeds, reference: Mapping[str, Value]) -> Comparison:

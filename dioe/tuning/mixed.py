@@ -35,6 +35,7 @@ from dioe.runtime.loading import LoadedPlan, load
 from dioe.runtime.request import PlanRequest
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.known import Known
+from dioe.tuning.lowering import Judge, lower_blocks
 from dioe.tuning.parts import Parts, Setting
 from dioe.tuning.targets import error_cause
 from dioe.tuning.trial import TargetFailed, reference_context, verdict
@@ -45,6 +46,7 @@ from dioe.types import (
     DioeError,
     Feeds,
     Plan,
+    Precision,
     Target,
     TargetReport,
     Tradeoff,
@@ -61,6 +63,7 @@ _NEAR = 1.15
 """A mixed plan that took this much longer than the best single target in a first try is dropped."""
 
 _WHOLES_SHARE = 0.5
+_LOWERING_SHARE = 0.6
 _ALONE_SHARE = 0.4
 _TRY_S = 0.25
 _WARMUP_RUNS = 3
@@ -166,6 +169,7 @@ class MixedSearch:
         self._locked = locked
         self._found = Found()
         self._tried: set[Placement] = set()
+        self._forbidden: set[tuple[str, Setting]] = set()
 
     def run(self, singles: Sequence[TargetReport], budget: Budget) -> Found:
         """Search within the budget. Never raises for what a backend does.
@@ -196,12 +200,13 @@ class MixedSearch:
         )
         wholes = Budget(_WHOLES_SHARE * budget.left_s)
         parts.measure_wholes(self._aim.settings, wholes, locked=self._locked)
-        usable = self._usable(parts, singles)
+        lowers = Budget(_LOWERING_SHARE * budget.left_s)
+        usable = [*self._usable(parts, singles), *self._lowerable(parts, singles, lowers)]
         if not usable:
             return
         partial = [s for s in usable if not s.candidate.support.whole]
         best_ms = min((r.p50_ms for r in singles if r.state == "ok" and r.p50_ms), default=math.inf)
-        if partial or self._next(parts.problem(usable), best_ms) is not None:
+        if partial or self._next(parts.problem(usable), usable, best_ms) is not None:
             alone = Budget(_ALONE_SHARE * budget.left_s)
             with reference_context(self._runtime) as context:
                 parts.measure_alone(usable, alone, context, locked=self._locked)
@@ -219,6 +224,46 @@ class MixedSearch:
             or (states.get(str(setting.target)) in ("ok", "slow") and setting in parts.settings)
         ]
 
+    def _lowerable(
+        self, parts: Parts, singles: Sequence[TargetReport], budget: Budget
+    ) -> list[Setting]:
+        """Settings in lower precision that err too much as a whole, where some blocks may have it:
+        those blocks are noted, all others forbidden."""
+        states = {r.target: r for r in singles}
+        found = []
+        for low in parts.settings:
+            if low.name != str(low.target):
+                continue  # on fewer threads: what errs doesn't depend on them
+            report = states.get(str(low.target))
+            written = next(
+                (
+                    s
+                    for s in parts.settings
+                    if s.candidate.mixes
+                    and (s.target.device, s.target.backend, s.resources)
+                    == (low.target.device, low.target.backend, low.resources)
+                    and s.target.precisions[0] is Precision.FP32
+                ),
+                None,
+            )
+            infidel = report is not None and report.state == "infidel"
+            if not infidel or not low.candidate.mixes or written is None or not self._aim.lowers:
+                continue
+            self._progress(f"{low.name}, block by block")
+            judge = Judge(
+                self._model, low, self._samples, self._reference, self._runtime, self._watch
+            )
+            lowered = lower_blocks(
+                parts.blocks, parts.problem([written, low]), low.target.precisions[0], judge,
+                limit=self._aim.limit, budget=budget,
+            )  # fmt: skip
+            self._found.tradeoffs += lowered.tradeoffs
+            if lowered.blocks:
+                others = {block.id for block in parts.blocks} - lowered.blocks
+                self._forbidden |= {(block, low) for block in others}
+                found.append(low)
+        return found
+
     # --- trying -------------------------------------------------------------------------------
 
     def _try_all(
@@ -227,7 +272,7 @@ class MixedSearch:
         longest_s = 0.0
         for _ in range(_MOST_TRIES):
             problem = parts.problem(usable)
-            placement = self._next(problem, best_ms)
+            placement = self._next(problem, usable, best_ms)
             if placement is None or budget.left_s <= longest_s:
                 break
             self._tried.add(placement)
@@ -245,10 +290,14 @@ class MixedSearch:
         near = [m for m in self._found.plans if (m.report.p50_ms or math.inf) <= _NEAR * best_ms]
         self._found.plans = sorted(near, key=lambda m: m.report.p50_ms or math.inf)[:_KEPT]
 
-    def _next(self, problem: Problem, best_ms: float) -> Placement | None:
+    def _next(
+        self, problem: Problem, usable: Sequence[Setting], best_ms: float
+    ) -> Placement | None:
         """The best placement that was not tried, if it promises to beat ``best_ms``."""
+        index = {setting: i for i, setting in enumerate(usable)}
+        penalty = {(b, index[s]): math.inf for b, s in self._forbidden if s in index}
         try:
-            placements = place(problem, most=_MOST_TRIES)
+            placements = place(problem, most=_MOST_TRIES, penalty=penalty)
         except DioeError as error:
             log.info("nothing to place: %s", error.cause)
             return None
