@@ -20,7 +20,6 @@ from dioe.runtime import NewShape, Runtime, Session, Stopped, Variant, load
 from dioe.runtime import background as runtime_background
 from dioe.tuning import background, shape_options
 from dioe.tuning.background import BackgroundTuner
-from dioe.tuning.trial import time_surviving
 from dioe.types import (
     Array,
     BackendError,
@@ -320,15 +319,16 @@ def test_what_fails_while_it_is_timed_is_passed_over(
 ) -> None:
     fast, flat = two()
     bench = make_bench(fast, flat)
+    take_turn = background._Trial._take_turn
 
     def fail(outputs: dict[str, Value]) -> dict[str, Value]:
         raise BackendError("tired")
 
-    def time_them(*arguments: Any, **settings: Any) -> Any:
+    def time_them(*arguments: Any) -> Any:
         flat.during = fail
-        return time_surviving(*arguments, **settings)
+        return take_turn(*arguments)
 
-    monkeypatch.setattr(background, "time_surviving", time_them)
+    monkeypatch.setattr(background._Trial, "_take_turn", time_them)
     variant = bench.prepare(100)
     assert targets(variant) == ("cpu/fast/fp32",)
     assert bench.left_open() == 1
