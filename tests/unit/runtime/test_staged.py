@@ -346,6 +346,23 @@ def test_large_values(
     close(only["a"], np.tanh(x_of(1)))
 
 
+@pytest.mark.parametrize(("first", "second"), list(itertools.permutations(NATIVE)))
+@pytest.mark.parametrize("shape", [(), (0, 3)])
+def test_scalars_and_empty_tensors(
+    runtime: Runtime, first: str, second: str, shape: tuple[int, ...]
+) -> None:
+    dims = ", ".join(map(str, shape))
+    proto = models.parse(f"g (float[{dims}] x) => (float[{dims}] y) {{ a = Neg(x) y = Exp(a) }}")
+    for value in (*proto.graph.input, *proto.graph.output):  # "[]" is an unknown rank to the parser
+        value.type.tensor_type.shape.SetInParent()
+    model, plan = chained(proto, first, second)
+    with Session(model, [plan], runtime=runtime) as session:
+        for seed in range(2):
+            x = np.full(shape, seed, np.float32)
+            close(tensor(session.run({"x": x})), np.exp(-x))
+            close(tensor(session.bind({"x": x}).run()), np.exp(-x))
+
+
 def test_a_buffer_of_another_shape_is_refused(runtime: Runtime) -> None:
     proto = models.parse("""
         g (float[N] x, float[2] w) => (float[M] y, float[N] x) {
