@@ -93,6 +93,52 @@ def test_the_best_within_a_limit(problem: Problem, data: st.DataObject) -> None:
     assert best_within([], 1.0) is None
 
 
+@quick
+@given(small.problems(small.chain(4)), st.data())
+def test_a_closer_look_at_a_limit(problem: Problem, data: st.DataObject) -> None:
+    """With the limit known there is a choice whenever there can be one, and it is within it."""
+    shares = data.draw(sensitivities(problem))
+    limit = data.draw(st.sampled_from([0.004, 0.008, 0.012]))
+    far, close = (
+        best_within(tradeoff_curve(problem, shares, limit=given), limit) for given in (None, limit)
+    )
+    within = [ms for squared, ms in every_point(problem, shares) if squared <= limit**2]
+    assert (far is None) == (close is None) == (not within)
+    if far is not None and close is not None:
+        assert close.relative_l2 <= limit
+        assert simulate(problem, close.placement).total_ms >= min(within) - 1e-9
+
+
+def test_room_under_a_limit_is_used() -> None:
+    """One block of great error and gain hides the others, which are alike, from the hull."""
+    problem = network(6)
+    costs = {"b0": Cost(20.0), **{f"b{i}": Cost(2.0) for i in range(1, 6)}}
+    problem = problem.with_costs(0, costs)
+    shares = {
+        ("b0", Precision.BF16): 1e-4,
+        **{(f"b{i}", Precision.BF16): 6e-6 for i in range(1, 6)},
+    }
+    far = best_within(tradeoff_curve(problem, shares), 5e-3)
+    close = best_within(tradeoff_curve(problem, shares, limit=5e-3), 5e-3)
+    assert far is not None
+    assert close is not None
+    assert far.placement.predicted_ms == 30.5
+    # 4 of the 5 small ones fit: 4 * 6e-6 is under 25e-6
+    assert close.placement.predicted_ms == 26.5
+    assert close.relative_l2 == pytest.approx(math.sqrt(24e-6))
+
+
+def test_a_limit_that_cannot_be_met() -> None:
+    problem = network(3)
+    problem = replace(problem, targets=problem.targets[1:])
+    shares = {(f"b{i}", Precision.BF16): 1e-4 for i in range(3)}
+    (point,) = tradeoff_curve(problem, shares, limit=1e-3)
+    assert point.relative_l2 == pytest.approx(math.sqrt(3e-4))
+    assert best_within([point], 1e-3) is None
+    with pytest.raises(ValueError, match="at least 0"):
+        tradeoff_curve(problem, {("b0", Precision.BF16): -1e-9})
+
+
 def network(count: int = 8) -> Problem:
     """A chain in fp32 at 2 ms a block or in bf16 at 1 ms."""
     blocks = tuple(
