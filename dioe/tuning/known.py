@@ -15,6 +15,14 @@ _LASTING = ("ok", "infidel", "slow", "unsupported")
 
 
 @dataclass(frozen=True, slots=True)
+class Ratio:
+    """A target's time relative to that of the best one in the same ``rounds``, named by a token."""
+
+    value: float
+    rounds: str
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """The costs in ``history`` of one model, for one set of shapes and samples.
 
@@ -76,20 +84,23 @@ class Known:
             record.spread_ms, record.runs, error, record.noisy,
         )  # fmt: skip
 
-    def ratio(self, candidate: Candidate) -> float | None:
-        """The target's time relative to the best one's, told by neighbouring rounds."""
+    def ratio(self, candidate: Candidate) -> Ratio | None:
+        """How the target compared with those that were timed in the same rounds."""
         record = self._get(self._report_key(candidate))
-        return None if record is None else record.extra.get("ratio")
+        kept = None if record is None else record.extra.get("compared")
+        return None if kept is None else Ratio(**kept)
 
     def keep_report(
-        self, candidate: Candidate, report: TargetReport, ratio: float | None = None
+        self, candidate: Candidate, report: TargetReport, ratio: Ratio | None = None
     ) -> None:
         """Keep what is there to stay of a report, before anything but its error judged it."""
         if report.state not in _LASTING:
             return
-        extra = {"state": report.state, "reason": report.reason, "relative_l2": report.relative_l2}
+        extra: dict[str, Any] = {
+            "state": report.state, "reason": report.reason, "relative_l2": report.relative_l2
+        }  # fmt: skip
         if ratio is not None:
-            extra["ratio"] = ratio
+            extra["compared"] = asdict(ratio)
         record = CostRecord(
             report.p50_ms, report.p90_ms, report.p99_ms, report.spread_ms, report.runs,
             report.noisy, extra,

@@ -62,6 +62,9 @@ _KEPT = 2
 _NEAR = 1.15
 """A mixed plan that took this much longer than the best single target in a first try is dropped."""
 
+_SAME_BUDGET = 0.9
+"""Of a budget: several shapes share theirs, so it is never quite the same."""
+
 _WHOLES_SHARE = 0.5
 _LOWERING_SHARE = 0.6
 _ALONE_SHARE = 0.4
@@ -90,6 +93,10 @@ class Found:
     """Reports by block for plans of one stage on a target, by the target's name."""
     known: bool = False
     """Whether it was found before, and is from the history."""
+    cut_at_s: float | None = None
+    """The tuning budget that ended the search; None where it ended by itself."""
+    noisy: bool = False
+    """Whether what it rests on was measured while other processes used the cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +138,8 @@ class Aim:
     versions: Mapping[str, str]
     lowers: bool
     """Whether precision may be lowered within the limit."""
+    budget_s: float
+    """Of the whole tuning."""
 
     def key(self) -> dict[str, object]:
         """What a search that was kept has to agree in."""
@@ -175,18 +184,26 @@ class MixedSearch:
         """Search within the budget. Never raises for what a backend does.
 
         ``singles`` are the reports on single targets so far. A search of the same aim that was kept
-        is not made again.
+        is not made again, unless it was cut short by less of a budget.
         """
         kept = self._known.search(self._targets, **self._aim.key())
         if kept is not None:
-            return replace(found_from_json(kept), known=True)
-        if budget.left_s > 0 and self._aim.settings:
+            found = replace(found_from_json(kept), known=True)
+            if found.cut_at_s is None or found.cut_at_s >= _SAME_BUDGET * self._aim.budget_s:
+                return found
+        if self._aim.settings:
             self._search(singles, budget)
+            if budget.left_s <= 0:
+                self._cut_short()
         return self._found
+
+    def _cut_short(self) -> None:
+        """More might have been found in a larger budget."""
+        self._found.cut_at_s = self._aim.budget_s
 
     def keep(self, found: Found) -> None:
         """Keep what was found, with what its plans took in the final rounds."""
-        noisy = any(mixed.report.noisy for mixed in found.plans)
+        noisy = found.noisy or any(mixed.report.noisy for mixed in found.plans)
         kept = found_to_json(found)
         self._known.keep_search(self._targets, kept, noisy=noisy, **self._aim.key())
 
@@ -195,11 +212,16 @@ class MixedSearch:
         return list(dict.fromkeys(s.target for s in self._aim.settings))
 
     def _search(self, singles: Sequence[TargetReport], budget: Budget) -> None:
+        if budget.left_s <= 0:
+            return
         parts = Parts(
             self._model, self._samples[0], self._runtime, self._known, self._watch, self._progress
         )
         wholes = Budget(_WHOLES_SHARE * budget.left_s)
         parts.measure_wholes(self._aim.settings, wholes, locked=self._locked)
+        self._found.noisy = parts.noisy
+        if wholes.left_s <= 0:
+            self._cut_short()
         lowers = Budget(_LOWERING_SHARE * budget.left_s)
         usable = [*self._usable(parts, singles), *self._lowerable(parts, singles, lowers)]
         if not usable:
@@ -273,7 +295,10 @@ class MixedSearch:
         for _ in range(_MOST_TRIES):
             problem = parts.problem(usable)
             placement = self._next(problem, usable, best_ms)
-            if placement is None or budget.left_s <= longest_s:
+            if placement is None:
+                break
+            if budget.left_s <= longest_s:
+                self._cut_short()
                 break
             self._tried.add(placement)
             plan = self._plan(parts, problem, placement, usable)
@@ -431,6 +456,7 @@ def found_to_json(found: Found) -> dict[str, Any]:
         "reports": [asdict(report) for report in found.reports],
         "tradeoffs": [asdict(each) for each in found.tradeoffs],
         "notes": list(found.notes),
+        "cut_at_s": found.cut_at_s,
         "blocks": {name: [asdict(b) for b in blocks] for name, blocks in found.blocks.items()},
     }
 
@@ -447,6 +473,7 @@ def found_from_json(kept: Mapping[str, Any]) -> Found:
             Tradeoff(**{**each, "basis": Basis(each["basis"])}) for each in kept["tradeoffs"]
         ),
         notes=tuple(kept["notes"]),
+        cut_at_s=kept.get("cut_at_s"),
         blocks={
             name: tuple(
                 BlockReport(**{**b, "ops": tuple(b["ops"]), "basis": Basis(b["basis"])})

@@ -127,6 +127,8 @@ class Parts:
         self.model = model
         self.graph = OpGraph.build(model)
         self.blocks: tuple[Block, ...] = find_blocks(self.graph)
+        self.noisy = False
+        """Whether a whole was timed while other processes used the cores."""
         self._nodes = block_nodes(self.graph, self.blocks)
         self._feeds = feeds
         self._runtime = runtime
@@ -159,6 +161,7 @@ class Parts:
             if self._wholes and budget.left_s <= 0:
                 break
             timing = timings[setting.name]
+            self.noisy |= timing.noisy
             times = self._profile(setting)
             if times is not None:
                 self._take_whole(setting, timing.p50_ms, times)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,7 +14,7 @@ from dioe.precision import error_limit
 from dioe.profiling import Contender, Timing, measuring, paired_ratio
 from dioe.runtime import Runtime
 from dioe.tuning.clock import Budget, Stopwatch
-from dioe.tuning.known import Known
+from dioe.tuning.known import Known, Ratio
 from dioe.tuning.mixed import Aim, Found, Mixed, MixedSearch, PlanContender
 from dioe.tuning.parts import Setting
 from dioe.tuning.targets import UNTRIED, Candidate
@@ -131,9 +132,11 @@ class Tuner:
         timing all that may win in the same rounds."""
         known = self._all_known()
         reports = known.reports if known is not None else self._try_all(reference, budget, {})
-        search = self._search(reference, reports, locked)
+        search = self._search(reference, reports, budget, locked)
         found = search.run(reports, Budget(_SEARCH_SHARE * max(0.0, budget.left_s)))
         if known is not None and (found.known or not found.plans):
+            if not found.known:
+                search.keep(found)
             return replace(known, mixed=found)
         failures: dict[str, str] = {}
         while True:
@@ -148,8 +151,8 @@ class Tuner:
         return measured
 
     def _all_known(self) -> _Measured | None:
-        """What the history says of all candidates; None unless it knows each of them."""
-        reports, ratios = [], {}
+        """What the history says of all candidates; None unless it knows each, and who is faster."""
+        reports, ratios = [], dict[str, Ratio]()
         for candidate in self._candidates:
             name = str(candidate.target)
             if candidate.refusal:
@@ -160,16 +163,17 @@ class Tuner:
                 return None
             reports.append(report)
             ratio = self._known.ratio(candidate)
-            if ratio is not None:
+            if ratio is not None and report.state == "ok":
                 ratios[name] = ratio
-        if not any(r.state == "ok" for r in reports):
+        if not _comparable(reports, ratios):
             return None
-        return _Measured(reports, ratios)
+        return _Measured(reports, {name: ratio.value for name, ratio in ratios.items()})
 
     def _search(
         self,
         reference: Sequence[dict[str, Value]],
         reports: Sequence[TargetReport],
+        budget: Budget,
         locked: bool,
     ) -> MixedSearch:
         lowers = self._goal.precision == "auto" and self._goal.real_inputs
@@ -188,6 +192,7 @@ class Tuner:
             limit=self._limit,
             versions=self._goal.versions,
             lowers=lowers,
+            budget_s=budget.seconds,
         )
         return MixedSearch(
             aim, self._model, self._samples, reference, runtime=self._runtime, known=self._known,
@@ -206,9 +211,12 @@ class Tuner:
         ]
         ratios = _ratios(timings, [*timed, *(m.report for m in found.plans)])
         by_name = {str(c.target): c for c in self._candidates}
+        rounds = uuid.uuid4().hex
         for report in timed:
             if not by_name[report.target].refusal:
-                self._known.keep_report(by_name[report.target], report, ratios.get(report.target))
+                ratio = ratios.get(report.target)
+                told = None if ratio is None else Ratio(ratio, rounds)
+                self._known.keep_report(by_name[report.target], report, told)
         return _Measured(timed, ratios, found)
 
     def _choose(self, measured: _Measured) -> Plan:
@@ -383,6 +391,17 @@ def _slow(report: TargetReport, best_ms: float) -> TargetReport:
         return report
     reason = f"over {SLOW_RATIO:g} times slower than the best"
     return replace(report, state="slow", reason=reason)
+
+
+def _comparable(reports: Sequence[TargetReport], ratios: Mapping[str, Ratio]) -> bool:
+    """Whether what is known of targets tells which is the fastest: a first look doesn't, nor do
+    rounds of different tunings, and what was slow beside one target needn't be beside another."""
+    best_ms = min((r.p50_ms for r in reports if r.state == "ok" and r.p50_ms), default=math.inf)
+    if any(r.state == "slow" and (r.p50_ms or 0.0) <= SLOW_RATIO * best_ms for r in reports):
+        return False
+    usable = [r.target for r in reports if r.state == "ok"]
+    rounds = {ratios[name].rounds if name in ratios else "" for name in usable}
+    return len(usable) == 1 or (len(rounds) == 1 and rounds != {""})
 
 
 def _retimed(report: TargetReport, timing: Timing | None) -> TargetReport:
