@@ -244,10 +244,14 @@ class Session:
         shapes = {spec.name: spec.shape for spec in self.model.inputs if spec.shape is not None}
         yield unmeasured(first, shapes, UNTUNED)
         for report in sorted(first.candidates, key=lambda r: r.p50_ms or math.inf):
-            target = Target.parse(report.target)
+            try:
+                target = Target.parse(report.target)
+            except InputError:  # a plan of several stages
+                continue
             alike = target.device == first.stages[0].target.device
             as_written = target.precisions == (Precision.FP32,)
-            if report.state == "ok" and alike and as_written and report.target not in first.targets:
+            alone = first.targets == (report.target,)
+            if report.state == "ok" and alike and as_written and not alone:
                 whole = Stage(
                     "s0",
                     target,

@@ -87,7 +87,7 @@ class BackgroundTuner:
         self._limit = limit if limit is not None else math.inf
         options = options_of(model, plans, pool)
         self._options = {option.name: option for option in options}
-        self._points = list(points_of(plans, options))
+        self._points = list(points_of(plans, options, pool))
         self._choices: dict[Bucket, Ranking] = {}
         self._bucket_s = min(budget_s * BUCKET_SHARE, MAX_BUCKET_S)
         self._left_s = budget_s

@@ -12,6 +12,7 @@ from dioe.graph import Model
 from dioe.hardware import Pool, resources_for
 from dioe.runtime.variants import MAX_SHAPE_VARIANTS, unmeasured
 from dioe.tuning.buckets import Point, Shapes
+from dioe.tuning.mixed import plan_name
 from dioe.types import (
     InputError,
     OutOfMemory,
@@ -47,13 +48,27 @@ class Option:
         return unmeasured(self.plan, shapes, "prepared in the background")
 
 
+def option_name(plan: Plan, pool: Pool) -> str:
+    """The name of a tuned plan: the same as in reports on it.
+
+    A whole model on a target with the threads that it has by default is named like the target.
+    """
+    if len(plan.stages) == 1 and len(plan.stages[0].target.precisions) == 1:
+        stage = plan.stages[0]
+        usual = resources_for(pool.device(stage.target.device))
+        if (stage.resources.threads, stage.resources.cores) == (usual.threads, usual.cores):
+            return str(stage.target)
+    return plan_name(plan)
+
+
 def options_of(model: Model, plans: Sequence[Plan], pool: Pool) -> list[Option]:
     """The tuned plans, and every single target that was right where it was tried.
 
     A target in lower precision than written has to have been within the limit at all shapes that
     were tuned for: there the caller's own samples judged it.
     """
-    found = {_name(plan): Option(_name(plan), plan) for plan in reversed(plans)}
+    names = [option_name(plan, pool) for plan in plans]
+    found = {n: Option(n, plan) for n, plan in reversed([*zip(names, plans, strict=True)])}
     for report in [report for plan in plans for report in plan.candidates]:
         if report.target in found:
             continue
@@ -65,7 +80,7 @@ def options_of(model: Model, plans: Sequence[Plan], pool: Pool) -> list[Option]:
     return list(found.values())
 
 
-def points_of(plans: Sequence[Plan], options: Sequence[Option]) -> Iterator[Point]:
+def points_of(plans: Sequence[Plan], options: Sequence[Option], pool: Pool) -> Iterator[Point]:
     """What the tuned plans tell about the options' costs at their shapes."""
     names = {option.name for option in options}
     for plan in plans:
@@ -74,7 +89,7 @@ def points_of(plans: Sequence[Plan], options: Sequence[Option]) -> Iterator[Poin
             for name, shape in plan.shapes.items()
         }
         costs = {r.target: _cost_ms(r) for r in plan.candidates if r.target in names}
-        costs[_name(plan)] = plan.predicted_ms
+        costs[option_name(plan, pool)] = plan.predicted_ms
         known = {name: ms for name, ms in costs.items() if ms is not None}
         if plan.predicted_ms is not None:
             yield Point(shapes, known)
@@ -101,10 +116,6 @@ def check_memory(pool: Pool) -> None:
             place="tuning in the background",
             fix="compile with tune_shapes=False, or give the shapes that matter as sample_inputs",
         )
-
-
-def _name(plan: Plan) -> str:
-    return " -> ".join(plan.targets)
 
 
 def _cost_ms(report: TargetReport) -> float | None:

@@ -112,6 +112,8 @@ def test_without_open_shapes_another_target_that_was_right_steps_in(
     other = ToyBackend("other")
     model = Model.load(models.dense())
     reports = (
+        TargetReport("cpu/static/fp32 -> cpu/other/fp32", "ok", p50_ms=0.5),
+        TargetReport("cpu/other/fp32 on 1 thread", "ok", p50_ms=0.9),
         TargetReport("cpu/static/fp32", "ok", p50_ms=1.0),
         TargetReport("cpu/other/bf16", "ok", p50_ms=1.5),
         TargetReport("cpu/other/fp32", state, p50_ms=2.0),

@@ -14,7 +14,7 @@ import pytest
 
 import dioe
 from dioe.graph import Model
-from dioe.hardware import host_pool
+from dioe.hardware import host_pool, resources_for
 from dioe.profiling import measuring
 from dioe.runtime import NewShape, Runtime, Session, Stopped, Variant, load
 from dioe.runtime import background as runtime_background
@@ -115,7 +115,9 @@ class Bench:
         )
         best = min(reports, key=lambda r: r.p50_ms or 0.0)
         plan = plan_for(self.model, best.target, {"x": (ROWS, 8)}, candidates=reports)
-        self.plan = replace(plan, predicted_ms=best.p50_ms, basis=Basis.MEASURED)
+        usual = resources_for(host_pool().device("cpu"))
+        stages = tuple(replace(stage, resources=usual) for stage in plan.stages)
+        self.plan = replace(plan, stages=stages, predicted_ms=best.p50_ms, basis=Basis.MEASURED)
         self.settings = {"budget_s": 2.0} | settings
         self.tuner = self.make_tuner()
         self.safe = self.load_open()

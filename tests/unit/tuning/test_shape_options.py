@@ -15,7 +15,7 @@ from dioe.hardware import Pool
 from dioe.hardware.spec import DeviceSpec
 from dioe.tuning.buckets import Point
 from dioe.tuning.shape_options import check_memory, most_variants, options_of, points_of
-from dioe.types import Basis, OutOfMemory, Plan, TargetReport
+from dioe.types import Basis, OutOfMemory, Plan, Resources, TargetReport
 from tests.toys import models
 from tests.toys.plans import plan_for
 
@@ -30,7 +30,8 @@ def model() -> Model:
 
 def tuned(model: Model, rows: int, *reports: TargetReport, target: str = "cpu/a/fp32") -> Plan:
     plan = plan_for(model, target, {"x": (rows, 8)}, candidates=reports)
-    return replace(plan, predicted_ms=1.0, basis=Basis.MEASURED)
+    usual = tuple(replace(stage, resources=Resources()) for stage in plan.stages)
+    return replace(plan, stages=usual, predicted_ms=1.0, basis=Basis.MEASURED)
 
 
 def names(model: Model, plans: Sequence[Plan]) -> list[str]:
@@ -85,6 +86,21 @@ def test_a_tuned_plan_of_several_stages_is_an_option(model: Model) -> None:
     ]
 
 
+def test_other_threads_make_another_option(model: Model) -> None:
+    plan = tuned(model, 4, ok("cpu/a/fp32", 1.5), ok("cpu/b/fp32"))
+    (stage,) = plan.stages
+    spinning = replace(stage, resources=Resources(spin=True))
+    assert names(model, [replace(plan, stages=(spinning,))]) == ["cpu/a/fp32", "cpu/b/fp32"]
+    single = replace(plan, stages=(replace(stage, resources=Resources(threads=1)),))
+    assert names(model, [single]) == ["cpu/a/fp32", "cpu/a/fp32 on 1 thread", "cpu/b/fp32"]
+    (point,) = points_of([single], options_of(model, [single], POOL), POOL)
+    assert point.costs == {
+        "cpu/a/fp32": 1.5,
+        "cpu/a/fp32 on 1 thread": 1.0,
+        "cpu/b/fp32": 2.0,
+    }
+
+
 def test_an_option_runs_whatever_shapes_without_spinning(model: Model) -> None:
     plan = tuned(model, 4, ok("cpu/b/fp32"))
     for option in options_of(model, [plan], POOL):
@@ -106,7 +122,7 @@ def test_tuned_plans_are_the_first_points(model: Model) -> None:
         ),
         replace(tuned(model, 2, ok("cpu/a/fp32", 1.1)), predicted_ms=None, basis=Basis.DEFAULT),
     ]  # fmt: skip
-    found = list(points_of(plans, options_of(model, plans, POOL)))
+    found = list(points_of(plans, options_of(model, plans, POOL), POOL))
     costs = {"cpu/a/fp32": 1.0, "cpu/b/fp32": 2.0, "cpu/e/fp32": 9.0}
     assert found == [Point({"x": (4, 8)}, costs)]
 
@@ -115,7 +131,8 @@ def test_unfit_targets_cost_infinitely_much_where_they_are_unfit(model: Model) -
     refused = TargetReport("cpu/b/fp32", "unsupported")
     plans = [tuned(model, 4, ok("cpu/b/fp32")), tuned(model, 2, refused)]
     costs = [
-        point.costs["cpu/b/fp32"] for point in points_of(plans, options_of(model, plans, POOL))
+        point.costs["cpu/b/fp32"]
+        for point in points_of(plans, options_of(model, plans, POOL), POOL)
     ]
     assert costs == [2.0, math.inf]
 
