@@ -62,6 +62,30 @@ def dense_output(model: onnx.ModelProto, x: Array) -> Array:
     return result
 
 
+def two_kinds(matmuls: int = 2, gemms: int = 2, width: int = 8) -> onnx.ModelProto:
+    """``x`` of 4 rows through ``MatMul`` layers ``m0``, ``m1``, ..., then ``Gemm`` layers ``g0``,
+    ...: a chain of blocks of two kinds, each block of one op, that different backends are good at.
+    """
+    kinds = ["MatMul"] * matmuls + ["Gemm"] * gemms
+    names = [f"m{i}" for i in range(matmuls)] + [f"g{i}" for i in range(gemms)]
+    tensors = {f"w_{name}": weights(width, width, seed=i) for i, name in enumerate(names)}
+    values = ["x", *(f"{name}_out" for name in names[:-1]), "y"]
+    nodes = [
+        helper.make_node(kind, [value, f"w_{name}"], [result], name=name)
+        for kind, name, value, result in zip(kinds, names, values, values[1:], strict=False)
+    ]
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "two_kinds",
+        [info("x", onnx.TensorProto.FLOAT, [4, width])],
+        [info("y", onnx.TensorProto.FLOAT, [4, width])],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    made: onnx.ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    return with_weights(made, **tensors)
+
+
 def accumulator(shape: str = "1, 3") -> onnx.ModelProto:
     """``y = x + s`` and the new state ``s2 = s + x``: a running sum."""
     return parse(f"""

@@ -8,11 +8,12 @@ from typing import TypeAlias
 
 import pytest
 
-from dioe.profiling import lock, rounds
+from dioe.profiling import blocks, lock, rounds
 from dioe.runtime import Runtime
 from dioe.tuning import trial
 from dioe.types import Backend
 from tests.toys.backend import registry_of
+from tests.toys.work import Clock
 
 UseBackends: TypeAlias = Callable[..., Runtime]
 
@@ -21,9 +22,18 @@ UseBackends: TypeAlias = Callable[..., Runtime]
 def quiet_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No noise, whatever else the machine does; nobody else's lock or cache; a quick first look."""
     monkeypatch.setattr(trial, "_QUICK_S", 0.03)
-    monkeypatch.setattr(rounds, "others_share", lambda before, after: 0.0)
+    for module in (rounds, blocks, trial):
+        monkeypatch.setattr(module, "others_share", lambda before, after: 0.0)
     monkeypatch.setattr(lock, "_lock_path", lambda: tmp_path / "measuring.lock")
     monkeypatch.setenv("DIOE_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The process's clock, which goes on only as toys work."""
+    made = Clock()
+    made.patch(monkeypatch)
+    return made
 
 
 @pytest.fixture

@@ -1,0 +1,206 @@
+"""Toys whose ops cost time by a clock of their own: tests of tuning without waiting or noise."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dioe.host_backend import tensor_specs
+from dioe.types import (
+    Capabilities,
+    Feeds,
+    OpTime,
+    Precision,
+    Precisions,
+    Resources,
+    StageModel,
+    Support,
+    UnsupportedError,
+    Value,
+)
+from tests.toys.backend import ToyBackend, ToyContext, ToyExecutable
+
+_LOOK_S = 1e-6
+
+
+class Clock:
+    """Stands in for ``time.perf_counter``: it goes on as toys work, and a little at each look."""
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+
+    def patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Make it the process's."""
+        monkeypatch.setattr(time, "perf_counter", self.seconds)
+        monkeypatch.setattr(time, "perf_counter_ns", lambda: round(self.seconds() * 1e9))
+
+    def seconds(self) -> float:
+        """The time, in seconds."""
+        self._now_s += _LOOK_S
+        return self._now_s
+
+    def work(self, ms: float) -> None:
+        """Let time pass."""
+        self._now_s += ms / 1e3
+
+
+Ops = tuple[str, ...]
+"""Op types of an executable, in the order of its nodes."""
+
+
+class WorkingBackend(ToyBackend):
+    """Each op takes the milliseconds that ``costs`` has for its type, 0.01 if it has none.
+
+    Args:
+        costs: Milliseconds by op type, in fp32 and on all threads.
+        one_thread: Factors of the costs on one thread, by op type; 1 if left out.
+        lowered: Factor of the costs in any lower precision.
+        errors: Relative errors of the outputs by op type, for each op of it in lower precision.
+        refuses: Op types that it says it can't run, and won't compile.
+        mixes: Whether it takes several precisions in one executable.
+        profiles: Whether it tells what its ops took.
+        compile_ms: What compiling takes.
+
+    ``hook`` is called with "compile" or "run" and the op types, before that is done: it may raise.
+    ``wrong`` gives a relative error of the outputs of an executable of these op types.
+    ``compiled`` and ``ran`` list the op types of what was compiled and of all runs.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        clock: Clock,
+        costs: Mapping[str, float],
+        *,
+        one_thread: Mapping[str, float] | None = None,
+        precisions: Sequence[Precision] = (Precision.FP32,),
+        lowered: float = 0.5,
+        errors: Mapping[str, float] | None = None,
+        refuses: Collection[str] = (),
+        mixes: bool = False,
+        profiles: bool = True,
+        compile_ms: float = 1.0,
+    ) -> None:
+        super().__init__(name, precisions=precisions)
+        self.clock = clock
+        self.costs = dict(costs)
+        self.one_thread = dict(one_thread or {})
+        self.lowered = lowered
+        self.errors = dict(errors or {})
+        self.refuses = frozenset(refuses)
+        self.mixes = mixes
+        self.profiles = profiles
+        self.compile_ms = compile_ms
+        self.hook: Callable[[str, Ops], object] = lambda what, ops: None
+        self.wrong: Callable[[Ops], float] = lambda ops: 0.0
+        self.compiled: list[Ops] = []
+        self.ran: list[Ops] = []
+
+    def forget(self) -> None:
+        """Begin the lists anew."""
+        self.log.clear()
+        self.compiled.clear()
+        self.ran.clear()
+        self.received.clear()
+
+    def capabilities(self, device: str) -> Capabilities:
+        return Capabilities(computes=self.precisions, mixes_precisions=self.mixes)
+
+    def query(self, model: StageModel, device: str, precision: Precision) -> Support:
+        refused = {
+            op: f"{self.name} has no {node.op_type}"
+            for op, node in zip(model.op_ids, model.ir.graph, strict=True)
+            if node.op_type in self.refuses
+        }
+        return Support(frozenset(model.op_ids) - refused.keys(), refused)
+
+    def open(self, device: str, resources: Resources) -> WorkingContext:
+        self.note("open")
+        return WorkingContext(self, device, resources)
+
+    def op_ms(self, op_type: str, precision: Precision, resources: Resources) -> float:
+        """What one op takes."""
+        ms = self.costs.get(op_type, 0.01)
+        if resources.threads == 1:
+            ms *= self.one_thread.get(op_type, 1.0)
+        return ms if precision is Precision.FP32 else ms * self.lowered
+
+
+class WorkingContext(ToyContext):
+    """Takes its time to compile."""
+
+    def __init__(self, backend: WorkingBackend, device: str, resources: Resources) -> None:
+        super().__init__(backend, device, resources)
+        self._backend = backend
+
+    def compile(
+        self,
+        model: StageModel,
+        precisions: Precisions,
+        options: Mapping[str, Any],
+        calibration: Sequence[Feeds] | None = None,
+    ) -> ToyExecutable:
+        self.check_open()
+        backend = self._backend
+        op_types = {op: node.op_type for op, node in zip(model.op_ids, model.ir.graph, strict=True)}
+        ops = tuple(op_types.values())
+        refused = backend.refuses.intersection(ops)
+        if refused:
+            raise UnsupportedError(f"{backend.name} has no {min(refused)}", place=backend.name)
+        backend.hook("compile", ops)
+        backend.clock.work(backend.compile_ms)
+        backend.note("compile")
+        backend.compiled.append(ops)
+        times = {
+            op: backend.op_ms(op_type, precisions.of(op), self.resources)
+            for op, op_type in op_types.items()
+        }
+        lowered = [
+            backend.errors.get(op_type, 0.0)
+            for op, op_type in op_types.items()
+            if precisions.of(op) is not Precision.FP32
+        ]
+        made = WorkingExecutable(backend, model, precisions, ops, times, sum(lowered))
+        made.profiled = backend.profiles and bool(options.get("profile"))
+        return self.own(made)
+
+
+class WorkingExecutable(ToyExecutable):
+    """Counts what its ops took."""
+
+    profiled = False
+
+    def __init__(
+        self,
+        backend: WorkingBackend,
+        model: StageModel,
+        precisions: Precisions,
+        ops: Ops,
+        times: Mapping[str, float],
+        error: float,
+    ) -> None:
+        super().__init__(backend, model.to_bytes(), precisions, *tensor_specs(model))
+        self._backend = backend
+        self.ops, self.times, self.error = ops, times, error
+        self.runs = 0
+
+    def evaluate(self, names: list[str], inputs: dict[str, Value]) -> list[Value]:
+        backend = self._backend
+        backend.hook("run", self.ops)
+        backend.ran.append(self.ops)
+        backend.clock.work(sum(self.times.values()))
+        self.runs += 1
+        factor = np.float32(1 + self.error + backend.wrong(self.ops))
+        return [np.asarray(result) * factor for result in super().evaluate(names, inputs)]
+
+    def profile(self) -> tuple[OpTime, ...]:
+        if not self.profiled:
+            return ()
+        return tuple(
+            OpTime(f"toy {op}", kind, (op,), self.runs * ms, self.runs)
+            for kind, (op, ms) in zip(self.ops, self.times.items(), strict=True)
+        )
