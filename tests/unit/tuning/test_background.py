@@ -35,6 +35,7 @@ from dioe.types import (
 from tests.toys import models
 from tests.toys.backend import ToyBackend, ToyContext, ToyExecutable, registry_of
 from tests.toys.plans import plan_for
+from tests.toys.stages import staged_plan
 from tests.toys.values import close, tensor
 from tests.unit.tuning.conftest import UseBackends
 
@@ -451,6 +452,25 @@ def test_a_default_plan_has_no_costs_to_go_by(make_bench: MakeBench) -> None:
     assert variant is not None
     assert variant.plan.basis is Basis.DEFAULT
     assert variant.plan.predicted_ms is None
+
+
+def test_a_plan_of_several_stages_goes_on_to_other_shapes() -> None:
+    front, back = Timed("front", lambda n: 0.2), Timed("back", lambda n: 0.2)
+    proto = models.dense()
+    model = Model.load(proto)
+    first, *others = model.op_ids
+    plan = staged_plan(model, [("front", [first]), ("back", others)], {"x": (ROWS, 8)})
+    whole = TargetReport("cpu/front/fp32", "infidel")
+    plan = replace(plan, predicted_ms=0.5, basis=Basis.MEASURED, candidates=(whole,))
+    runtime = Runtime(registry_of(front, back, installed=("onnxruntime",)))
+    tuner = BackgroundTuner(model, [plan], pool=host_pool(), runtime=runtime, budget_s=2.0)
+    with Session(model, [plan], runtime=runtime, tuner=tuner) as session:
+        check_shapes(session, [40], proto)
+        assert session.wait_for_tuning(WAIT_S)
+        check_shapes(session, [40], proto)
+        assert session.plan.targets == ("cpu/front/fp32", "cpu/back/fp32")
+        assert session.plan.shapes == {"x": (40, 8)}
+    assert front.count("compile") == front.count("close executable") == 3
 
 
 # --- dioe.compile --------------------------------------------------------------------------------
