@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from dioe.cli import cache, options
+from dioe.cli import cache, costs, options
 from dioe.cli.bench import bench
 from dioe.cli.demo import demo
 from dioe.cli.devices import devices
@@ -63,6 +63,7 @@ def _root(
 def run(argv: Sequence[str]) -> int:
     """Run one command; gives its exit code. No traceback leaves here unless ``--debug`` is on."""
     command = typer.main.get_command(app)
+    costs.start()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that can't show µ gets its number
             stream.reconfigure(errors="backslashreplace")
@@ -89,7 +90,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _done(code: int) -> int:
     if code == INTERRUPTED:  # some releases of typer turn Ctrl-C into this code themselves
-        _say("interrupted; nothing was written")
+        _say(costs.interrupted_text())
     return code
 
 

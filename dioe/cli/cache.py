@@ -16,7 +16,7 @@ from dioe import cachedir
 from dioe.cli import cached_files, options
 from dioe.cli.cached_files import Contents
 from dioe.cli.files import check_place, write_text
-from dioe.cli.terminal import console, emit, new_table
+from dioe.cli.terminal import console, emit, new_table, size
 from dioe.text import printable
 from dioe.types import ConfigError, DioeError, InputError
 
@@ -71,7 +71,7 @@ def info(
     for part, contents in parts.items():
         table.add_row(
             str(part), f"[{style.get(contents.state, 'yellow')}]{contents.state}[/]",
-            str(contents.entries), _size(contents.size_bytes), _minute(contents.oldest),
+            str(contents.entries), size(contents.size_bytes), _minute(contents.oldest),
             _minute(contents.newest),
         )  # fmt: skip
     out.print(table)
@@ -172,8 +172,6 @@ def export(
         raise ConfigError(
             "is there already", place=file, fix="choose another name, or add --force to replace it"
         )
-    if path.exists() and not path.is_file():
-        raise ConfigError("is no regular file", place=file, fix="choose another name, or -")
     count = history.export(lines)
     write_text(path, lines.getvalue())
     console().print(f"{_count(count, 'measured cost')} written to {_shown(path)}", markup=False)
@@ -223,21 +221,11 @@ def _agreed(question: str) -> bool:
 
 
 def _told(part: What, contents: Contents) -> str:
-    return f"{_count(contents.entries, _ENTRIES[part])} ({_size(contents.size_bytes)})"
+    return f"{_count(contents.entries, _ENTRIES[part])} ({size(contents.size_bytes)})"
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def _size(size_bytes: int) -> str:
-    """Bytes as a person reads them."""
-    size = float(size_bytes)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
 
 
 def _minute(moment: str) -> str:

@@ -1,23 +1,44 @@
-"""``dioe plan``: choose, and keep the choice as a file."""
+"""``dioe plan``: choose, and keep the choice as a file; or explain a choice made before."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dioe.cli import options
+from dioe.cli import costs, options
 from dioe.cli.files import check_place, write_text
+from dioe.cli.plan_text import chosen_name, is_mixed, print_explained, print_notes, print_stages
 from dioe.cli.terminal import console, emit, print_targets, progress
+
+if TYPE_CHECKING:
+    from dioe.types import Plan
+
+Model = Annotated[
+    str | None, typer.Argument(help="ONNX file.", show_default=False, metavar="MODEL")
+]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Where the plan goes.", metavar="FILE")
+]
+Source = Annotated[
+    Path | None,
+    typer.Option(
+        "--from", help="Explain this plan, made before, and measure nothing.", metavar="FILE"
+    ),
+]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Say why: stages, targets, blocks, precisions.")
+]
+All = Annotated[bool, typer.Option("--all", help="With --explain, fold no blocks.")]
 
 
 def plan(
-    model: options.Model,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Where the plan goes.", metavar="FILE")
-    ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Say why, target by target.")] = False,
+    model: Model = None,
+    output: Output = None,
+    source: Source = None,
+    explain: Explain = False,
+    every_block: All = False,
     hardware: options.Hardware = None,
     devices: options.Devices = "auto",
     shape: options.Shapes = None,
@@ -29,31 +50,53 @@ def plan(
     verbose: options.Verbose = 0,
     debug: options.Debug = False,
 ) -> None:
-    """Measure MODEL on every target and choose; write the plan with -o."""
-    from dioe.tuning import Job, Settings
+    """Measure MODEL on every target, alone and together, and choose; write the plan with -o.
 
+    With --from, explain a plan made before; MODEL may be left out, else the plan has to be its own.
+    """
+    if model is None and source is None:
+        raise typer.BadParameter("name a model, or a plan with --from", param_hint="MODEL")
     if output is not None:
         check_place(output)
     with progress("planning", quiet=as_json) as say:
-        settings = Settings(
-            devices=devices, precision=precision, max_relative_l2=max_relative_l2,
-            tuning_budget_s=tuning_budget,
-        )  # fmt: skip
-        job = Job(
-            model, hardware=hardware, settings=settings, sample_inputs=options.parse_inputs(inputs),
-            shapes=options.parse_shapes(shape), progress=say,
-        )  # fmt: skip
-        found = job.tunings()[0].plan
+        if source is None:
+            from dioe.tuning import Job, Settings
+
+            settings = Settings(
+                devices=devices, precision=precision, max_relative_l2=max_relative_l2,
+                tuning_budget_s=tuning_budget,
+            )  # fmt: skip
+            job = Job(
+                str(model), hardware=hardware, settings=settings,
+                sample_inputs=options.parse_inputs(inputs), shapes=options.parse_shapes(shape),
+                history=costs.history(), progress=say,
+            )  # fmt: skip
+            found = job.tunings()[0].plan
+        else:
+            found = _made_before(source, model, hardware)
     if output is not None:
         write_text(output, found.to_json())
     if as_json:
         emit(found.to_json())
-    elif explain:
-        emit(found.explain())
+        return
+    out = console()
+    if explain or source is not None:
+        print_explained(out, found, every_block=every_block)
     else:
-        out = console()
-        print_targets(out, found.candidates, chosen=str(found.stages[0].target))
-        for note in found.notes:
-            out.print(f"note: {note}", markup=False)
-        if output is not None:
-            out.print(f"plan written to {output}", markup=False)
+        print_targets(out, found.candidates, chosen=chosen_name(found))
+        if is_mixed(found):
+            print_stages(out, found)
+        print_notes(out, found.notes)
+    if output is not None:
+        out.print(f"plan written to {output}", markup=False)
+
+
+def _made_before(file: Path, model: str | None, hardware: str | None) -> Plan:
+    """The plan in ``file``; raises PlanMismatch if it isn't for ``model``, where one is named."""
+    from dioe.planning import load_plan
+    from dioe.tuning import Job, Settings
+
+    if model is None:
+        return load_plan(file)
+    job = Job(model, hardware=hardware, settings=Settings(), sample_inputs=None)
+    return job.checked_plan(file)

@@ -11,8 +11,11 @@ from typing import NoReturn
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
 
+from dioe.text import printable
 from dioe.types import TargetReport
 
 
@@ -44,6 +47,35 @@ def console() -> Console:
 
 
 @contextlib.contextmanager
+def progress_bar(title: str, *, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr while the block runs; nothing where stderr is no terminal.
+
+    It is told what is being done, how many are done, and of how many (0: not known yet).
+    """
+    err = Console(stderr=True)
+    if quiet or not err.is_terminal:
+        yield lambda text, done, total: None
+        return
+    columns = (
+        TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True)),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[left]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, expand=True) as bar:
+        task = bar.add_task(title, total=None, left="")
+
+        def show(text: str, done: int, total: int) -> None:
+            left = f"{total - done} left" if total else ""
+            bar.update(
+                task, description=f"{title}: {escape(printable(text))}", completed=done,
+                total=total or None, left=left,
+            )  # fmt: skip
+
+        yield show
+
+
+@contextlib.contextmanager
 def progress(title: str, *, quiet: bool = False) -> Iterator[Callable[[str], None]]:
     """A status line on stderr while the block runs; nothing where stderr is no terminal."""
     err = Console(stderr=True)
@@ -60,6 +92,15 @@ def ms(value: float | None) -> str:
         return "-"
     digits = 3 if value < 1 else 2 if value < 100 else 1
     return f"{value:.{digits}f}"
+
+
+def size(size_bytes: float) -> str:
+    """Bytes as a person reads them."""
+    for unit in ("B", "KiB", "MiB"):
+        if size_bytes < 1024:
+            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
+        size_bytes /= 1024
+    return f"{size_bytes:.1f} GiB"
 
 
 def error_text(value: float | None) -> str:
@@ -95,12 +136,12 @@ def print_targets(out: Console, reports: Sequence[TargetReport], chosen: str = "
         style = STATE_STYLE.get(r.state, "red")
         noisy = "~" if r.noisy else ""
         table.add_row(
-            mark + r.target, f"[{style}]{r.state}[/]", noisy + ms(r.p50_ms), ms(r.p90_ms),
-            ms(r.p99_ms), str(r.runs or "-"), error_text(r.relative_l2),
+            mark + escape(printable(r.target)), f"[{style}]{r.state}[/]", noisy + ms(r.p50_ms),
+            ms(r.p90_ms), ms(r.p99_ms), str(r.runs or "-"), error_text(r.relative_l2),
         )  # fmt: skip
     out.print(table)
     if any(r.noisy for r in reports):
         out.print("~ measured while other processes used the cores")
     for r in ordered:
         if r.reason:
-            out.print(f"{r.target} is {r.state}: {r.reason}", markup=False)
+            out.print(printable(f"{r.target} is {r.state}: {r.reason}"), markup=False)

@@ -1,0 +1,278 @@
+"""A plan as a person reads it: its stages, where each block went and why, error against latency."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dioe.cli.terminal import error_text, ms, new_table, print_targets, size
+from dioe.text import printable
+from dioe.types import Basis, BlockReport, Plan, Stage
+
+WIDE = 132
+"""Columns from which a block has a row of a table to itself; below, it has some lines of text."""
+
+MANY_BLOCKS = 20
+"""Above that many blocks, neighbours that fared alike are shown as one."""
+
+
+def print_explained(out: Console, plan: Plan, *, every_block: bool = False) -> None:
+    """All that a plan tells: what it is made of, what was tried, why each block is where it is.
+
+    Many blocks are folded unless ``every_block``.
+    """
+    cost = "not measured" if plan.predicted_ms is None else f"{ms(plan.predicted_ms)} ms"
+    error = "" if plan.relative_l2 is None else f", error {error_text(plan.relative_l2)}"
+    limit = "" if plan.max_relative_l2 is None else f" (limit {error_text(plan.max_relative_l2)})"
+    out.print(
+        _text(f"plan: {plan_title(plan)}, {cost} ({plan.basis}){error}{limit}"), soft_wrap=False
+    )
+    print_stages(out, plan)
+    print_targets(out, plan.candidates, chosen=chosen_name(plan))
+    print_blocks(out, plan.blocks, every_block=every_block)
+    print_tradeoffs(out, plan)
+    print_notes(out, plan.notes)
+
+
+def plan_title(plan: Plan) -> str:
+    """The targets of a plan's stages in their order."""
+    return " -> ".join(str(stage.target) for stage in plan.stages)
+
+
+def chosen_name(plan: Plan) -> str:
+    """The name under which a plan is among its candidates."""
+    from dioe.tuning.mixed import plan_name
+
+    name = plan_name(plan)
+    return name if any(c.target == name for c in plan.candidates) else plan_title(plan)
+
+
+def is_mixed(plan: Plan) -> bool:
+    """True for a plan of several stages or precisions."""
+    return len(plan.stages) > 1 or any(len(s.target.precisions) > 1 for s in plan.stages)
+
+
+def print_notes(out: Console, notes: Iterable[str]) -> None:
+    """The notes, a paragraph each."""
+    for note in notes:
+        out.print(_text(f"note: {note}"))
+
+
+# --- stages -----------------------------------------------------------------------------------
+
+
+def print_stages(out: Console, plan: Plan) -> None:
+    """Stages with what they may use and take, and below them what goes from one to another."""
+    table = new_table("Stages")
+    table.add_column("stage", no_wrap=True)
+    table.add_column("target", overflow="fold")
+    table.add_column("ops", justify="right", no_wrap=True)
+    table.add_column("precisions", overflow="fold")
+    table.add_column("threads", justify="right")
+    table.add_column("spin")
+    table.add_column("ms", justify="right", no_wrap=True)
+    table.add_column("basis", no_wrap=True)
+    for stage in plan.stages:
+        spin = {None: "default", True: "yes", False: "no"}[stage.resources.spin]
+        table.add_row(
+            _text(stage.name), _text(str(stage.target)), str(len(stage.ops)), _precisions(stage),
+            _threads(stage), spin, ms(stage.predicted_ms), str(stage.basis),
+        )  # fmt: skip
+    out.print(table)
+    if not plan.boundaries:
+        return
+    table = new_table("Boundaries")
+    table.add_column("value", overflow="fold")
+    table.add_column("from", no_wrap=True)
+    table.add_column("to", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("predicted ms", justify="right")
+    for edge in plan.boundaries:
+        nbytes = "?" if edge.nbytes is None else size(edge.nbytes)
+        table.add_row(
+            _text(edge.value), _text(edge.source), _text(edge.destination), nbytes,
+            ms(edge.predicted_ms),
+        )  # fmt: skip
+    out.print(table)
+
+
+def _precisions(stage: Stage) -> str:
+    """How many ops compute in what: ``bf16 60, fp32 4``; the precision alone where all do."""
+    counts = Counter(stage.precisions.of(op) for op in stage.ops)
+    if len(counts) < 2:
+        return str(stage.precisions.default)
+    return ", ".join(f"{precision} {count}" for precision, count in counts.most_common())
+
+
+def _threads(stage: Stage) -> str:
+    cores = stage.resources.cores
+    where = f" on cores {','.join(map(str, cores))}" if cores else ""
+    return f"{stage.resources.threads or 'default'}{where}"
+
+
+# --- blocks -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One block, or neighbours that fared alike, in words."""
+
+    blocks: str
+    kind: str
+    ops: str
+    stage: str
+    target: str
+    cost: str
+    basis: str
+    runner_up: str
+    difference: str
+    reason: str
+
+    @classmethod
+    def of(cls, group: Sequence[BlockReport]) -> _Row:
+        first = group[0]
+        ops = [op for block in group for op in block.ops]
+        costs = [block.cost_ms for block in group if block.cost_ms is not None]
+        losses = [b.difference_ms for b in group if b.difference_ms is not None]
+        kinds = Counter(block.kind for block in group)
+        return cls(
+            blocks=first.block if len(group) == 1 else f"{first.block} … {group[-1].block}",
+            kind=_counted(kinds) if len(group) > 1 else first.kind,
+            ops=f"{len(ops)} from {ops[0]}" if len(ops) > 1 else ops[0],
+            stage=first.stage,
+            target=first.target,
+            cost=ms(sum(costs) if costs else None),
+            basis=_basis(group),
+            runner_up=first.runner_up,
+            difference=_range(losses),
+            reason=first.reason if len(group) == 1 else _reasons(group),
+        )
+
+
+def print_blocks(out: Console, blocks: Sequence[BlockReport], *, every_block: bool = False) -> None:
+    """Where each block went, what it costs there, and what decided against the next best."""
+    if not blocks:
+        out.print("Blocks: none was costed, for only whole targets were compared")
+        return
+    fold = len(blocks) > MANY_BLOCKS and not every_block
+    groups = [
+        list(group)
+        for _, group in itertools.groupby(
+            blocks, key=lambda b: (b.stage, b.target, b.runner_up) if fold else b.block
+        )
+    ]
+    rows = [_Row.of(group) for group in groups]
+    title = "Blocks" if len(rows) == len(blocks) else f"{len(blocks)} blocks, neighbours folded"
+    if out.width >= WIDE:
+        out.print(_block_table(title, rows))
+    else:
+        _print_block_lines(out, title, rows)
+    if len(rows) < len(blocks):
+        out.print(_text("--all shows every block; of folded ones the costs are summed"))
+
+
+def _block_table(title: str, rows: Sequence[_Row]) -> Table:
+    table = new_table(title)
+    table.add_column("block", overflow="fold")
+    table.add_column("kind", overflow="fold")
+    table.add_column("ops", overflow="fold", ratio=2)
+    table.add_column("stage", no_wrap=True)
+    table.add_column("target", overflow="fold")
+    table.add_column("ms", justify="right", no_wrap=True)
+    table.add_column("basis", overflow="fold")
+    table.add_column("runner-up", overflow="fold")
+    table.add_column("plan by it, ms", justify="right", overflow="fold")
+    table.add_column("decided by", overflow="fold", ratio=3)
+    for r in rows:
+        table.add_row(
+            *map(_text, (r.blocks, r.kind, r.ops, r.stage, r.target, r.cost, r.basis)),
+            *map(_text, (r.runner_up or "-", r.difference, r.reason)),
+        )
+    return table
+
+
+def _print_block_lines(out: Console, title: str, rows: Sequence[_Row]) -> None:
+    out.print(f"[bold]{title}[/]")
+    for r in rows:
+        lines = [
+            f"{r.blocks}: {r.kind}; ops: {r.ops}",
+            f"  {r.stage} on {r.target}: {r.cost} ms, {r.basis}",
+            f"  runner-up {r.runner_up}: plan {r.difference} ms" if r.runner_up else "",
+            f"  {r.reason}" if r.reason else "",
+        ]
+        for line in filter(None, lines):
+            out.print(_text(line), overflow="fold")
+
+
+def _basis(group: Sequence[BlockReport]) -> str:
+    """``corrected n=40``: what costs rest on, and on how many runs."""
+    found = []
+    for basis in dict.fromkeys(block.basis for block in group):
+        runs = [block.runs for block in group if block.basis is basis]
+        if basis in (Basis.MEASURED, Basis.CORRECTED):
+            most = f"-{max(runs)}" if max(runs) > min(runs) else ""
+            found.append(f"{basis} n={min(runs)}{most}")
+        else:
+            found.append(str(basis))
+    return ", ".join(found)
+
+
+def _range(losses: Sequence[float]) -> str:
+    """``+0.120`` or, of several, ``+0.120 to +0.400``."""
+    if not losses:
+        return "-"
+    least, most = (_signed(value) for value in (min(losses), max(losses)))
+    return least if least == most else f"{least} to {most}"
+
+
+def _signed(value: float) -> str:
+    return ("+" if value >= 0 else "-") + ms(abs(value))
+
+
+def _reasons(group: Sequence[BlockReport]) -> str:
+    """How often what decided, and all of the reason where it was closest."""
+    heads = Counter(block.reason.partition(":")[0] for block in group)
+    known = [b for b in group if b.difference_ms is not None]
+    closest = min(known, key=lambda b: abs(b.difference_ms or 0.0), default=None)
+    if closest is None or not closest.reason:
+        return _counted(heads)
+    return f"{_counted(heads)}; closest {closest.block}: {closest.reason}"
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} ×{count}" if count > 1 else name for name, count in counts.items())
+
+
+# --- error against latency --------------------------------------------------------------------
+
+
+def print_tradeoffs(out: Console, plan: Plan) -> None:
+    """The curve of error against latency, the least error first."""
+    if not plan.tradeoffs:
+        return
+    table = new_table("Error against latency")
+    for heading in ("error", "ms", "ops lowered"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("basis", no_wrap=True)
+    table.add_column("what is lowered", overflow="fold", ratio=1)
+    limit = plan.max_relative_l2
+    for t in sorted(plan.tradeoffs, key=lambda t: (t.relative_l2, t.latency_ms)):
+        beyond = limit is not None and t.relative_l2 > limit
+        table.add_row(
+            error_text(t.relative_l2), ms(t.latency_ms), str(t.lowered_ops), str(t.basis),
+            _text(t.description), style="dim" if beyond else "",
+        )  # fmt: skip
+    out.print(table)
+    if limit is not None and any(t.relative_l2 > limit for t in plan.tradeoffs):
+        out.print(f"errors above the limit {error_text(limit)} are dim")
+
+
+def _text(text: str) -> str:
+    """Text from models and files: nothing in it is markup or steers the terminal."""
+    return escape(printable(text))
