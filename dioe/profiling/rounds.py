@@ -193,6 +193,7 @@ def time_in_rounds(
     rounds: int = 15,
     drop_ratio: float = 1.5,
     always: Sequence[str] = (),
+    least_round_s: float = _SHORTEST_S,
     locked: bool = True,
     progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Timing]:
@@ -202,7 +203,8 @@ def time_in_rounds(
     more than ``drop_ratio`` times slower than the best is left out of later rounds, unless it is
     among ``always``. Rounds are short and many, since a shared machine changes its speed every few
     seconds: all contenders then meet the same changes. A round that was noisy for one of them is
-    taken again while the budget lasts; ``rounds`` is a maximum for quiet rounds.
+    taken again while the budget lasts; ``rounds`` is a maximum for quiet rounds; none is shorter
+    than ``least_round_s``.
     """
     timings: dict[str, Timing] = {}
     calls_of: dict[str, list[str]] = {}
@@ -228,11 +230,13 @@ def time_in_rounds(
         calls = calls_of[name]
         turns = 1 if len(calls) == 1 else 2
         each_s = [turns * (_WARMUP_CALLS + MIN_CALLS) * timings[c].p50_ms / 1e3 for c in calls]
-        return open_s[name] + max(_SHORTEST_S, sum(each_s))
+        return open_s[name] + max(least_round_s, sum(each_s))
 
     order = list(contenders)
     share_s = budget_s / (rounds * max(1, len(order)))
-    quiet = sum([visit(name, min(max(0.05, share_s / 2), _ROUND_S)) for name in order])
+    quiet = sum(
+        [visit(name, min(max(0.05, least_round_s, share_s / 2), _ROUND_S)) for name in order]
+    )
     best = min((t.p50_ms for t in timings.values()), default=math.inf)
     # in a noisy round only the fastest call says how fast a contender can be
     floor_ms = {
@@ -249,10 +253,10 @@ def time_in_rounds(
             break
         opening_s = sum(open_s[n] for n in order) * (rounds - good)
         seconds = (left_s() - opening_s) / ((rounds - good) * len(order))
-        seconds = min(max(seconds, _SHORTEST_S), _ROUND_S)
+        seconds = min(max(seconds, least_round_s), _ROUND_S)
         disturbed = 0
         for name in order:
-            disturbed += not visit(name, min(seconds, left_s() / len(order)))
+            disturbed += not visit(name, max(least_round_s, min(seconds, left_s() / len(order))))
         good += not disturbed
         taken += 1
     return timings

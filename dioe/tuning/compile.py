@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dioe.cachedir import cache_dir as default_cache_dir
-from dioe.graph import Model, Source
+from dioe.graph import CONTROL, RECURRENT, Model, Source
 from dioe.hardware import Pool, fingerprint, pool_from
 from dioe.planning import check_plan, load_plan
 from dioe.profiling import History
@@ -253,12 +253,17 @@ class Job:
         )
         tuner = Tuner(
             bound, self.model, group.feeds, found, goal, self.runtime, self._known(group),
-            settings_beside(found, self.pool), self.progress,
+            settings_beside(found, self.pool, small_pieces=self._small_pieces), self.progress,
         )  # fmt: skip
         tuned = tuner.tune(budget_s)
         if cache is not None and budget_s > 0:
             cache.put(key, tuned.plan)
         return tuned
+
+    @property
+    def _small_pieces(self) -> bool:
+        """Whether ops of the model work step by step, with little to do in each."""
+        return not (RECURRENT | CONTROL).isdisjoint(self.model.op_types)
 
     def _known(self, group: ShapeGroup) -> Known:
         return Known(

@@ -40,6 +40,16 @@ class Lowered:
     blocks: frozenset[str]
     error: float | None
     tradeoffs: tuple[Tradeoff, ...] = ()
+    least: tuple[str, float] = ("nothing", 0.0)
+    """What was lowered with the least error of all that was measured, and that error."""
+
+    def why_not(self, name: str, limit: float) -> str:
+        """Why nothing is lowered, in one sentence."""
+        what, error = self.least
+        return (
+            f"no choice of blocks to lower on {name} was found within {limit:g} that saves time: "
+            f"the least error measured is {error:.2g}, with {what} lowered"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +110,20 @@ def lower_blocks(
         frozenset(blocks[i].id for i in best.lowered) if best is not None else frozenset(),
         best.measured if best is not None else None,
         _tradeoffs(blocks, problem, precision, curve),
+        _least(blocks, found, curve),
     )
+
+
+def _least(blocks: Sequence[Block], found: Sensitivity, curve: Curve) -> tuple[str, float]:
+    """The set of blocks that was lowered with the least error, in words, and the error."""
+    measured = [(g.error, sorted(g.blocks)) for g in found.groups]
+    measured += [(p.measured, sorted(p.lowered)) for p in curve.points]
+    if not measured:
+        return "nothing", 0.0
+    error, chosen = min(measured)
+    names = [f"{blocks[i].id} ({blocks[i].ops[0]})" for i in chosen]
+    more = f" and {len(names) - 2} more blocks" if len(names) > 2 else ""
+    return " and ".join(names[:2]) + more, error
 
 
 def _by_planner(

@@ -36,7 +36,7 @@ from dioe.runtime.request import PlanRequest
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.known import Known
 from dioe.tuning.lowering import Judge, lower_blocks
-from dioe.tuning.parts import Parts, Setting
+from dioe.tuning.parts import QUARTILE, Parts, Setting
 from dioe.tuning.targets import error_cause
 from dioe.tuning.trial import TargetFailed, reference_context, verdict
 from dioe.types import (
@@ -55,11 +55,11 @@ from dioe.types import (
 
 log = logging.getLogger(__name__)
 
-_MOST_TRIES = 8
+_MOST_TRIES = 6
 _KEPT = 2
 """Mixed plans that are timed in the final rounds."""
 
-_NEAR = 1.15
+_NEAR = 1.25
 """A mixed plan that took this much longer than the best single target in a first try is dropped."""
 
 _SAME_BUDGET = 0.9
@@ -227,13 +227,24 @@ class MixedSearch:
         if not usable:
             return
         partial = [s for s in usable if not s.candidate.support.whole]
-        best_ms = min((r.p50_ms for r in singles if r.state == "ok" and r.p50_ms), default=math.inf)
+        best_ms = self._best_ms(parts, singles)
         if partial or self._next(parts.problem(usable), usable, best_ms) is not None:
             alone = Budget(_ALONE_SHARE * budget.left_s)
             with reference_context(self._runtime) as context:
                 parts.measure_alone(usable, alone, context, locked=self._locked)
-            self._try_all(parts, usable, best_ms, budget)
+            with parts.anchor() as speed:
+                self._try_all(parts, usable, best_ms, speed, budget)
         self._explain_singles(parts.problem(usable), usable)
+
+    def _best_ms(self, parts: Parts, singles: Sequence[TargetReport]) -> float:
+        """What a plan has to beat, at the speed that the machine had when the parts were measured.
+
+        Single targets were timed at another time. Those whose threads don't spin by default take as
+        long beside others, so the least ratio of the two tells how the speed has changed.
+        """
+        timed = {r.target: r.p50_ms for r in singles if r.state == "ok" and r.p50_ms}
+        ratios = [parts.whole_ms(s) / timed[s.name] for s in parts.wholes if s.name in timed]
+        return min(timed.values(), default=math.inf) * min(ratios, default=1.0)
 
     def _usable(self, parts: Parts, singles: Sequence[TargetReport]) -> list[Setting]:
         """Settings to plan with: those of targets that are right, as far as anything is known, and
@@ -280,7 +291,9 @@ class MixedSearch:
                 limit=self._aim.limit, budget=budget,
             )  # fmt: skip
             self._found.tradeoffs += lowered.tradeoffs
-            if lowered.blocks:
+            if not lowered.blocks:
+                self._found.notes += (lowered.why_not(low.name, self._aim.limit),)
+            else:
                 others = {block.id for block in parts.blocks} - lowered.blocks
                 self._forbidden |= {(block, low) for block in others}
                 found.append(low)
@@ -289,8 +302,14 @@ class MixedSearch:
     # --- trying -------------------------------------------------------------------------------
 
     def _try_all(
-        self, parts: Parts, usable: Sequence[Setting], best_ms: float, budget: Budget
+        self,
+        parts: Parts,
+        usable: Sequence[Setting],
+        best_ms: float,
+        speed: Callable[[], float],
+        budget: Budget,
     ) -> None:
+        """``speed`` tells how much slower the machine is now than when the parts were measured."""
         longest_s = 0.0
         for _ in range(_MOST_TRIES):
             problem = parts.problem(usable)
@@ -303,7 +322,7 @@ class MixedSearch:
             self._tried.add(placement)
             plan = self._plan(parts, problem, placement, usable)
             start = time.perf_counter()
-            report, stage_ms = self._try(plan)
+            report, stage_ms = self._try(plan, speed)
             longest_s = max(longest_s, time.perf_counter() - start)
             self._found.reports.append(report)
             log.info("%s: predicted %s ms, %s", report.target, plan.predicted_ms, report)
@@ -365,7 +384,7 @@ class MixedSearch:
         own = next(s.candidate.resources.spin for s in usable if s.resources == stage.resources)
         return replace(plan, stages=(replace(stage, resources=replace(stage.resources, spin=own)),))
 
-    def _try(self, plan: Plan) -> tuple[TargetReport, list[float]]:
+    def _try(self, plan: Plan, speed: Callable[[], float]) -> tuple[TargetReport, list[float]]:
         """A first report on a plan, and what each of its stages takes."""
         name = plan_name(plan)
         self._progress(name)
@@ -374,17 +393,20 @@ class MixedSearch:
                 request = loaded.request()
                 found = self._verify(request)
                 request.bind(self._samples[0], {})
+                before = speed()
                 runs = _timed_runs(request)
+                runs /= (before + speed()) / 2
         except (Exception, SystemExit) as error:
             if not isinstance(error, DioeError):
                 log.info("plan %s failed", name, exc_info=True)
             return TargetReport(name, "failed", error_cause(error)), []
         state, reason = verdict(found, self._aim.limit)
+        p50_ms = float(np.percentile(runs.sum(axis=1), QUARTILE))
         report = TargetReport(
-            name, state, reason, p50_ms=float(np.median(runs.sum(axis=1))), runs=len(runs),
+            name, state, reason, p50_ms=p50_ms, runs=len(runs),
             relative_l2=found.error if math.isfinite(found.error) else None,
         )  # fmt: skip
-        return report, [float(ms) for ms in np.median(runs, axis=0)]
+        return report, [float(ms) for ms in np.percentile(runs, QUARTILE, axis=0)]
 
     @contextlib.contextmanager
     def _loaded(self, plan: Plan) -> Iterator[LoadedPlan]:

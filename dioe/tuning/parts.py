@@ -23,13 +23,13 @@ from dioe.profiling import (
     Calls,
     StageFit,
     StageObservation,
-    Timing,
     block_corrections,
     capture,
     fit,
     in_context,
     profile_blocks,
     profile_executable,
+    time_calls,
 )
 from dioe.runtime import Runtime
 from dioe.tuning.clock import Budget, Stopwatch
@@ -51,8 +51,17 @@ from dioe.types import (
 
 log = logging.getLogger(__name__)
 
+QUARTILE = 25
+"""The percentile of runs that stands for them: what disturbs a shared machine only adds time, for
+tenths of a second to seconds (docs/decisions/0003-rounds.md)."""
+
 _WHOLE_ROUNDS = 3
+_WHOLE_S = 0.12
+"""Openings of one executable differ by up to 30 % on a shared machine: several tell more than one
+that is timed for longer."""
+
 _PROFILE_S = 0.15
+_ANCHOR_S = 0.06
 _DROP_RATIO = 3.0
 """A setting this much slower than the best is no place for part of the model either, unless a block
 differs more from its neighbours than any we have seen."""
@@ -86,7 +95,9 @@ class Setting:
         return f"{self.target} on {self.resources.threads} thread(s)"
 
 
-def settings_beside(candidates: Sequence[Candidate], pool: Pool) -> list[Setting]:
+def settings_beside(
+    candidates: Sequence[Candidate], pool: Pool, *, small_pieces: bool = True
+) -> list[Setting]:
     """How the candidates may run beside each other: on all their threads, and on one.
 
     Idle threads that spin steal cores from what runs next; and work in small pieces, such as a
@@ -99,7 +110,8 @@ def settings_beside(candidates: Sequence[Candidate], pool: Pool) -> list[Setting
             continue
         own = replace(candidate.resources, spin=False)
         found.append(Setting(candidate, own))
-        if capacity.get(candidate.target.device, 1.0) > 1 and own.threads != 1:
+        several = capacity.get(candidate.target.device, 1.0) > 1 and own.threads != 1
+        if several and small_pieces:
             found.append(Setting(candidate, replace(own, threads=1)))
     return found
 
@@ -154,36 +166,26 @@ class Parts:
         new = [s for s in new if s not in self._wholes]
         timings, _ = time_surviving(
             {s.name: self._contender(s) for s in new},
-            budget_s=budget.left_s / 2, rounds=_WHOLE_ROUNDS, drop_ratio=_DROP_RATIO,
+            budget_s=budget.left_s, rounds=_WHOLE_ROUNDS, least_round_s=_WHOLE_S,
+            drop_ratio=_FEWER_RATIO, always=[s.name for s in new if s.name == str(s.target)],
             locked=locked, progress=self._progress,
         )  # fmt: skip
-        for setting in self._worth_profiling(new, timings):
-            if self._wholes and budget.left_s <= 0:
-                break
-            timing = timings[setting.name]
-            self.noisy |= timing.noisy
+        ms = {s: timings[s.name].p50_ms for s in new if s.name in timings}
+        own = {str(s.target): ms[s] for s in ms if s.name == str(s.target)}
+        least_ms = min(ms.values(), default=math.inf)
+        for setting, whole_ms in ms.items():
+            hopeless = whole_ms > _FEWER_RATIO * own.get(str(setting.target), math.inf)
+            if hopeless or whole_ms > _DROP_RATIO * least_ms:
+                continue
             times = self._profile(setting)
             if times is not None:
+                timing = timings[setting.name]
+                self.noisy |= timing.noisy
                 self._take_whole(setting, timing.p50_ms, times)
                 self._known.keep_op_times(
                     setting.target, setting.resources, timing.p50_ms, times,
                     runs=timing.runs, noisy=timing.noisy,
                 )  # fmt: skip
-
-    def _worth_profiling(
-        self, settings: Sequence[Setting], timings: Mapping[str, Timing]
-    ) -> list[Setting]:
-        """Settings that aren't hopeless: those of all threads first, the fastest first."""
-        ms = {s: timings[s.name].p50_ms for s in settings if s.name in timings}
-        own = {str(s.target): ms[s] for s in ms if s.name == str(s.target)}
-        least_ms = min(ms.values(), default=0.0)
-        worth = [
-            s
-            for s in ms
-            if ms[s] <= _DROP_RATIO * least_ms
-            and ms[s] <= _FEWER_RATIO * own.get(str(s.target), math.inf)
-        ]
-        return sorted(worth, key=lambda s: (s.name != str(s.target), ms[s]))
 
     def _contender(self, setting: Setting) -> _Beside:
         candidate = replace(setting.candidate, resources=setting.resources)
@@ -206,6 +208,42 @@ class Parts:
         groups = {block.id: block.ops for block in self.blocks}
         runs = max((time.count for time in times), default=0)
         self._wholes[setting] = _Whole(in_context(times, groups, ms, work), runs)
+
+    @property
+    def wholes(self) -> list[Setting]:
+        """The settings in which the whole model was measured."""
+        return list(self._wholes)
+
+    def whole_ms(self, setting: Setting) -> float:
+        """What the whole model takes in one of ``wholes``."""
+        return sum(self._wholes[setting].blocks.values())
+
+    @contextlib.contextmanager
+    def anchor(self) -> Iterator[Callable[[], float]]:
+        """Gives a call that tells how many times as long the fastest whole takes now as at best.
+
+        A shared machine changes its speed for seconds at a time. The whole stays open beside what
+        is measured: in these settings idle threads don't spin. Always 1 where it can't be opened.
+        """
+        fastest = min(self._wholes, key=self.whole_ms, default=None)
+        with contextlib.ExitStack() as opened:
+            try:
+                calls = opened.enter_context(self._contender(fastest).open()) if fastest else {}
+            except TargetFailed as failure:
+                log.info("no anchor: %s", failure)
+                calls = {}
+            if fastest is None or not calls:
+                yield lambda: 1.0
+                return
+            (call,) = calls.values()
+            usual_ms = self.whole_ms(fastest)
+
+            def speed() -> float:
+                return (
+                    float(np.percentile(time_calls(call, seconds=_ANCHOR_S), QUARTILE)) / usual_ms
+                )
+
+            yield speed
 
     def measure_alone(
         self,
