@@ -30,7 +30,7 @@ from dioe_openvino.executable import OpenVinoExecutable
 from dioe_openvino.mixing import PLAIN_TEXT, Mixer
 from dioe_openvino.ports import Ports
 from dioe_openvino.profile import Profiler
-from dioe_openvino.source import OpNames
+from dioe_openvino.source import LayerNames, OpNames
 
 STRING = onnx.TensorProto.STRING
 NO_STRINGS = "strings in and out aren't safe in OpenVINO's CPU plugin: requests crash when freed"
@@ -76,6 +76,7 @@ class OpenVinoContext(HostContext):
         profile = bool(options.get("profile"))
         precision = _base(precisions)
         config = self._config(precision) | {"PERF_COUNT": profile}
+        names: LayerNames | None = None
         lowered: tuple[str, ...] = ()
         mixed = len(precisions.used) > 1
 
@@ -91,7 +92,7 @@ class OpenVinoContext(HostContext):
         elif profile:
             compiled, names = compile_named(config)
         else:
-            compiled, names = self._compile(self._read(model), config), None
+            compiled = self._compile(self._read(model), config)
         profiler = Profiler(compiled, names, model) if profile and names is not None else None
         head = Head(inputs, outputs, precision, mixed)
         return self.own(OpenVinoExecutable(compiled, head, profiler, lowered))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Set
 
 from dioe.types import StageModel
 from dioe_openvino.profile import cover_all
-from dioe_openvino.source import OpNames
+from dioe_openvino.source import LayerNames
 
 # As OpenVINO's serializer writes it: "dynamic" is any type, "f16" stands for all that are lower.
 # It can't be set from Python: a plain value under its key is no such attribute.
@@ -20,21 +20,22 @@ _SNIPPET = "Subgraph"
 class Description:
     """The executed layers of an exported model by their id, and the source ops of each.
 
-    ``attention`` are the layers that are snippets with matrix products inside.
+    ``attention`` are the layers that are snippets with matrix products inside; ``names`` are the
+    names that they keep when they are imported.
     """
 
-    def __init__(self, text: bytes, names: OpNames, model: StageModel) -> None:
+    def __init__(self, text: bytes, names: LayerNames, model: StageModel) -> None:
         self._text = text
         root = _parse(text)
         layers = {layer.get("id", ""): layer for layer in _layers(root)}
-        self._named = {id_: _named_ops(layer, names) for id_, layer in layers.items()}
         self.attention = frozenset(
             id_
             for id_, layer in layers.items()
             if layer.get("type") == _SNIPPET
             and any(inner.get("type") == "MatMul" for inner in layer.iter("layer"))
         )
-        covers = {id_: set(ops) for id_, ops in cover_all(self._named, model).items()}
+        named = {id_: _named_ops(layer, names) for id_, layer in layers.items()}
+        covers = {id_: set(ops) for id_, ops in cover_all(named, model).items()}
         readers: dict[str, list[str]] = {id_: [] for id_ in layers}
         for edge in root.iterfind("edges/edge"):
             source, reader = edge.get("from-layer", ""), edge.get("to-layer", "")
@@ -44,17 +45,14 @@ class Description:
             if not covers[id_]:  # made by OpenVINO, such as a transposition: for what reads it
                 covers[id_].update(*(covers[reader] for reader in readers[id_]))
         self._covers = covers
+        by_name: dict[str, set[str]] = {}
+        for id_, layer in layers.items():
+            by_name.setdefault(layer.get("name", ""), set()).update(covers[id_])
+        self.names = LayerNames(by_name)
 
     def layers_of(self, ops: Set[str]) -> frozenset[str]:
         """Ids of the layers that do any of the work of these ops."""
         return frozenset(id_ for id_, covered in self._covers.items() if covered & ops)
-
-    def named_with(self, op: str) -> frozenset[str]:
-        """The ops that OpenVINO names for the layers of ``op``: ``op`` itself, unless forgotten."""
-        if any(op in named for named in self._named.values()):
-            return frozenset({op})
-        own = self.layers_of({op})
-        return frozenset[str]().union(*(self._named[id_] for id_ in own))
 
     def ops_in(self, layers: Iterable[str]) -> frozenset[str]:
         """The ops whose work these layers do."""
@@ -83,7 +81,7 @@ def _layers(root: ET.Element) -> list[ET.Element]:
     return [layer for layer in root.iterfind("layers/layer") if layer.get("type") not in _NO_WORK]
 
 
-def _named_ops(layer: ET.Element, names: OpNames) -> set[str]:
+def _named_ops(layer: ET.Element, names: LayerNames) -> set[str]:
     found: set[str] = set()
     for inner in layer.iter("layer"):
         if inner.get("type") in _NO_WORK:

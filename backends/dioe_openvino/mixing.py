@@ -28,7 +28,7 @@ from dioe.types import DioeError, Precision, Precisions, StageModel
 from dioe_openvino.description import Description
 from dioe_openvino.errors import compile_error
 from dioe_openvino.profile import runtime_layers
-from dioe_openvino.source import OpNames
+from dioe_openvino.source import LayerNames, OpNames
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,6 @@ class Draft:
 
     blob: bytes
     description: Description
-    names: OpNames
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ class Mix:
     """A compiled mix. ``lowered`` are the ops that should have kept fp32 and didn't, in order."""
 
     compiled: ov.CompiledModel
-    names: OpNames
+    names: LayerNames
     lowered: tuple[str, ...]
 
 
@@ -111,7 +110,9 @@ class Mixer:
             lowered, _ = _lowered(compiled, draft, kept)
         if lowered:
             log.info("%d ops are in bf16 that should be in fp32: %s", len(lowered), lowered)
-        return Mix(compiled, draft.names, tuple(op for op in model.op_ids if op in lowered))
+        return Mix(
+            compiled, draft.description.names, tuple(op for op in model.op_ids if op in lowered)
+        )
 
     def close(self) -> None:
         """Drop the drafts."""
@@ -159,7 +160,7 @@ def _export(model: StageModel, config: Mapping[str, Any], compile_plain: Compile
     stream = io.BytesIO()
     try:
         compiled.export_model(stream)
-        return Draft(stream.getvalue(), Description(seen[0], names, model), names)
+        return Draft(stream.getvalue(), Description(seen[0], names, model))
     except Exception as error:
         raise compile_error(error) from error
 
@@ -168,14 +169,8 @@ def _lowered(
     compiled: ov.CompiledModel, draft: Draft, kept: Set[str]
 ) -> tuple[frozenset[str], frozenset[str]]:
     """Which of the ops ``kept`` are computed in bf16, and the ops they are fused with there."""
-    low = [
-        layer.ops
-        for layer in runtime_layers(compiled, draft.names).values()
-        if layer.precision == Precision.BF16
-    ]
+    layers = runtime_layers(compiled, draft.description.names).values()
+    low = [layer.ops for layer in layers if layer.precision == Precision.BF16]
     partners = frozenset[str]().union(*(ops for ops in low if ops & kept))
-    # What OpenVINO forgets the name of goes where the rest of its layer goes.
-    everywhere = frozenset[str]().union(*low)
-    lowered = frozenset(op for op in kept if draft.description.named_with(op) & everywhere)
     inner = draft.description.ops_in(draft.description.attention)
-    return lowered | (inner & kept), partners
+    return (partners | inner) & kept, partners

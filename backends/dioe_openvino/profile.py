@@ -10,7 +10,7 @@ from typing import Any
 import openvino as ov
 
 from dioe.types import OpTime, StageModel
-from dioe_openvino.source import OpNames
+from dioe_openvino.source import LayerNames
 
 _PRECISIONS = {
     "f32": "fp32",
@@ -31,7 +31,7 @@ class RuntimeLayer:
     ops: frozenset[str]
 
 
-def runtime_layers(compiled: ov.CompiledModel, names: OpNames) -> dict[str, RuntimeLayer]:
+def runtime_layers(compiled: ov.CompiledModel, names: LayerNames) -> dict[str, RuntimeLayer]:
     """The executed layers by name, in order of execution; constants are left out.
 
     Ops that OpenVINO forgot in fusing are in none: see ``cover_all``.
@@ -51,7 +51,7 @@ def runtime_layers(compiled: ov.CompiledModel, names: OpNames) -> dict[str, Runt
 class Profiler:
     """Counters of one compiled model, read after its first run and when asked."""
 
-    def __init__(self, compiled: ov.CompiledModel, names: OpNames, model: StageModel) -> None:
+    def __init__(self, compiled: ov.CompiledModel, names: LayerNames, model: StageModel) -> None:
         layers = runtime_layers(compiled, names)
         self._precision = {name: layer.precision for name, layer in layers.items()}
         named = {name: set(layer.ops) for name, layer in layers.items()}

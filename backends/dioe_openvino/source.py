@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
+
 import openvino as ov
 
 from dioe.types import StageModel
 
 
-class OpNames:
-    """Layer names of a read model and the source ops behind them.
+class LayerNames:
+    """Names of layers and the source ops behind them."""
 
-    The ONNX front end names the last layer of an op after the node and puts ONNX value names on
-    the ports; layers that it makes besides have made-up names and belong to the op they lead to.
-    Names that occur twice are made unique, which changes the model.
-    """
-
-    def __init__(self, read: ov.Model, model: StageModel) -> None:
-        ids = model.op_ids
-        producer = {
-            value.name: op
-            for op, node in zip(ids, model.ir.graph, strict=True)
-            for value in node.outputs
-            if value.name
-        }
-        by_name = {n.name: op for op, n in zip(ids, model.ir.graph, strict=True) if n.name == op}
-        self._ops: dict[str, set[str]] = {}
-        owners: dict[str, str] = {}
-        for layer in reversed(read.get_ordered_ops()):
-            if layer.get_type_name() in ("Parameter", "Result"):
-                continue
-            name = layer.get_friendly_name()
-            owner = _owner(layer, producer, by_name, owners)
-            if name in self._ops:
-                unique = f"{name}#{len(self._ops)}"
-                layer.set_friendly_name(unique)
-                if owner is not None:
-                    self._ops[name].add(owner)
-                name = unique
-            self._ops[name] = set() if owner is None else {owner}
-            if owner is not None:
-                owners[name] = owner
+    def __init__(self, ops: Mapping[str, Set[str]]) -> None:
+        self._ops = ops
 
     def ops_of(self, layer: str) -> frozenset[str]:
         """Source ops of a layer name; empty for a name that isn't known."""
@@ -56,6 +30,42 @@ class OpNames:
                     start = stop
                     break
         return tuple(found)
+
+
+class OpNames(LayerNames):
+    """Layer names of a model as it was read, and the source ops behind them.
+
+    The ONNX front end names the last layer of an op after the node and puts ONNX value names on
+    the ports; layers that it makes besides have made-up names and belong to the op they lead to.
+    Names that occur twice are made unique, which changes the model.
+    """
+
+    def __init__(self, read: ov.Model, model: StageModel) -> None:
+        ids = model.op_ids
+        producer = {
+            value.name: op
+            for op, node in zip(ids, model.ir.graph, strict=True)
+            for value in node.outputs
+            if value.name
+        }
+        by_name = {n.name: op for op, n in zip(ids, model.ir.graph, strict=True) if n.name == op}
+        ops: dict[str, set[str]] = {}
+        owners: dict[str, str] = {}
+        for layer in reversed(read.get_ordered_ops()):
+            if layer.get_type_name() in ("Parameter", "Result"):
+                continue
+            name = layer.get_friendly_name()
+            owner = _owner(layer, producer, by_name, owners)
+            if name in ops:
+                unique = f"{name}#{len(ops)}"
+                layer.set_friendly_name(unique)
+                if owner is not None:
+                    ops[name].add(owner)
+                name = unique
+            ops[name] = set() if owner is None else {owner}
+            if owner is not None:
+                owners[name] = owner
+        super().__init__(ops)
 
 
 def _owner(
