@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -56,11 +57,17 @@ from dioe.types import (
 log = logging.getLogger(__name__)
 
 _MOST_TRIES = 6
+_MOST_PLACED = 24
 _KEPT = 2
 """Mixed plans that are timed in the final rounds."""
 
 _NEAR = 1.25
 """A mixed plan that took this much longer than the best single target in a first try is dropped."""
+
+_HOPE = 1.15
+"""One executable of several precisions, or on other threads, is tried though it is predicted to be
+this much slower than the best: it has no boundaries that could turn out dearer, and single first
+timings of two targets differ by as much."""
 
 _SAME_BUDGET = 0.9
 """Of a budget: several shapes share theirs, so it is never quite the same."""
@@ -341,14 +348,15 @@ class MixedSearch:
         index = {setting: i for i, setting in enumerate(usable)}
         penalty = {(b, index[s]): math.inf for b, s in self._forbidden if s in index}
         try:
-            placements = place(problem, most=_MOST_TRIES, penalty=penalty)
+            placements = place(problem, most=_MOST_PLACED, penalty=penalty)
         except DioeError as error:
             log.info("nothing to place: %s", error.cause)
             return None
         for placement in placements:
-            if (placement.predicted_ms or 0.0) > best_ms * (1 - LEAST_GAIN):
-                return None
-            if placement not in self._tried and not self._is_single(problem, placement):
+            hope = _HOPE if len(placement.stages) == 1 else 1 - LEAST_GAIN
+            worth = (placement.predicted_ms or 0.0) <= best_ms * hope
+            known = placement in self._tried or self._is_single(problem, placement)
+            if worth and not known and not _is_split(problem, placement):
                 return placement
         return None
 
@@ -445,6 +453,17 @@ class MixedSearch:
             placement = single_stage(problem, index)
             if placement is not None and str(setting.target) not in self._found.blocks:
                 self._found.blocks[str(setting.target)] = block_reports(problem, placement)
+
+
+def _is_split(problem: Problem, placement: Placement) -> bool:
+    """True if a stage follows one of its own context: they would be better off as one, and if they
+    are predicted to be faster, that is the error of the prediction."""
+    contexts = [problem.targets[stage.targets[0]].context for stage in placement.stages]
+    groups = [problem.group_of[stage.targets[0]] for stage in placement.stages]
+    return any(
+        c == d and g == h
+        for (c, d), (g, h) in zip(pairwise(contexts), pairwise(groups), strict=True)
+    )
 
 
 def plan_name(plan: Plan) -> str:
