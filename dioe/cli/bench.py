@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from dioe.cli import options
-from dioe.cli.terminal import console, ms, print_targets, progress
+from dioe.cli import costs, options
+from dioe.cli.plan_text import chosen_name, is_mixed, print_notes, print_stages
+from dioe.cli.terminal import console, error_text, ms, print_targets, progress
 
 if TYPE_CHECKING:
     from dioe.tuning import BenchResult
@@ -36,6 +37,7 @@ def bench(
     """Time MODEL on every target and the chosen plan, in rounds, medians kept."""
     from dioe.tuning import bench as run_bench
 
+    costs.history()
     with progress("measuring", quiet=as_json) as say:
         result = run_bench(
             model, hardware=hardware, devices=devices, precision=precision,
@@ -51,18 +53,29 @@ def bench(
 
 def show(result: BenchResult, out: Console) -> None:
     """The result as a person reads it."""
-    target = result.plan["stages"][0]["target"]
+    target = chosen_name(result.chosen)
     machine = result.machine
     name = Path(result.model["path"]).name if result.model["path"] else "model"
     out.print(f"{name}: {result.model['ops']} ops", markup=False)
     out.print(f"on {machine.get('name')}, {machine.get('capacity'):g} cores", markup=False)
     print_targets(out, result.targets, chosen=target)
+    if is_mixed(result.chosen):
+        print_stages(out, result.chosen)
     out.print(
         f"plan: {target}, {ms(result.plan['p50_ms'])} ms through Session.run "
-        f"(predicted {ms(result.plan['predicted_ms'])}), error {result.plan['relative_l2']:.1e}",
+        f"(predicted {ms(result.plan['predicted_ms'])}), "
+        f"error {error_text(result.plan['relative_l2'])}",
         markup=False,
     )
+    _show_gain(result, out)
+    print_notes(out, result.notes)
+
+
+def _show_gain(result: BenchResult, out: Console) -> None:
     best = result.best_single
+    if best["target"] is None:
+        out.print("no single target runs the model within the error limit")
+        return
     others = [t for t in result.targets if t.state == "ok" and t.target != best["target"]]
     out.print(
         f"best single target: {best['target']}, {ms(best['p50_ms'])} ms by its own fastest call; "
@@ -74,5 +87,3 @@ def show(result: BenchResult, out: Console) -> None:
         if other.p50_ms is not None:
             gain = other.p50_ms / result.plan["p50_ms"]
             out.print(f"{gain:.2f} times as fast as {other.target}", markup=False)
-    for note in result.notes:
-        out.print(f"note: {note}", markup=False)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from dioe.cli.terminal import error_text, ms, new_table, print_targets, size
@@ -30,9 +31,7 @@ def print_explained(out: Console, plan: Plan, *, every_block: bool = False) -> N
     cost = "not measured" if plan.predicted_ms is None else f"{ms(plan.predicted_ms)} ms"
     error = "" if plan.relative_l2 is None else f", error {error_text(plan.relative_l2)}"
     limit = "" if plan.max_relative_l2 is None else f" (limit {error_text(plan.max_relative_l2)})"
-    out.print(
-        _text(f"plan: {plan_title(plan)}, {cost} ({plan.basis}){error}{limit}"), soft_wrap=False
-    )
+    out.print(_text(f"plan: {plan_title(plan)}, {cost} ({plan.basis}){error}{limit}"))
     print_stages(out, plan)
     print_targets(out, plan.candidates, chosen=chosen_name(plan))
     print_blocks(out, plan.blocks, every_block=every_block)
@@ -187,7 +186,7 @@ def _block_table(title: str, rows: Sequence[_Row]) -> Table:
     table.add_column("ms", justify="right", no_wrap=True)
     table.add_column("basis", overflow="fold")
     table.add_column("runner-up", overflow="fold")
-    table.add_column("plan by it, ms", justify="right", overflow="fold")
+    table.add_column("difference ms", justify="right", overflow="fold")
     table.add_column("decided by", overflow="fold", ratio=3)
     for r in rows:
         table.add_row(
@@ -200,14 +199,14 @@ def _block_table(title: str, rows: Sequence[_Row]) -> Table:
 def _print_block_lines(out: Console, title: str, rows: Sequence[_Row]) -> None:
     out.print(f"[bold]{title}[/]")
     for r in rows:
+        out.print(_text(f"{r.blocks}: {r.kind}; ops: {r.ops}"))
         lines = [
-            f"{r.blocks}: {r.kind}; ops: {r.ops}",
-            f"  {r.stage} on {r.target}: {r.cost} ms, {r.basis}",
-            f"  runner-up {r.runner_up}: plan {r.difference} ms" if r.runner_up else "",
-            f"  {r.reason}" if r.reason else "",
+            f"{r.stage} on {r.target}: {r.cost} ms, {r.basis}",
+            f"runner-up {r.runner_up}: the plan {r.difference} ms" if r.runner_up else "",
+            r.reason,
         ]
         for line in filter(None, lines):
-            out.print(_text(line), overflow="fold")
+            out.print(Padding.indent(_text(line), 2))
 
 
 def _basis(group: Sequence[BlockReport]) -> str:

@@ -1,23 +1,31 @@
-"""``dioe profile``: where the time of a model goes, op by op, on each target."""
+"""``dioe profile``: where the time of a model goes, op by op or block by block, on each target."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from dioe.cli import options
-from dioe.cli.terminal import console, ms, new_table, progress
+from dioe.cli import costs, options
+from dioe.cli.block_table import print_blocks
+from dioe.cli.terminal import console, ms, new_table, progress, progress_bar
 from dioe.text import printable
 from dioe.types import OpTime
 
 if TYPE_CHECKING:
-    from dioe.tuning import TargetProfile
+    from dioe.tuning import BlockProfile, Job, TargetProfile
 
-Seconds = Annotated[float, typer.Option("--time", help="Seconds on each target.")]
-Top = Annotated[int, typer.Option("--top", help="Ops shown for each target; 0 for all.")]
+Blocks = Annotated[
+    bool, typer.Option("--blocks", help="Measure each distinct block, in the model and alone.")
+]
+Seconds = Annotated[float, typer.Option("--time", help="Seconds on each target, for its ops.")]
+AllSeconds = Annotated[
+    float, typer.Option("--seconds", help="Seconds for all targets together, with --blocks.")
+]
+Top = Annotated[int, typer.Option("--top", help="Ops of a target, or blocks, shown; 0 for all.")]
 
 
 def profile(
@@ -27,26 +35,48 @@ def profile(
     shape: options.Shapes = None,
     inputs: options.Inputs = None,
     precision: options.Precision = "auto",
+    blocks: Blocks = False,
     seconds: Seconds = 2.0,
+    all_seconds: AllSeconds = 60.0,
     top: Top = 15,
     as_json: options.Json = False,
     verbose: options.Verbose = 0,
     debug: options.Debug = False,
 ) -> None:
-    """Per-op times of MODEL on every target, by the backends' own counters."""
-    from dioe.tuning import Job, Settings, profile_targets
+    """Per-op times of MODEL on every target, by the backends' own counters.
 
-    settings = Settings(devices=devices, precision=precision)
+    With --blocks, what each of its blocks takes; costs measured before aren't measured again.
+    """
+    from dioe.tuning import Job, Settings, block_profiles, profile_targets
+
+    job = Job(
+        model, hardware=hardware, settings=Settings(devices=devices, precision=precision),
+        sample_inputs=options.parse_inputs(inputs), shapes=options.parse_shapes(shape),
+        history=costs.history() if blocks else None,
+    )  # fmt: skip
+    if blocks:
+        with progress_bar("profiling", quiet=as_json) as show:
+            profiles = block_profiles(
+                job, job.candidates(job.groups[0]), seconds=all_seconds, progress=show
+            )
+        if as_json:
+            options.print_json(
+                {
+                    "model": _model(job),
+                    "blocks": [_plain_block(profile) for profile in profiles.blocks],
+                    "not_reached": profiles.not_reached,
+                }
+            )
+        else:
+            print_blocks(console(), profiles, top=top, seconds=all_seconds)
+        return
     with progress("profiling", quiet=as_json) as say:
-        job = Job(
-            model, hardware=hardware, settings=settings, sample_inputs=options.parse_inputs(inputs),
-            shapes=options.parse_shapes(shape), progress=say,
-        )  # fmt: skip
+        job.progress = say
         found = profile_targets(job, job.candidates(job.groups[0]), seconds=seconds)
     if as_json:
         options.print_json(
             {
-                "model": {"sha256": job.model.sha256, "ops": len(job.model.placed_op_ids)},
+                "model": _model(job),
                 "targets": [
                     {"target": p.target, "reason": p.reason, "ops": [_plain(op) for op in p.ops]}
                     for p in found
@@ -56,6 +86,24 @@ def profile(
         return
     for entry in found:
         console().print(_table(entry, top))
+
+
+def _model(job: Job) -> dict[str, Any]:
+    return {"sha256": job.model.sha256, "ops": len(job.model.placed_op_ids)}
+
+
+def _plain_block(profile: BlockProfile) -> dict[str, Any]:
+    best = profile.best
+    return {
+        "structure_hash": profile.structure_hash,
+        "kind": profile.kind,
+        "times": profile.times,
+        "blocks": list(profile.blocks),
+        "ops": list(profile.ops),
+        "op_types": list(profile.op_types),
+        "best": None if best is None else {"target": best.target, "threads": best.threads},
+        "costs": [asdict(cost) for cost in profile.costs],
+    }
 
 
 def _plain(op: OpTime) -> dict[str, Any]:

@@ -14,8 +14,9 @@ import numpy as np
 import typer
 from rich.markup import escape
 
-from dioe.cli import options
+from dioe.cli import costs, options
 from dioe.cli.files import write_files
+from dioe.cli.plan_text import is_mixed, plan_title, print_stages
 from dioe.cli.terminal import console, ms, new_table, progress
 from dioe.text import printable
 from dioe.types import Array, ConfigError, Value
@@ -45,6 +46,8 @@ def run(
     feeds = options.parse_inputs(inputs) or {}
     if output is not None:
         check_folder(output)
+    if plan is None:
+        costs.history()
     with (
         progress("compiling", quiet=as_json),
         dioe.compile(
@@ -56,14 +59,18 @@ def run(
         start = time.perf_counter()
         outputs = session.run(feeds)
         run_ms = (time.perf_counter() - start) * 1e3
-        targets = list(session.plan.targets)
+        used = session.plan
     found = _named_files(outputs)
     if output is not None:
         write_arrays(output, {file: array for file, _, array in found})
     if as_json:
         options.print_json(
             {
-                "targets": targets,
+                "targets": list(used.targets),
+                "stages": [
+                    {"name": stage.name, "target": str(stage.target), "ops": len(stage.ops)}
+                    for stage in used.stages
+                ],
                 "run_ms": run_ms,
                 "outputs": [
                     {"file": str(output / file) if output else None, "name": name,
@@ -73,7 +80,9 @@ def run(
             }
         )  # fmt: skip
         return
-    table = new_table(f"Outputs of one run on {', '.join(targets)}: {ms(run_ms)} ms")
+    if is_mixed(used):
+        print_stages(console(), used)
+    table = new_table(f"Outputs of one run on {plan_title(used)}: {ms(run_ms)} ms")
     for heading in ("output", "dtype", "shape", "file"):
         table.add_column(heading, overflow="fold")
     for file, name, array in found:

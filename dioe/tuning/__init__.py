@@ -1,6 +1,12 @@
 """Profile, plan, compile, time, verify, within a budget. ``dioe.compile`` lives here."""
 
 from dioe.tuning.bench import BenchResult, bench
+from dioe.tuning.block_profiles import (
+    BlockCost,
+    BlockProfile,
+    BlockProfiles,
+    block_profiles,
+)
 from dioe.tuning.compile import Job, Settings, compile_model
 from dioe.tuning.profiles import TargetProfile, op_costs, profile_targets
 from dioe.tuning.targets import Candidate, candidates, refusal_text
@@ -8,12 +14,16 @@ from dioe.tuning.tune import Tuning
 
 __all__ = [
     "BenchResult",
+    "BlockCost",
+    "BlockProfile",
+    "BlockProfiles",
     "Candidate",
     "Job",
     "Settings",
     "TargetProfile",
     "Tuning",
     "bench",
+    "block_profiles",
     "candidates",
     "compile_model",
     "op_costs",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from dioe.graph import OpGraph
 from dioe.profiling import measuring, profile_executable
+from dioe.profiling import op_costs as booked_costs
 from dioe.tuning.clock import check_seconds
 from dioe.tuning.compile import Job
 from dioe.tuning.targets import Candidate, error_cause
@@ -67,19 +68,7 @@ def profile_targets(
 
 
 def op_costs(profiles: Sequence[TargetProfile], graph: OpGraph) -> dict[str, Mapping[str, float]]:
-    """Milliseconds by target and source op.
-
-    The time of a fused group is booked on the op of the group with the most FLOPs; the others of
-    the group have no time of their own.
-    """
-    costs: dict[str, Mapping[str, float]] = {}
-    for profile in profiles:
-        booked: dict[str, float] = {}
-        for time in profile.ops:
-            known = [op for op in time.ops if op in graph.ops]
-            if known:
-                main = max(known, key=lambda op: graph.ops[op].flops or 0)
-                booked[main] = booked.get(main, 0.0) + time.mean_ms
-        if booked:
-            costs[profile.target] = booked
-    return costs
+    """Milliseconds by target and source op, booked as ``dioe.profiling.op_costs`` does by FLOPs."""
+    work = {op: float(info.flops or 0) for op, info in graph.ops.items()}
+    costs = {profile.target: booked_costs(profile.ops, work) for profile in profiles}
+    return {target: booked for target, booked in costs.items() if booked}

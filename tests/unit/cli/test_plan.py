@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from dioe import load_plan
 from dioe.types import Precision, Value
+from tests.toys import models
 from tests.toys.backend import ToyBackend
 from tests.unit.cli.conftest import QUICK, Dioe, UseBackends, files_in, is_told
 
@@ -22,7 +24,8 @@ def test_the_plan_is_written_whole(dioe: Dioe, model: Path, x: Path, tmp_path: P
     shown = dioe("plan", model, "--input", f"x={x}", "-o", path, *BUDGET)
     assert shown.code == 0
     assert shown.err == ""
-    assert files_in(tmp_path) - before - {"measuring.lock"} == {"plan.json"}
+    new = files_in(tmp_path) - before - {"measuring.lock", "dioe-cache/history.sqlite"}
+    assert new == {"plan.json"}
     plan = load_plan(path)
     assert plan.shapes["x"] == (4, 8)
     assert f"> {plan.targets[0]}" in shown.out
@@ -54,6 +57,48 @@ def test_explain_tells_every_candidate(dioe: Dioe, model: Path) -> None:
     for target in ("cpu/onnxruntime/fp32", "cpu/openvino/fp32", "cpu/reference/fp32"):
         assert target in shown.out
     assert "made up" in shown.out
+
+
+def test_what_was_measured_is_not_measured_again(dioe: Dioe, model: Path, x: Path) -> None:
+    call = ["plan", model, "--input", f"x={x}", "--json", "--tuning-budget", "2"]
+    first, second = dioe(*call).json, dioe(*call).json
+    singles = [
+        [c for c in found["candidates"] if "->" not in c["target"] and c["state"] == "ok"]
+        for found in (first, second)
+    ]
+    assert singles[0] == singles[1]  # to the last digit: from the history
+    assert singles[0]
+
+
+# --- a plan made before -------------------------------------------------------------------------
+
+
+def test_a_plan_made_before_is_explained(dioe: Dioe, model: Path, plan: Path) -> None:
+    alone = dioe("plan", "--from", plan)
+    assert alone.code == 0
+    assert alone.err == ""
+    assert alone.out.startswith("plan: cpu/onnxruntime/fp32, not measured")
+    assert "Stages" in alone.out
+    assert dioe("plan", model, "--from", plan).out == alone.out
+    assert dioe("plan", "--from", plan, "--json").out == plan.read_text()
+
+
+def test_a_plan_may_be_copied(dioe: Dioe, plan: Path, tmp_path: Path) -> None:
+    assert dioe("plan", "--from", plan, "-o", tmp_path / "copy.json").code == 0
+    assert (tmp_path / "copy.json").read_text() == plan.read_text()
+
+
+def test_a_plan_of_another_model_is_14(dioe: Dioe, plan: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.onnx"
+    onnx.save(models.relu(), other)
+    is_told(dioe("plan", other, "--from", plan), 14, "another model")
+    is_told(dioe("plan", "--from", tmp_path / "none.json"), 14, "none.json")
+
+
+def test_without_a_model_or_a_plan_is_wrong_usage(dioe: Dioe) -> None:
+    outcome = dioe("plan", "--explain")
+    assert outcome.code == 2
+    assert "--from" in outcome.err
 
 
 def test_shapes_bind_made_up_inputs(dioe: Dioe, model: Path) -> None:

@@ -39,8 +39,11 @@ def test_without_a_folder_nothing_is_written(
 def test_json(dioe: Dioe, model: Path, x: Path, tmp_path: Path) -> None:
     call = ["run", model, "--input", f"x={x}", "--json", *QUICK]
     found = dioe(*call, "--output", tmp_path / "out").json
-    assert set(found) == {"targets", "run_ms", "outputs"}
+    assert set(found) == {"targets", "stages", "run_ms", "outputs"}
     assert found["targets"] == ["cpu/onnxruntime/fp32"]
+    (stage,) = found["stages"]
+    assert stage["target"] == "cpu/onnxruntime/fp32"
+    assert stage["ops"] == 4
     assert found["run_ms"] > 0
     file = str(tmp_path / "out" / "y.npy")
     expected = {"file": file, "name": "y", "dtype": "float32", "shape": [4, 8]}
