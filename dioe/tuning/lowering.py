@@ -101,10 +101,8 @@ def lower_blocks(
     found = sensitivities(ops, precision, judge, budget=lambda: probing.left_s > 0, limit=limit)
     written, lower = (target.blocks for target in problem.targets)
     gains = {i: written[b.id].ms - lower[b.id].ms for i, b in enumerate(blocks)}
-    curve = verified(
-        _by_planner(blocks, problem, precision, gains, found), ops, gains, found, limit, judge,
-        budget=lambda: budget.left_s > 0,
-    )  # fmt: skip
+    propose = _by_planner(blocks, problem, precision, gains, found, limit)
+    curve = verified(propose, ops, gains, found, limit, judge, budget=lambda: budget.left_s > 0)
     best = curve.best
     return Lowered(
         frozenset(blocks[i].id for i in best.lowered) if best is not None else frozenset(),
@@ -132,6 +130,7 @@ def _by_planner(
     precision: Precision,
     gains: Mapping[int, float],
     sensitivity: Sensitivity,
+    limit: float,
 ) -> Propose:
     """Proposes what the planner would lower, changes of precision paid for; between its choices,
     what saves most per error."""
@@ -139,7 +138,7 @@ def _by_planner(
         (block.id, precision): error
         for block, error in zip(blocks, sensitivity.squared_errors, strict=True)
     }
-    curve = tradeoff_curve(problem, squared, most=_CURVE_POINTS, max_stages=1)
+    curve = tradeoff_curve(problem, squared, limit=limit, most=_CURVE_POINTS, max_stages=1)
     index = {block.id: i for i, block in enumerate(blocks)}
     by_worth = knapsack(gains, sensitivity)
 

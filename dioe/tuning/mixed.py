@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -21,11 +21,11 @@ import numpy as np
 from dioe.graph import Model, OpGraph, rebuild
 from dioe.planning import (
     LEAST_GAIN,
+    PlacedStage,
     Placement,
     Problem,
     block_reports,
     place,
-    plan_from_json,
     single_stage,
     to_plan,
 )
@@ -35,6 +35,7 @@ from dioe.runtime import Runtime, Session
 from dioe.runtime.loading import LoadedPlan, load
 from dioe.runtime.request import PlanRequest
 from dioe.tuning.clock import Budget, Stopwatch
+from dioe.tuning.found import Found, Mixed, found_from_json, found_to_json
 from dioe.tuning.known import Known
 from dioe.tuning.lowering import Judge, lower_blocks
 from dioe.tuning.parts import QUARTILE, Parts, Setting
@@ -42,7 +43,6 @@ from dioe.tuning.targets import error_cause
 from dioe.tuning.trial import TargetFailed, reference_context, verdict
 from dioe.types import (
     Basis,
-    BlockReport,
     Dim,
     DioeError,
     Feeds,
@@ -50,7 +50,6 @@ from dioe.types import (
     Precision,
     Target,
     TargetReport,
-    Tradeoff,
     Value,
 )
 
@@ -78,32 +77,6 @@ _ALONE_SHARE = 0.4
 _TRY_S = 0.25
 _WARMUP_RUNS = 3
 _LEAST_RUNS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Mixed:
-    """A plan of several stages or precisions, with the report on it."""
-
-    plan: Plan
-    report: TargetReport
-
-
-@dataclass(slots=True)
-class Found:
-    """What a search found: plans that may win, and what the cost table says of single targets."""
-
-    plans: list[Mixed] = field(default_factory=list)
-    reports: list[TargetReport] = field(default_factory=list)
-    tradeoffs: tuple[Tradeoff, ...] = ()
-    notes: tuple[str, ...] = ()
-    blocks: dict[str, tuple[BlockReport, ...]] = field(default_factory=dict)
-    """Reports by block for plans of one stage on a target, by the target's name."""
-    known: bool = False
-    """Whether it was found before, and is from the history."""
-    cut_at_s: float | None = None
-    """The tuning budget that ended the search; None where it ended by itself."""
-    noisy: bool = False
-    """Whether what it rests on was measured while other processes used the cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +159,7 @@ class MixedSearch:
         self._found = Found()
         self._tried: set[Placement] = set()
         self._forbidden: set[tuple[str, Setting]] = set()
+        self._verified: list[tuple[Setting, Setting, frozenset[str]]] = []
 
     def run(self, singles: Sequence[TargetReport], budget: Budget) -> Found:
         """Search within the budget. Never raises for what a backend does.
@@ -235,7 +209,11 @@ class MixedSearch:
             return
         partial = [s for s in usable if not s.candidate.support.whole]
         best_ms = self._best_ms(parts, singles)
-        if partial or self._next(parts.problem(usable), usable, best_ms) is not None:
+        if (
+            partial
+            or self._verified
+            or self._next(parts.problem(usable), usable, best_ms) is not None
+        ):
             alone = Budget(_ALONE_SHARE * budget.left_s)
             with reference_context(self._runtime) as context:
                 parts.measure_alone(usable, alone, context, locked=self._locked)
@@ -293,16 +271,18 @@ class MixedSearch:
             judge = Judge(
                 self._model, low, self._samples, self._reference, self._runtime, self._watch
             )
-            lowered = lower_blocks(
-                parts.blocks, parts.problem([written, low]), low.target.precisions[0], judge,
-                limit=self._aim.limit, budget=budget,
-            )  # fmt: skip
+            with self._runtime.context(low.target, low.resources):  # what it caches stays
+                lowered = lower_blocks(
+                    parts.blocks, parts.problem([written, low]), low.target.precisions[0], judge,
+                    limit=self._aim.limit, budget=budget,
+                )  # fmt: skip
             self._found.tradeoffs += lowered.tradeoffs
             if not lowered.blocks:
                 self._found.notes += (lowered.why_not(low.name, self._aim.limit),)
             else:
                 others = {block.id for block in parts.blocks} - lowered.blocks
                 self._forbidden |= {(block, low) for block in others}
+                self._verified.append((written, low, lowered.blocks))
                 found.append(low)
         return found
 
@@ -320,7 +300,7 @@ class MixedSearch:
         longest_s = 0.0
         for _ in range(_MOST_TRIES):
             problem = parts.problem(usable)
-            placement = self._next(problem, usable, best_ms)
+            placement = self._as_verified(problem, usable) or self._next(problem, usable, best_ms)
             if placement is None:
                 break
             if budget.left_s <= longest_s:
@@ -340,6 +320,19 @@ class MixedSearch:
                 best_ms = min(best_ms, report.p50_ms)
         near = [m for m in self._found.plans if (m.report.p50_ms or math.inf) <= _NEAR * best_ms]
         self._found.plans = sorted(near, key=lambda m: m.report.p50_ms or math.inf)[:_KEPT]
+
+    def _as_verified(self, problem: Problem, usable: Sequence[Setting]) -> Placement | None:
+        """Next of the choices of blocks that were verified just so: fewer may err more."""
+        index = {setting: i for i, setting in enumerate(usable)}
+        ids = tuple(block.id for block in problem.blocks)
+        for written, low, blocks in self._verified:
+            if written not in index or low not in index:
+                continue
+            targets = tuple(index[low if block in blocks else written] for block in ids)
+            placement = Placement((PlacedStage(ids, targets),))
+            if placement not in self._tried:
+                return placement
+        return None
 
     def _next(
         self, problem: Problem, usable: Sequence[Setting], best_ms: float
@@ -485,41 +478,3 @@ def _timed_runs(request: PlanRequest) -> np.ndarray[Any, np.dtype[np.float64]]:
     while len(runs) < _LEAST_RUNS or time.perf_counter() < end:
         runs.append(request.run_timed())
     return np.asarray(runs, dtype=np.float64)
-
-
-# --- keeping ----------------------------------------------------------------------------------
-
-
-def found_to_json(found: Found) -> dict[str, Any]:
-    """As JSON values, for the history."""
-    return {
-        "plans": [{"plan": m.plan.to_json(), "report": asdict(m.report)} for m in found.plans],
-        "reports": [asdict(report) for report in found.reports],
-        "tradeoffs": [asdict(each) for each in found.tradeoffs],
-        "notes": list(found.notes),
-        "cut_at_s": found.cut_at_s,
-        "blocks": {name: [asdict(b) for b in blocks] for name, blocks in found.blocks.items()},
-    }
-
-
-def found_from_json(kept: Mapping[str, Any]) -> Found:
-    """What ``found_to_json`` wrote."""
-    return Found(
-        plans=[
-            Mixed(plan_from_json(m["plan"], place="history"), TargetReport(**m["report"]))
-            for m in kept["plans"]
-        ],
-        reports=[TargetReport(**report) for report in kept["reports"]],
-        tradeoffs=tuple(
-            Tradeoff(**{**each, "basis": Basis(each["basis"])}) for each in kept["tradeoffs"]
-        ),
-        notes=tuple(kept["notes"]),
-        cut_at_s=kept.get("cut_at_s"),
-        blocks={
-            name: tuple(
-                BlockReport(**{**b, "ops": tuple(b["ops"]), "basis": Basis(b["basis"])})
-                for b in blocks
-            )
-            for name, blocks in kept["blocks"].items()
-        },
-    )

@@ -14,8 +14,9 @@ from dioe.precision import error_limit
 from dioe.profiling import Contender, Timing, measuring, paired_ratio
 from dioe.runtime import Runtime
 from dioe.tuning.clock import Budget, Stopwatch
+from dioe.tuning.found import Found, Mixed
 from dioe.tuning.known import Known, Ratio
-from dioe.tuning.mixed import Aim, Found, Mixed, MixedSearch, PlanContender
+from dioe.tuning.mixed import Aim, MixedSearch, PlanContender
 from dioe.tuning.parts import Setting
 from dioe.tuning.targets import UNTRIED, Candidate
 from dioe.tuning.trial import (
