@@ -92,7 +92,7 @@ def table(results: dict[str, dict[str, Result]]) -> str:
                 f"**{_ms(written['plan']['p50_ms'])}**",
                 f"×{written['speedup_over_best_single']:.2f}",
                 f"**{_ms(auto['plan']['p50_ms'])}**",
-                auto["plan"]["stages"][0]["target"].removeprefix("cpu/"),
+                " → ".join(s["target"].removeprefix("cpu/") for s in auto["plan"]["stages"]),
                 f"{auto['plan']['relative_l2']:.1e}",
             ]
         )

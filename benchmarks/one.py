@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 
 from benchmarks.models import MODELS, Feed
@@ -27,14 +28,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     model = MODELS[options.name]
     try:
-        result = dioe.bench(
-            model.path(),
-            sample_inputs=_same_shapes(model.feeds()),
-            precision=options.precision,
-            max_relative_l2=options.max_relative_l2,
-            tuning_budget_s=options.tuning_budget,
-            time_s=options.time,
-        )
+        with tempfile.TemporaryDirectory(prefix="dioe-bench-") as empty:  # nothing is known before
+            result = dioe.bench(
+                model.path(),
+                sample_inputs=_same_shapes(model.feeds()),
+                precision=options.precision,
+                max_relative_l2=options.max_relative_l2,
+                tuning_budget_s=options.tuning_budget,
+                time_s=options.time,
+                cache_dir=empty,
+            )
     except DioeError as error:
         print(f"{options.name}: {error}", file=sys.stderr)
         return error.exit_code
