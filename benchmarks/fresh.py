@@ -1,0 +1,92 @@
+"""One benchmark model tuned as on a machine that knows nothing of it, in a process of its own.
+
+``python -m benchmarks.fresh NAME --cache-dir FOLDER`` prints the JSON object of ``dioe bench`` with
+the plan as ``chosen``. What is known lies in the folder: an empty one is a first run, one that was
+given before is a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from benchmarks.models import MODELS
+from benchmarks.one import _same_shapes
+from dioe.types import BackendError, DioeError
+
+Result: TypeAlias = dict[str, Any]
+"""What ``dioe bench --json`` prints, and ``chosen``, the plan as JSON values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A model and what is asked of its plan."""
+
+    model: str
+    precision: str = "fp32"
+    max_relative_l2: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Such as ``ppocr-det, auto at 0.01``."""
+        limit = "" if self.max_relative_l2 is None else f" at {self.max_relative_l2:g}"
+        return f"{self.model}, {self.precision}{limit}"
+
+
+def bench_case(case: Case, cache_dir: Path, *, budget_s: float, time_s: float) -> Result:
+    """``dioe bench`` in a process of its own; raises BackendError if that fails."""
+    command = [sys.executable, "-m", "benchmarks.fresh", case.model, "--cache-dir", str(cache_dir)]
+    command += ["--precision", case.precision, "--tuning-budget", str(budget_s)]
+    command += ["--time", str(time_s)]
+    if case.max_relative_l2 is not None:
+        command += ["--max-relative-l2", str(case.max_relative_l2)]
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise BackendError(
+            f"the benchmark's process ended with {done.returncode}",
+            place=case.name,
+            fix="its own message is above",
+        )
+    result: Result = json.loads(done.stdout)
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; returns the exit code."""
+    import dioe
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fresh", description=main.__doc__)
+    parser.add_argument("name", choices=MODELS)
+    parser.add_argument("--cache-dir", type=Path, required=True)
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--max-relative-l2", type=float)
+    parser.add_argument("--tuning-budget", type=float, default=30.0, help="seconds")
+    parser.add_argument("--time", type=float, default=15.0, help="seconds of the final timing")
+    options = parser.parse_args(arguments)
+    model = MODELS[options.name]
+    try:
+        result = dioe.bench(
+            model.path(),
+            sample_inputs=_same_shapes(model.feeds()),
+            precision=options.precision,
+            max_relative_l2=options.max_relative_l2,
+            tuning_budget_s=options.tuning_budget,
+            time_s=options.time,
+            cache_dir=options.cache_dir,
+        )
+    except DioeError as error:
+        print(f"{options.name}: {error}", file=sys.stderr)
+        return error.exit_code
+    chosen = json.loads(result.chosen.to_json())
+    print(json.dumps({"name": model.name, **result.to_dict(), "chosen": chosen}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
