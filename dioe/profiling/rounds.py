@@ -25,6 +25,7 @@ _WARMUP_CALLS = 3
 _WARMUP_S = 0.05
 _ROUND_S = 0.4
 _SHORTEST_S = 0.02
+_TURN_S = 0.015
 _LEAST_PAIRS = 3
 
 
@@ -167,21 +168,31 @@ def time_round(
     contender: Contender, *, seconds: float, locked: bool = True, turned: bool = False
 ) -> tuple[dict[str, Round], float]:
     """Open, warm up, time and close one contender: a round for each of its calls, and the seconds
-    that opening took. Several calls take turns, there and back; the last begins if ``turned``."""
+    that opening took. Several calls take short turns, there and back; the last begins if
+    ``turned``. They are ways into one executable, so none has idle threads that disturb another's
+    turn, and a change of the machine's speed meets them alike."""
     start = time.perf_counter()
     with contender.open() as calls:
         open_s = time.perf_counter() - start
         names = list(calls)[::-1] if turned else list(calls)
-        turns = names if len(names) == 1 else [*names, *reversed(names)]
-        if len(names) > 1:  # nobody's turn is the first after compiling
-            for name in turns:
-                calls[name]()
         taken: dict[str, list[np.ndarray[tuple[int], np.dtype[np.float64]]]] = {
             n: [] for n in calls
         }
+        if len(names) > 1:  # nobody's turn is the first after compiling
+            for name in (*names, *reversed(names)):
+                calls[name]()
         before = CpuLoad.now()
-        for name in turns:
-            taken[name].append(time_calls(calls[name], seconds=seconds / len(turns)))
+        if len(names) == 1:
+            taken[names[0]].append(time_calls(calls[names[0]], seconds=seconds))
+        else:
+            end = time.perf_counter() + seconds
+            turns = (*names, *reversed(names))
+            while not all(taken.values()) or time.perf_counter() < end:
+                for name in turns:
+                    calls[name]()  # the other call's data are in the caches
+                    taken[name].append(
+                        time_calls(calls[name], seconds=_TURN_S, min_calls=2, warm=False)
+                    )
         noisy = others_share(before, CpuLoad.now()) > NOISY_SHARE or not locked
     return {n: Round(np.concatenate(parts), noisy) for n, parts in taken.items()}, open_s
 

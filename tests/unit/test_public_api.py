@@ -75,9 +75,10 @@ def test_what_compile_takes() -> None:
         "plan": None,
         "state": None,
         "cache_dir": None,
+        "tune_shapes": True,
     }
     kinds = [p.kind for p in parameters.values()]
-    assert kinds == [inspect.Parameter.POSITIONAL_OR_KEYWORD] + 10 * [
+    assert kinds == [inspect.Parameter.POSITIONAL_OR_KEYWORD] + 11 * [
         inspect.Parameter.KEYWORD_ONLY
     ]
     for name in ("run", "bind", "close", "plan", "plans", "reset_state", "__enter__", "__exit__"):
