@@ -34,12 +34,15 @@ def print_blocks(out: Console, found: BlockProfiles, *, top: int, seconds: float
     out.print(table)
     out.print("in context: its share of the whole model on that target; n: runs alone")
     if len(shown) < len(found.blocks):
-        out.print(f"{len(found.blocks) - len(shown)} blocks of less are not shown; --top 0 has all")
+        out.print(
+            f"{len(found.blocks) - len(shown)} cheaper blocks aren't shown; --top 0 shows all"
+        )
     if any(cost.alone is not None and cost.alone.noisy for p in shown for cost in p.costs):
         out.print("~ measured while other processes used the cores")
     for target, reasons in _reasons(found.blocks).items():
-        others = f" (and {len(reasons) - 1} other reasons)" if len(reasons) > 1 else ""
-        out.print(printable(f"{target} fails on some: {next(iter(reasons))}{others}"), markup=False)
+        more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+        why = f"{next(iter(reasons))}{more}"
+        out.print(printable(f"{target} fails on some blocks: {why}"), markup=False)
     if found.not_reached:
         out.print(
             f"{found.not_reached} timings were not reached in {seconds:g} s; run it again to go on"

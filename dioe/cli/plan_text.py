@@ -173,7 +173,7 @@ def print_blocks(out: Console, blocks: Sequence[BlockReport], *, every_block: bo
     else:
         _print_block_lines(out, title, rows)
     if len(rows) < len(blocks):
-        out.print(_text("--all shows every block; of folded ones the costs are summed"))
+        out.print("of folded blocks the costs are summed, and each was moved alone; --all unfolds")
 
 
 def _block_table(title: str, rows: Sequence[_Row]) -> Table:

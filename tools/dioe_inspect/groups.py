@@ -45,13 +45,17 @@ def letters(index: int) -> str:
 
 
 def group_ops(inspection: Inspection) -> Grouping:
-    """Group by the plan's targets where there is a plan, else by the target that is cheapest for an
-    op's block where costs are known, else by the targets that support it. Larger groups first."""
+    """Group by the plan's stages and targets where there is a plan, else by the target that is
+    cheapest for an op's block where costs are known, else by the targets that support it. Larger
+    groups first."""
     targets = [target.target for target in inspection.targets if target.supported_ops]
     refused = frozenset(op.id for op in inspection.ops if not op.refused.keys().isdisjoint(targets))
     if inspection.plan is not None:
-        placed = {op.id: op.placed_on for op in inspection.ops}
-        return _grouping("target by the plan", placed, refused)
+        if len(inspection.plan.stages) == 1:
+            placed = {op.id: op.placed_on for op in inspection.ops}
+            return _grouping("target by the plan", placed, refused)
+        staged = {op.id: op.stage and f"{op.stage} on {op.placed_on}" for op in inspection.ops}
+        return _grouping("stage and target by the plan", staged, refused)
     if any(op.costs_ms for op in inspection.ops):
         return _grouping(
             "cheapest target of a block, by measured times", _cheapest(inspection), refused

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from dioe.graph import Block, OpGraph, OpInfo, find_blocks
-from dioe.types import Plan, Support, TensorSpec
+from dioe.types import Plan, Stage, Support, TensorSpec
 
 FORMAT = "dioe-inspection"
 VERSION = 1
@@ -66,7 +66,8 @@ class OpFacts:
     """One op: where it belongs, its work, who refuses it and why, its measured costs in ms.
 
     ``inputs`` has all it reads: parameters, and what its bodies capture from outside.
-    ``placed_on`` is the target of the plan's stage it belongs to, where there is a plan.
+    Where there is a plan, ``stage`` is the one it belongs to, and ``placed_on`` the target, with
+    the precision of this op in a stage that mixes several.
     """
 
     id: str
@@ -83,6 +84,7 @@ class OpFacts:
     refused: Mapping[str, str]
     costs_ms: Mapping[str, float]
     placed_on: str | None = None
+    stage: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,7 @@ def inspect_model(
     blocks = find_blocks(graph)
     costs = costs or {}
     block_of = {op: block.id for block in blocks for op in block.ops}
-    placed = {op: str(stage.target) for stage in plan.stages for op in stage.ops} if plan else {}
+    stage_of = {op: stage for stage in plan.stages for op in stage.ops} if plan else {}
     infos = list(graph.ops.values())
     model = graph.model
     ops = tuple(
@@ -192,7 +194,8 @@ def inspect_model(
                 if (reason := refusal(answer, op.id)) is not None
             },
             costs_ms={t: times[op.id] for t, times in costs.items() if op.id in times},
-            placed_on=placed.get(op.id),
+            placed_on=_placed_on(op.id, stage_of),
+            stage=stage_of[op.id].name if op.id in stage_of else None,
         )
         for op in infos
     )
@@ -286,6 +289,13 @@ def _blocks(blocks: Sequence[Block], ops: Mapping[str, OpInfo]) -> tuple[BlockFa
             )
         )
     return tuple(sorted(rows, key=lambda row: (-row.work.flops.known * row.times, -row.times)))
+
+
+def _placed_on(op: str, stage_of: Mapping[str, Stage]) -> str | None:
+    stage = stage_of.get(op)
+    if stage is None:
+        return None
+    return str(replace(stage.target, precisions=(stage.precisions.of(op),)))
 
 
 def _plan(plan: Plan) -> PlanFacts:

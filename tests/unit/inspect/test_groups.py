@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from dioe.types import Precision, Precisions, Target
 from dioe_inspect import inspect_model
 from dioe_inspect.groups import group_ops, letters
 from tests.unit.inspect.models import OPENVINO, ORT, answers, graph_of, plan_of
@@ -30,8 +33,21 @@ def test_by_support_without_targets() -> None:
 def test_by_plan() -> None:
     graph = graph_of()
     grouping = group_ops(inspect_model(graph, answers(graph), plan=plan_of(graph)))
-    assert grouping.labels == (OPENVINO, ORT)
+    assert grouping.labels == (f"s0 on {OPENVINO}", f"s1 on {ORT}")
     assert grouping.of(["first", "pool"]) is None
+
+
+def test_by_plan_of_one_stage_that_mixes_precisions() -> None:
+    graph = graph_of()
+    plan = plan_of(graph)
+    stage = replace(
+        plan.stages[0], target=Target.parse("cpu/openvino/bf16+fp32"), ops=tuple(graph.ids),
+        precisions=Precisions(Precision.BF16, {"pool": Precision.FP32}),
+    )  # fmt: skip
+    mixed = replace(plan, stages=(stage,))
+    grouping = group_ops(inspect_model(graph, answers(graph), plan=mixed))
+    assert grouping.labels == ("cpu/openvino/bf16", OPENVINO)
+    assert grouping.group_of["pool"] == 1
 
 
 def test_by_cost_of_the_block() -> None:

@@ -83,6 +83,7 @@ def test_plan() -> None:
     assert inspection.plan is not None
     assert inspection.plan.stages == (("s0", OPENVINO, 5), ("s1", ORT, 1))
     assert [op.placed_on for op in inspection.ops] == [OPENVINO] * 5 + [ORT]
+    assert [op.stage for op in inspection.ops] == ["s0"] * 5 + ["s1"]
 
 
 def _shape_of(data: Any) -> Any:
@@ -160,6 +161,7 @@ def test_to_dict() -> None:
             "refused": {INT8: "str"},
             "costs_ms": {ORT: "float"},
             "placed_on": "str",
+            "stage": "str",
         }
     ]
     assert data["plan"] == {

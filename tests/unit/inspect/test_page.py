@@ -132,7 +132,8 @@ def test_what_is_drawn() -> None:
 
 def test_coloured_by_plan() -> None:
     text, page = _page(plan=True)
-    assert [group["label"] for group in page.data["groups"]] == [OPENVINO, ORT]
+    labels = [group["label"] for group in page.data["groups"]]
+    assert labels == [f"s0 on {OPENVINO}", f"s1 on {ORT}"]
     assert [op["group"] for op in page.data["ops"]] == [0] * 5 + [1]
     assert "target by the plan" in text
     assert "1.250 ms (measured)" in text

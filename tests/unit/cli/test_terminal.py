@@ -1,0 +1,50 @@
+"""What commands show while they work."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from dioe.cli import terminal
+
+
+@pytest.fixture
+def stderr(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """A terminal of 100 columns in the place of stderr."""
+    stream = io.StringIO()
+
+    def made(**_: object) -> Console:
+        return Console(file=stream, force_terminal=True, width=100, color_system=None)
+
+    monkeypatch.setattr(terminal, "Console", made)
+    return stream
+
+
+def test_a_bar_tells_what_is_done_and_left(stderr: io.StringIO) -> None:
+    with terminal.progress_bar("profiling") as show:
+        show("whole models", 0, 0)
+        show("conv [0]\x1b on cpu/a", 3, 10)
+    shown = stderr.getvalue()
+    assert r"profiling: conv [0]\x1b on cpu/a" in shown
+    assert "7 left" in shown
+
+
+def test_no_bar_where_it_would_be_in_the_way(
+    stderr: io.StringIO, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with terminal.progress_bar("profiling", quiet=True) as show:
+        show("one", 0, 2)
+    assert stderr.getvalue() == ""
+    monkeypatch.setattr(terminal, "Console", Console)  # pytest's stderr is no terminal
+    with terminal.progress_bar("profiling") as show:
+        show("one", 0, 2)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (3 << 30, "3.0 GiB")]
+)
+def test_sizes(size: int, text: str) -> None:
+    assert terminal.size(size) == text
