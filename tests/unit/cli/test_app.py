@@ -365,6 +365,7 @@ def test_the_command_starts_without_heavy_imports(tmp_path: Path) -> None:
 
 def test_stderr_is_quiet_and_logs_come_with_v(dioe: Dioe, model: Path) -> None:
     assert dioe("plan", model, "--tuning-budget", "0.2", *ORT).err == ""
+    assert dioe("cache", "clear", "--yes").code == 0  # so that there is something to measure
     told = dioe("plan", model, "--tuning-budget", "0.2", *ORT, "-v")
     assert told.code == 0
     assert "cpu/onnxruntime/fp32: ok" in told.err
