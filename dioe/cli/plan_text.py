@@ -46,7 +46,7 @@ def plan_title(plan: Plan) -> str:
 
 def chosen_name(plan: Plan) -> str:
     """The name under which a plan is among its candidates."""
-    from dioe.tuning.mixed import plan_name
+    from dioe.tuning.found import plan_name
 
     name = plan_name(plan)
     return name if any(c.target == name for c in plan.candidates) else plan_title(plan)

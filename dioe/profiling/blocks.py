@@ -192,6 +192,7 @@ def profile_blocks(
     budget: Callable[[], float],
     known: Callable[[BlockKey], BlockTiming | None],
     keep: Callable[[BlockKey, BlockTiming], None],
+    takes: Callable[[Block, str], bool] = lambda block, target: True,
     progress: Progress = lambda text, done, total: None,
     each_s: float = _EACH_S,
     locked: bool = True,
@@ -203,7 +204,8 @@ def profile_blocks(
     block, so that a budget that runs out leaves complete rows. It ends when ``budget()`` (seconds
     left) is used up: what was not reached is not in the result. ``keep`` is called after each
     timing, so nothing is lost when an exception, or Ctrl-C, ends it early. No timing lasts longer
-    than ``each_s``, compiling included, unless its first runs do.
+    than ``each_s``, compiling included, unless its first runs do. Blocks that a target doesn't take
+    are left out there.
 
     Inputs that are not among ``activations`` are made up, as the ops that read them allow.
     ``locked`` says that the caller holds the measuring lock. Never raises for what a backend does;
@@ -215,6 +217,8 @@ def profile_blocks(
     for block in distinct:
         left = []
         for target in contexts:
+            if not all(takes(blocks[i], target) for i in block.members):
+                continue
             found = known((block.structure_hash, target))
             if found is None:
                 left.append(target)

@@ -18,6 +18,7 @@ from dioe.profiling import History
 from dioe.runtime import Runtime, Session
 from dioe.tuning.background import BackgroundTuner
 from dioe.tuning.clock import Budget, Stopwatch, check_seconds
+from dioe.tuning.found import breaking_names
 from dioe.tuning.known import Known
 from dioe.tuning.parts import settings_beside
 from dioe.tuning.plan_cache import PlanCache
@@ -198,16 +199,16 @@ class Job:
                 self._broken |= new
 
     def _failing_to_load(self, tunings: Sequence[Tuning]) -> dict[str, str]:
-        """Targets of plans that can't even be loaded alone, with the reasons."""
+        """Plans that can't even be loaded alone, and the reasons; targets where they are single."""
         reasons: dict[str, str] = {}
         for tuning in tunings:
             try:
                 self.session([tuning.plan]).close()
             except (Exception, SystemExit) as error:
-                targets, cause = tuning.plan.targets, error_cause(error)
-                log.warning("%s fails to load: %s", ", ".join(targets), cause)
+                names, cause = breaking_names(tuning.plan), error_cause(error)
+                log.warning("%s fails to load: %s", ", ".join(names), cause)
                 log.debug("that was", exc_info=True)
-                reasons |= dict.fromkeys(targets, cause)
+                reasons |= dict.fromkeys(names, cause)
         return reasons
 
     def checked_plan(self, plan: Plan | str | PathLike[str]) -> Plan:
@@ -253,7 +254,8 @@ class Job:
         )
         tuner = Tuner(
             bound, self.model, group.feeds, found, goal, self.runtime, self._known(group),
-            settings_beside(found, self.pool, small_pieces=self._small_pieces), self.progress,
+            settings_beside(found, self.pool, small_pieces=self._small_pieces),
+            broken=self._broken, progress=self.progress,
         )  # fmt: skip
         tuned = tuner.tune(budget_s)
         if cache is not None and budget_s > 0:
@@ -276,7 +278,7 @@ class Job:
         )
 
     def _usable(self, plan: Plan) -> bool:
-        if not self._broken.keys().isdisjoint(plan.targets):
+        if not self._broken.keys().isdisjoint({*plan.targets, *breaking_names(plan)}):
             return False
         try:
             for stage in plan.stages:

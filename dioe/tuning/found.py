@@ -1,9 +1,10 @@
-"""What a search for mixed plans found, and how the history keeps it."""
+"""What a search for mixed plans found, how the history keeps it, and what its plans are called."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from dioe.planning import plan_from_json
@@ -69,3 +70,38 @@ def found_from_json(kept: Mapping[str, Any]) -> Found:
             for name, blocks in kept["blocks"].items()
         },
     )
+
+
+# --- names ------------------------------------------------------------------------------------
+
+
+def told_apart(tried: Sequence[Mixed], kept: Sequence[Mixed]) -> list[TargetReport]:
+    """The reports on what was tried; of plans that share a name, those that aren't kept say how
+    many ops they give to what."""
+    count = Counter(each.report.target for each in tried)
+    reports = []
+    for each in tried:
+        report, (first, *others) = each.report, each.plan.stages
+        if count[report.target] > 1 and all(report is not m.report for m in kept):
+            sizes = [str(len(stage.ops)) for stage in (first, *others)]
+            lowered = len(first.ops) - len(first.precisions.exceptions)
+            how = f"{'+'.join(sizes)} ops" if others else f"{lowered} of {sizes[0]} ops lowered"
+            report = replace(report, target=f"{report.target} ({how})")
+        reports.append(report)
+    return reports
+
+
+def plan_name(plan: Plan) -> str:
+    """A plan's targets in the order of its stages, with their threads where one isn't enough to
+    tell it from a single target."""
+    names = [str(stage.target) for stage in plan.stages]
+    threads = plan.stages[0].resources.threads
+    if len(names) == 1 and len(plan.stages[0].target.precisions) == 1 and threads is not None:
+        return f"{names[0]} on {threads} thread{'' if threads == 1 else 's'}"
+    return " -> ".join(names)
+
+
+def breaking_names(plan: Plan) -> tuple[str, ...]:
+    """What is to be passed over if the plan fails: a single target, else only the plan itself."""
+    single = len(plan.stages) == 1 and len(plan.stages[0].target.precisions) == 1
+    return plan.targets if single else (plan_name(plan),)

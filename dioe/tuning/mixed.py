@@ -35,7 +35,7 @@ from dioe.runtime import Runtime, Session
 from dioe.runtime.loading import LoadedPlan, load
 from dioe.runtime.request import PlanRequest
 from dioe.tuning.clock import Budget, Stopwatch
-from dioe.tuning.found import Found, Mixed, found_from_json, found_to_json
+from dioe.tuning.found import Found, Mixed, found_from_json, found_to_json, plan_name, told_apart
 from dioe.tuning.known import Known
 from dioe.tuning.lowering import Judge, lower_blocks
 from dioe.tuning.parts import QUARTILE, Parts, Setting
@@ -120,6 +120,8 @@ class Aim:
     """Whether precision may be lowered within the limit."""
     budget_s: float
     """Of the whole tuning."""
+    broken: Mapping[str, str]
+    """Reasons of plans that are passed over, by name."""
 
     def key(self) -> dict[str, object]:
         """What a search that was kept has to agree in."""
@@ -169,7 +171,7 @@ class MixedSearch:
         """
         kept = self._known.search(self._targets, **self._aim.key())
         if kept is not None:
-            found = replace(found_from_json(kept), known=True)
+            found = self._passed_over(replace(found_from_json(kept), known=True))
             if found.cut_at_s is None or found.cut_at_s >= _SAME_BUDGET * self._aim.budget_s:
                 return found
         if self._aim.settings:
@@ -177,6 +179,16 @@ class MixedSearch:
             if budget.left_s <= 0:
                 self._cut_short()
         return self._found
+
+    def _passed_over(self, found: Found) -> Found:
+        """What was found, without the plans that are broken."""
+        broken = self._aim.broken
+        reports = [
+            replace(r, state="failed", reason=broken[r.target]) if r.target in broken else r
+            for r in found.reports
+        ]
+        plans = [m for m in found.plans if m.report.target not in broken]
+        return replace(found, reports=reports, plans=plans)
 
     def _cut_short(self) -> None:
         """More might have been found in a larger budget."""
@@ -298,6 +310,7 @@ class MixedSearch:
     ) -> None:
         """``speed`` tells how much slower the machine is now than when the parts were measured."""
         longest_s = 0.0
+        tried: list[Mixed] = []
         for _ in range(_MOST_TRIES):
             problem = parts.problem(usable)
             placement = self._as_verified(problem, usable) or self._next(problem, usable, best_ms)
@@ -311,7 +324,7 @@ class MixedSearch:
             start = time.perf_counter()
             report, stage_ms = self._try(plan, speed)
             longest_s = max(longest_s, time.perf_counter() - start)
-            self._found.reports.append(report)
+            tried.append(Mixed(plan, report))
             log.info("%s: predicted %s ms, %s", report.target, plan.predicted_ms, report)
             if stage_ms and len(plan.stages) > 1:
                 parts.observe(list(zip(plan.stages, stage_ms, strict=True)))
@@ -319,7 +332,11 @@ class MixedSearch:
                 self._keep(plan, report, stage_ms)
                 best_ms = min(best_ms, report.p50_ms)
         near = [m for m in self._found.plans if (m.report.p50_ms or math.inf) <= _NEAR * best_ms]
-        self._found.plans = sorted(near, key=lambda m: m.report.p50_ms or math.inf)[:_KEPT]
+        kept: dict[str, Mixed] = {}  # of those that share a name, the fastest
+        for each in sorted(near, key=lambda m: m.report.p50_ms or math.inf):
+            kept.setdefault(each.report.target, each)
+        self._found.plans = list(kept.values())[:_KEPT]
+        self._found.reports = told_apart(tried, self._found.plans)
 
     def _as_verified(self, problem: Problem, usable: Sequence[Setting]) -> Placement | None:
         """Next of the choices of blocks that were verified just so: fewer may err more."""
@@ -388,6 +405,8 @@ class MixedSearch:
     def _try(self, plan: Plan, speed: Callable[[], float]) -> tuple[TargetReport, list[float]]:
         """A first report on a plan, and what each of its stages takes."""
         name = plan_name(plan)
+        if name in self._aim.broken:
+            return TargetReport(name, "failed", self._aim.broken[name]), []
         self._progress(name)
         try:
             with self._loaded(plan) as loaded:
@@ -457,16 +476,6 @@ def _is_split(problem: Problem, placement: Placement) -> bool:
         c == d and g == h
         for (c, d), (g, h) in zip(pairwise(contexts), pairwise(groups), strict=True)
     )
-
-
-def plan_name(plan: Plan) -> str:
-    """A plan's targets in the order of its stages, with their threads where one isn't enough to
-    tell it from a single target."""
-    names = [str(stage.target) for stage in plan.stages]
-    threads = plan.stages[0].resources.threads
-    if len(names) == 1 and len(plan.stages[0].target.precisions) == 1 and threads is not None:
-        return f"{names[0]} on {threads} thread{'' if threads == 1 else 's'}"
-    return " -> ".join(names)
 
 
 def _timed_runs(request: PlanRequest) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -94,6 +94,10 @@ class Setting:
             return str(self.target)
         return f"{self.target} on {self.resources.threads} thread(s)"
 
+    def takes(self, block: Block) -> bool:
+        """Whether the backend says that it can run the block."""
+        return self.candidate.support.refused.keys().isdisjoint(block.ops)
+
 
 def settings_beside(
     candidates: Sequence[Candidate], pool: Pool, *, small_pieces: bool = True
@@ -287,7 +291,8 @@ class Parts:
             activations = opened.enter_context(self._activations(reference))
             profile_blocks(
                 self.graph, self.blocks, contexts, activations,
-                budget=lambda: budget.left_s, known=known, keep=keep, progress=progress,
+                budget=lambda: budget.left_s, known=known, keep=keep,
+                takes=lambda block, name: by_name[name].takes(block), progress=progress,
                 locked=locked,
             )  # fmt: skip
 
@@ -399,7 +404,7 @@ class Parts:
                 blocks[block.id] = Cost(
                     factor * whole.blocks[block.id], Basis.CORRECTED, whole.runs
                 )
-            elif timing is not None:
+            elif timing is not None and setting.takes(block):
                 blocks[block.id] = Cost(timing.p50_ms, Basis.MEASURED, timing.runs)
         return TargetCosts(
             target=setting.target,

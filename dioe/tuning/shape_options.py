@@ -12,7 +12,7 @@ from dioe.graph import Model
 from dioe.hardware import Pool, resources_for
 from dioe.runtime.variants import MAX_SHAPE_VARIANTS, unmeasured
 from dioe.tuning.buckets import Point, Shapes
-from dioe.tuning.mixed import plan_name
+from dioe.tuning.found import plan_name
 from dioe.types import (
     InputError,
     OutOfMemory,

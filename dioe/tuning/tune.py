@@ -7,6 +7,7 @@ import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from dioe.graph import Model
 from dioe.planning import best_single, choose, default_choice, single_target_plan
@@ -26,7 +27,17 @@ from dioe.tuning.trial import (
     time_surviving,
     try_target,
 )
-from dioe.types import Dim, Feeds, FidelityError, Plan, Precision, Target, TargetReport, Value
+from dioe.types import (
+    Dim,
+    Feeds,
+    FidelityError,
+    Plan,
+    Precision,
+    Target,
+    TargetReport,
+    UnsupportedError,
+    Value,
+)
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +98,10 @@ class Tuner:
         runtime: Runtime,
         known: Known,
         settings: Sequence[Setting] = (),
+        broken: Mapping[str, str] | None = None,
         progress: Progress = lambda text: None,
     ) -> None:
+        """``broken`` has the reasons of plans, by name, that are known to fail."""
         self._model = model
         self._base = base
         self._samples = samples
@@ -97,6 +110,7 @@ class Tuner:
         self._runtime = runtime
         self._known = known
         self._settings = settings
+        self._broken = dict(broken or {})
         self._progress = progress
         self._watch = Stopwatch()
         self._limit = error_limit(
@@ -147,6 +161,7 @@ class Tuner:
             if not new or not any(r.state == "slow" for r in reports):
                 break
             reports = self._try_all(reference, budget, failures)
+        found.reports = with_failures(found.reports, failures)
         measured = self._judged(with_failures(reports, failures), found, timings)
         search.keep(found)
         return measured
@@ -194,6 +209,7 @@ class Tuner:
             versions=self._goal.versions,
             lowers=lowers,
             budget_s=budget.seconds,
+            broken=self._broken,
         )
         return MixedSearch(
             aim, self._model, self._samples, reference, runtime=self._runtime, known=self._known,
@@ -205,11 +221,15 @@ class Tuner:
     ) -> _Measured:
         """What the rounds told, for the choice and for the history."""
         timed = [_retimed(r, timings.get(r.target)) for r in reports]
-        found.plans = [
-            Mixed(m.plan, _retimed(m.report, timings[m.report.target]))
-            for m in found.plans
-            if m.report.target in timings  # a plan that nobody timed beside the others is no choice
-        ]
+        if timings or any(r.state == "ok" for r in reports):
+            # a plan that nobody timed beside the others is no choice
+            left = [m for m in found.plans if m.report.target not in timings]
+            found.reports = [_untimed(r, left) for r in found.reports]
+            found.plans = [
+                Mixed(m.plan, _retimed(m.report, timings[m.report.target]))
+                for m in found.plans
+                if m.report.target in timings
+            ]
         ratios = _ratios(timings, [*timed, *(m.report for m in found.plans)])
         by_name = {str(c.target): c for c in self._candidates}
         rounds = uuid.uuid4().hex
@@ -221,21 +241,37 @@ class Tuner:
         return _Measured(timed, ratios, found)
 
     def _choose(self, measured: _Measured) -> Plan:
-        reports = [*measured.reports, *(m.report for m in measured.mixed.plans)]
+        found = measured.mixed
+        reports = [*measured.reports, *(m.report for m in found.plans)]
         drawn = sorted(RANDOM_OPS & self._base.op_types.keys())
         if drawn and not any(r.state == "ok" for r in reports):
             raise FidelityError(
                 f"the model draws random numbers ({', '.join(drawn)}): no answer can be checked",
                 fix="start without a check: tuning_budget_s=0 (--tuning-budget 0)",
             )
-        plans = {m.report.target: m.plan for m in measured.mixed.plans}
+        plans = {m.report.target: m.plan for m in found.plans}
         lowered = [
             r.target for r in measured.reports if _is_lowered(Target.parse(r.target), self._base)
         ]
-        chosen = choose(
-            reports, limit=self._limit, reluctant=[*lowered, *plans], ratios=measured.ratios
+        chosen = self._pick(
+            [*reports, *(r for r in found.reports if r.state != "ok")],
+            reluctant=[*lowered, *plans],
+            ratios=measured.ratios,
         )
         return self._explained(chosen, reports, measured, plans.get(chosen.target))
+
+    def _pick(self, reports: Sequence[TargetReport], **preferences: Any) -> TargetReport:
+        """As ``choose``, whose error tells where a larger budget might help."""
+        try:
+            return choose(reports, limit=self._limit, **preferences)
+        except UnsupportedError as error:
+            parts = [c.support.supported for c in self._candidates if not c.held_back]
+            if not frozenset().union(*parts).issuperset(self._base.placed_op_ids):
+                raise
+            raise UnsupportedError(
+                error.cause,
+                fix="together they take every op: a larger tuning budget may find a plan of them",
+            ) from None
 
     def _try_all(
         self,
@@ -301,7 +337,7 @@ class Tuner:
             refused = [
                 TargetReport(str(c.target), "unsupported", c.refusal) for c in self._candidates
             ]
-            choose(refused, limit=self._limit)  # raises, with every reason
+            self._pick(refused)  # raises, with every reason
         name = default_choice(
             [str(c.target) for c in usable if may_start(c, self._goal.precision)],
             last_resort=[str(c.target) for c in usable if c.last_resort],
@@ -407,6 +443,12 @@ def _comparable(reports: Sequence[TargetReport], ratios: Mapping[str, Ratio]) ->
 
 def _retimed(report: TargetReport, timing: Timing | None) -> TargetReport:
     return report if timing is None else replace(report, **timing.summary())
+
+
+def _untimed(report: TargetReport, left: Sequence[Mixed]) -> TargetReport:
+    if report.state != "ok" or all(report.target != m.report.target for m in left):
+        return report
+    return replace(report, reason="not timed beside the others: the tuning budget was used up")
 
 
 def _final(report: TargetReport, goal: Goal, base: Model) -> TargetReport:
