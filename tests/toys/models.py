@@ -86,6 +86,36 @@ def two_kinds(matmuls: int = 2, gemms: int = 2, width: int = 8) -> onnx.ModelPro
     return with_weights(made, **tensors)
 
 
+def recurrent(steps: int = 3, width: int = 8) -> onnx.ModelProto:
+    """``x`` of so many steps through an ``RNN``, then all its states through a ``Gemm``."""
+    model = parse(f"""
+        g (float[{steps}, 1, {width}] x) => (float[{steps}, {width}] y)
+        <int64[2] flat = {{{steps}, {width}}}> {{
+            h = RNN <hidden_size: int = {width}> (x, w, r)
+            f = Reshape(h, flat)
+            y = Gemm(f, v)
+        }}
+    """)
+    return with_weights(
+        model,
+        w=weights(1, width, width, seed=1),
+        r=weights(1, width, width, seed=2),
+        v=weights(width, width, seed=3),
+    )
+
+
+def recurrent_output(model: onnx.ModelProto, x: Array) -> Array:
+    """What ``recurrent`` gives for ``x``."""
+    tensors = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    state = np.zeros(x.shape[2], np.float32)
+    states = []
+    for step in x[:, 0]:
+        state = np.tanh(step @ tensors["w"][0].T + state @ tensors["r"][0].T)
+        states.append(state)
+    result: Array = np.stack(states) @ tensors["v"]
+    return result
+
+
 def accumulator(shape: str = "1, 3") -> onnx.ModelProto:
     """``y = x + s`` and the new state ``s2 = s + x``: a running sum."""
     return parse(f"""

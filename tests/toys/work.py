@@ -67,7 +67,8 @@ class WorkingBackend(ToyBackend):
 
     ``hook`` is called with "compile" or "run" and the op types, before that is done: it may raise.
     ``wrong`` gives a relative error of the outputs of an executable of these op types.
-    ``compiled`` and ``ran`` list the op types of what was compiled and of all runs.
+    ``compiled`` and ``ran`` list the op types of what was compiled and of all runs, ``refused`` of
+    what it was asked to compile though it had refused it.
     """
 
     def __init__(
@@ -99,12 +100,14 @@ class WorkingBackend(ToyBackend):
         self.wrong: Callable[[Ops], float] = lambda ops: 0.0
         self.compiled: list[Ops] = []
         self.ran: list[Ops] = []
+        self.refused: list[Ops] = []
 
     def forget(self) -> None:
         """Begin the lists anew."""
         self.log.clear()
         self.compiled.clear()
         self.ran.clear()
+        self.refused.clear()
         self.received.clear()
 
     def capabilities(self, device: str) -> Capabilities:
@@ -150,6 +153,7 @@ class WorkingContext(ToyContext):
         ops = tuple(op_types.values())
         refused = backend.refuses.intersection(ops)
         if refused:
+            backend.refused.append(ops)
             raise UnsupportedError(f"{backend.name} has no {min(refused)}", place=backend.name)
         backend.hook("compile", ops)
         backend.clock.work(backend.compile_ms)
