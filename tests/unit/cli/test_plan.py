@@ -64,7 +64,7 @@ def test_what_was_measured_is_not_measured_again(
 ) -> None:
     for module in ("rounds", "blocks"):  # what is measured on a busy machine is measured again
         monkeypatch.setattr(f"dioe.profiling.{module}.others_share", lambda before, after: 0.0)
-    call = ["plan", model, "--input", f"x={x}", "--json", "--tuning-budget", "2"]
+    call = ["plan", model, "--input", f"x={x}", "--json", "--tuning-budget", "6"]
     first, second = dioe(*call).json, dioe(*call).json
     singles = [
         [c for c in found["candidates"] if "->" not in c["target"] and c["state"] == "ok"]
