@@ -204,18 +204,20 @@ def time_in_rounds(
     rounds: int = 15,
     drop_ratio: float = 1.5,
     always: Sequence[str] = (),
+    every: bool = True,
     least_round_s: float = _SHORTEST_S,
     locked: bool = True,
     progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Timing]:
     """Time contenders in rounds of alternating order within ``budget_s`` seconds; by call.
 
-    The first round visits everybody and lasts as long as it must. A contender that it shows to be
-    more than ``drop_ratio`` times slower than the best is left out of later rounds, unless it is
-    among ``always``. Rounds are short and many, since a shared machine changes its speed every few
-    seconds: all contenders then meet the same changes. A round that was noisy for one of them is
-    taken again while the budget lasts; ``rounds`` is a maximum for quiet rounds; none is shorter
-    than ``least_round_s``.
+    The first round visits everybody and lasts as long as it must; unless ``every`` is False: then
+    it ends, some left out, where the next visit is likely to overrun the budget. A contender that
+    it shows to be more than ``drop_ratio`` times slower than the best is left out of later rounds,
+    unless it is among ``always``. Rounds are short and many, since a shared machine changes its
+    speed every few seconds: all contenders then meet the same changes. A round that was noisy for
+    one of them is taken again while the budget lasts; ``rounds`` is a maximum for quiet rounds;
+    none is shorter than ``least_round_s``.
     """
     timings: dict[str, Timing] = {}
     calls_of: dict[str, list[str]] = {}
@@ -243,11 +245,16 @@ def time_in_rounds(
         each_s = [turns * (_WARMUP_CALLS + MIN_CALLS) * timings[c].p50_ms / 1e3 for c in calls]
         return open_s[name] + max(least_round_s, sum(each_s))
 
-    order = list(contenders)
-    share_s = budget_s / (rounds * max(1, len(order)))
-    quiet = sum(
-        [visit(name, min(max(0.05, least_round_s, share_s / 2), _ROUND_S)) for name in order]
-    )
+    share_s = budget_s / (rounds * max(1, len(contenders)))
+    order: list[str] = []
+    quiet, longest_s = 0, 0.0
+    for name in contenders:
+        before_s = left_s()
+        if not every and before_s <= longest_s:
+            break
+        quiet += visit(name, min(max(0.05, least_round_s, share_s / 2), _ROUND_S))
+        longest_s = max(longest_s, before_s - left_s())
+        order.append(name)
     best = min((t.p50_ms for t in timings.values()), default=math.inf)
     # in a noisy round only the fastest call says how fast a contender can be
     floor_ms = {

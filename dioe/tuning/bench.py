@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from os import PathLike
 from typing import Any
 
@@ -20,6 +20,7 @@ from dioe.profiling import Calls, History, Timing, measuring, paired_ratio
 from dioe.runtime import Runtime
 from dioe.tuning.clock import check_seconds
 from dioe.tuning.compile import Job, Settings, cache_folder
+from dioe.tuning.reports import retimed, with_failures
 from dioe.tuning.samples import Samples
 from dioe.tuning.trial import (
     TargetContender,
@@ -28,7 +29,7 @@ from dioe.tuning.trial import (
     time_surviving,
     waiting_call,
 )
-from dioe.tuning.tune import Progress, Tuning, with_failures
+from dioe.tuning.tune import Progress, Tuning
 from dioe.types import Feeds, Plan, TargetReport
 
 PLAN = "plan"
@@ -136,7 +137,7 @@ def bench(
     with job.watch.part("bench_s"):
         timings, failures = _time_anew(job, tuning, bound, group.feeds[0], time_s)
     reports = with_failures(tuning.reports, failures)
-    targets = tuple(_retimed(r, timings.get(r.target)) for r in reports)
+    targets = tuple(retimed(r, timings.get(r.target)) for r in reports)
     return _result(job, tuning, targets, timings, found)
 
 
@@ -166,10 +167,6 @@ def _time_anew(
             contenders, budget_s=time_s, rounds=ROUNDS, drop_ratio=1.3, always=[PLAN],
             locked=locked, progress=lambda name: job.progress(f"final timing: {name}"),
         )  # fmt: skip
-
-
-def _retimed(report: TargetReport, timing: Timing | None) -> TargetReport:
-    return report if timing is None else replace(report, **timing.summary())
 
 
 def _result(

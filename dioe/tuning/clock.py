@@ -32,6 +32,9 @@ class Stopwatch:
 
 MAX_S = 1e6
 
+OVERRUN = 0.1
+"""Share of a budget by which it may be overrun."""
+
 
 def check_seconds(name: str, value: float) -> float:
     """``value`` if it is a number of seconds one could wait for; raises InputError."""
@@ -52,3 +55,8 @@ class Budget:
     def left_s(self) -> float:
         """Seconds left, negative when overrun."""
         return self._end - time.perf_counter()
+
+    def allows(self, seconds: float) -> bool:
+        """Whether what takes so long may begin: a budget is overrun by a tenth at most."""
+        left_s = self.left_s
+        return left_s > 0 and seconds <= left_s + OVERRUN * self.seconds

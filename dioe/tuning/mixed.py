@@ -158,15 +158,18 @@ class MixedSearch:
         self._watch = watch
         self._progress = progress
         self._locked = locked
+        self.took_s: dict[str, float] = {}
+        """What trying a plan took, compiling included, by its name."""
         self._found = Found()
         self._tried: set[Placement] = set()
         self._forbidden: set[tuple[str, Setting]] = set()
         self._verified: list[tuple[Setting, Setting, frozenset[str]]] = []
 
-    def run(self, singles: Sequence[TargetReport], budget: Budget) -> Found:
+    def run(self, singles: Sequence[TargetReport], budget: Budget, least_s: float = 0.0) -> Found:
         """Search within the budget. Never raises for what a backend does.
 
-        ``singles`` are the reports on single targets so far. A search of the same aim that was kept
+        ``singles`` are the reports on single targets so far, each of which took up to ``least_s``:
+        with less of a budget the search doesn't begin. A search of the same aim that was kept
         is not made again, unless it was cut short by less of a budget.
         """
         kept = self._known.search(self._targets, **self._aim.key())
@@ -175,8 +178,10 @@ class MixedSearch:
             if found.cut_at_s is None or found.cut_at_s >= _SAME_BUDGET * self._aim.budget_s:
                 return found
         if self._aim.settings:
-            self._search(singles, budget)
-            if budget.left_s <= 0:
+            begins = budget.left_s > least_s
+            if begins:
+                self._search(singles, budget)
+            if not begins or budget.left_s <= 0:
                 self._cut_short()
         return self._found
 
@@ -205,16 +210,13 @@ class MixedSearch:
         return list(dict.fromkeys(s.target for s in self._aim.settings))
 
     def _search(self, singles: Sequence[TargetReport], budget: Budget) -> None:
-        if budget.left_s <= 0:
-            return
         parts = Parts(
             self._model, self._samples[0], self._runtime, self._known, self._watch, self._progress
         )
         wholes = Budget(_WHOLES_SHARE * budget.left_s)
-        parts.measure_wholes(self._aim.settings, wholes, locked=self._locked)
-        self._found.noisy = parts.noisy
-        if wholes.left_s <= 0:
+        if not parts.measure_wholes(self._aim.settings, wholes, locked=self._locked):
             self._cut_short()
+        self._found.noisy = parts.noisy
         lowers = Budget(_LOWERING_SHARE * budget.left_s)
         usable = [*self._usable(parts, singles), *self._lowerable(parts, singles, lowers)]
         if not usable:
@@ -316,14 +318,16 @@ class MixedSearch:
             placement = self._as_verified(problem, usable) or self._next(problem, usable, best_ms)
             if placement is None:
                 break
-            if budget.left_s <= longest_s:
+            if not budget.allows(longest_s):
                 self._cut_short()
                 break
             self._tried.add(placement)
             plan = self._plan(parts, problem, placement, usable)
             start = time.perf_counter()
             report, stage_ms = self._try(plan, speed)
-            longest_s = max(longest_s, time.perf_counter() - start)
+            took_s = time.perf_counter() - start
+            self.took_s[report.target] = max(self.took_s.get(report.target, 0.0), took_s)
+            longest_s = max(longest_s, took_s)
             tried.append(Mixed(plan, report))
             log.info("%s: predicted %s ms, %s", report.target, plan.predicted_ms, report)
             if stage_ms and len(plan.stages) > 1:

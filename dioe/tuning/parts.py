@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -54,6 +55,9 @@ log = logging.getLogger(__name__)
 QUARTILE = 25
 """The percentile of runs that stands for them: what disturbs a shared machine only adds time, for
 tenths of a second to seconds (docs/decisions/0003-rounds.md)."""
+
+_ROUNDS_SHARE = 0.7
+"""Of the budget for whole models; the rest is for profiling their ops."""
 
 _WHOLE_ROUNDS = 3
 _WHOLE_S = 0.12
@@ -157,10 +161,11 @@ class Parts:
 
     # --- measuring ----------------------------------------------------------------------------
 
-    def measure_wholes(self, settings: Sequence[Setting], budget: Budget, *, locked: bool) -> None:
+    def measure_wholes(self, settings: Sequence[Setting], budget: Budget, *, locked: bool) -> bool:
         """Time the whole model in each setting that takes it, and profile its ops there.
 
-        What fails is left out. Whole models come first, since all else is scaled to them.
+        What fails is left out. Whole models come first, since all else is scaled to them. False if
+        the budget left some out: those on fewer threads first.
         """
         new = [s for s in settings if not s.candidate.refusal and s not in self._wholes]
         for setting in new:
@@ -168,20 +173,27 @@ class Parts:
             if found is not None:
                 self._take_whole(setting, *found)
         new = [s for s in new if s not in self._wholes]
-        timings, _ = time_surviving(
+        new.sort(key=lambda s: s.name != str(s.target))
+        timings, failures = time_surviving(
             {s.name: self._contender(s) for s in new},
-            budget_s=budget.left_s, rounds=_WHOLE_ROUNDS, least_round_s=_WHOLE_S,
+            budget_s=_ROUNDS_SHARE * budget.left_s, rounds=_WHOLE_ROUNDS, least_round_s=_WHOLE_S,
             drop_ratio=_FEWER_RATIO, always=[s.name for s in new if s.name == str(s.target)],
-            locked=locked, progress=self._progress,
+            every=False, locked=locked, progress=self._progress,
         )  # fmt: skip
+        done = len(timings) + len(failures) == len(new)
         ms = {s: timings[s.name].p50_ms for s in new if s.name in timings}
         own = {str(s.target): ms[s] for s in ms if s.name == str(s.target)}
         least_ms = min(ms.values(), default=math.inf)
+        longest_s = 0.0
         for setting, whole_ms in ms.items():
             hopeless = whole_ms > _FEWER_RATIO * own.get(str(setting.target), math.inf)
             if hopeless or whole_ms > _DROP_RATIO * least_ms:
                 continue
+            if not budget.allows(longest_s):
+                return False
+            start = time.perf_counter()
             times = self._profile(setting)
+            longest_s = max(longest_s, time.perf_counter() - start)
             if times is not None:
                 timing = timings[setting.name]
                 self.noisy |= timing.noisy
@@ -190,6 +202,7 @@ class Parts:
                     setting.target, setting.resources, timing.p50_ms, times,
                     runs=timing.runs, noisy=timing.noisy,
                 )  # fmt: skip
+        return done
 
     def _contender(self, setting: Setting) -> _Beside:
         candidate = replace(setting.candidate, resources=setting.resources)

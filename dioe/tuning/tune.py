@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dioe.graph import Model
-from dioe.planning import best_single, choose, default_choice, single_target_plan
+from dioe.planning import choose, default_choice, single_target_plan
 from dioe.precision import error_limit
-from dioe.profiling import Contender, Timing, measuring, paired_ratio
+from dioe.profiling import Contender, Timing, measuring
 from dioe.runtime import Runtime
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.found import Found, Mixed
 from dioe.tuning.known import Known, Ratio
 from dioe.tuning.mixed import Aim, MixedSearch, PlanContender
 from dioe.tuning.parts import Setting
+from dioe.tuning.reports import comparable, dropped, left_out, paired_ratios, retimed, with_failures
 from dioe.tuning.targets import UNTRIED, Candidate
 from dioe.tuning.trial import (
-    SLOW_RATIO,
     TargetContender,
     reference_outputs,
     time_surviving,
@@ -113,6 +114,7 @@ class Tuner:
         self._broken = dict(broken or {})
         self._progress = progress
         self._watch = Stopwatch()
+        self._took_s: dict[str, float] = {}
         self._limit = error_limit(
             goal.precision, quantised=base.quantised, max_relative_l2=goal.max_relative_l2
         )
@@ -148,7 +150,12 @@ class Tuner:
         known = self._all_known()
         reports = known.reports if known is not None else self._try_all(reference, budget, {})
         search = self._search(reference, reports, budget, locked)
-        found = search.run(reports, Budget(_SEARCH_SHARE * max(0.0, budget.left_s)))
+        found = search.run(
+            reports,
+            Budget(_SEARCH_SHARE * max(0.0, budget.left_s)),
+            least_s=max(self._took_s.values(), default=0.0),
+        )
+        self._took_s |= search.took_s
         if known is not None and (found.known or not found.plans):
             if not found.known:
                 search.keep(found)
@@ -181,7 +188,7 @@ class Tuner:
             ratio = self._known.ratio(candidate)
             if ratio is not None and report.state == "ok":
                 ratios[name] = ratio
-        if not _comparable(reports, ratios):
+        if not comparable(reports, ratios):
             return None
         return _Measured(reports, {name: ratio.value for name, ratio in ratios.items()})
 
@@ -220,17 +227,17 @@ class Tuner:
         self, reports: Sequence[TargetReport], found: Found, timings: Mapping[str, Timing]
     ) -> _Measured:
         """What the rounds told, for the choice and for the history."""
-        timed = [_retimed(r, timings.get(r.target)) for r in reports]
+        timed = [retimed(r, timings.get(r.target)) for r in reports]
         if timings or any(r.state == "ok" for r in reports):
             # a plan that nobody timed beside the others is no choice
-            left = [m for m in found.plans if m.report.target not in timings]
-            found.reports = [_untimed(r, left) for r in found.reports]
+            left = {m.report.target for m in found.plans} - timings.keys()
+            found.reports = [left_out(r, left) for r in found.reports]
             found.plans = [
-                Mixed(m.plan, _retimed(m.report, timings[m.report.target]))
+                Mixed(m.plan, retimed(m.report, timings[m.report.target]))
                 for m in found.plans
                 if m.report.target in timings
             ]
-        ratios = _ratios(timings, [*timed, *(m.report for m in found.plans)])
+        ratios = paired_ratios(timings, [*timed, *(m.report for m in found.plans)])
         by_name = {str(c.target): c for c in self._candidates}
         rounds = uuid.uuid4().hex
         for report in timed:
@@ -288,15 +295,20 @@ class Tuner:
             if name in failures:
                 reports[name] = TargetReport(name, "failed", failures[name])
                 return
-            if budget.left_s <= 0 and math.isfinite(best_ms) and not candidate.refusal:
+            longest_s = max(self._took_s.values(), default=0.0)
+            fits = candidate.refusal or budget.allows(longest_s)
+            if math.isfinite(best_ms) and not fits:
                 reason = "not tried: the tuning budget was used up"
                 reports[name] = TargetReport(name, "failed", reason)
                 return
             self._progress(name)
+            start = time.perf_counter()
             report = try_target(
                 candidate, self._model, self._samples, reference, self._runtime,
                 limit=self._limit, best_ms=best_ms, watch=self._watch,
             )  # fmt: skip
+            if not candidate.refusal:
+                self._took_s[name] = time.perf_counter() - start
             log.info("%s: %s %s", name, report.state, report.reason)
             if report.state == "ok" and report.p50_ms is not None:
                 best_ms = min(best_ms, report.p50_ms)
@@ -307,7 +319,7 @@ class Tuner:
         for candidate in self._candidates:  # the last resort steps in where all others failed
             if candidate.held_back and candidate.support.whole and not math.isfinite(best_ms):
                 attempt(replace(candidate, held_back=""))
-        return [_slow(r, best_ms) for r in reports.values()]
+        return [dropped(r, best_ms) for r in reports.values()]
 
     def _time_survivors(
         self, reports: Sequence[TargetReport], found: Found, budget: Budget, locked: bool
@@ -325,11 +337,27 @@ class Tuner:
             contenders[name] = PlanContender(
                 name, mixed.plan, self._model, self._samples[0], self._runtime, self._watch
             )
-        if budget.left_s <= 0:
+        first_ms = {
+            r.target: r.p50_ms or math.inf for r in [*reports, *(m.report for m in found.plans)]
+        }
+        fitting = self._fitting(sorted(contenders, key=first_ms.__getitem__), budget)
+        if len(fitting) < min(2, len(contenders)):
             return {}, {}
         return time_surviving(
-            contenders, budget_s=budget.left_s, locked=locked, progress=self._progress
-        )
+            {name: contenders[name] for name in contenders if name in fitting},
+            budget_s=budget.left_s, locked=locked, progress=self._progress,
+        )  # fmt: skip
+
+    def _fitting(self, names: Sequence[str], budget: Budget) -> set[str]:
+        """Those, the first first, whom the budget is enough to open and time once each."""
+        fitting: set[str] = set()
+        needed_s = 0.0
+        for name in names:
+            needed_s += self._took_s.get(name, 0.0)
+            if not budget.allows(needed_s):
+                break
+            fitting.add(name)
+        return fitting
 
     def _untimed(self) -> Tuning:
         usable = [c for c in self._candidates if not c.refusal]
@@ -413,44 +441,6 @@ def may_start(candidate: Candidate, precision: str) -> bool:
     return not candidate.refusal and (asked or candidate.target.precisions[0] is Precision.FP32)
 
 
-def with_failures(
-    reports: Sequence[TargetReport], failures: Mapping[str, str]
-) -> list[TargetReport]:
-    """The reports, with those targets ``failed`` that have a reason in ``failures``."""
-    return [
-        replace(r, state="failed", reason=failures[r.target]) if r.target in failures else r
-        for r in reports
-    ]
-
-
-def _slow(report: TargetReport, best_ms: float) -> TargetReport:
-    if report.state != "ok" or (report.p50_ms or 0.0) <= SLOW_RATIO * best_ms:
-        return report
-    reason = f"over {SLOW_RATIO:g} times slower than the best"
-    return replace(report, state="slow", reason=reason)
-
-
-def _comparable(reports: Sequence[TargetReport], ratios: Mapping[str, Ratio]) -> bool:
-    """Whether what is known of targets tells which is the fastest: a first look doesn't, nor do
-    rounds of different tunings, and what was slow beside one target needn't be beside another."""
-    best_ms = min((r.p50_ms for r in reports if r.state == "ok" and r.p50_ms), default=math.inf)
-    if any(r.state == "slow" and (r.p50_ms or 0.0) <= SLOW_RATIO * best_ms for r in reports):
-        return False
-    usable = [r.target for r in reports if r.state == "ok"]
-    rounds = {ratios[name].rounds if name in ratios else "" for name in usable}
-    return len(usable) == 1 or (len(rounds) == 1 and rounds != {""})
-
-
-def _retimed(report: TargetReport, timing: Timing | None) -> TargetReport:
-    return report if timing is None else replace(report, **timing.summary())
-
-
-def _untimed(report: TargetReport, left: Sequence[Mixed]) -> TargetReport:
-    if report.state != "ok" or all(report.target != m.report.target for m in left):
-        return report
-    return replace(report, reason="not timed beside the others: the tuning budget was used up")
-
-
 def _final(report: TargetReport, goal: Goal, base: Model) -> TargetReport:
     """The report as the goal judges it: lower precision is refused on made-up inputs."""
     made_up = goal.precision == "auto" and not goal.real_inputs
@@ -461,15 +451,6 @@ def _final(report: TargetReport, goal: Goal, base: Model) -> TargetReport:
             reason="precision is lowered only on inputs you give; these were made up",
         )
     return report
-
-
-def _ratios(timings: Mapping[str, Timing], reports: Sequence[TargetReport]) -> dict[str, float]:
-    """Times relative to the target of the least median, told by neighbouring rounds."""
-    best = best_single(reports)
-    if best is None or best.target not in timings:
-        return {}
-    base = timings[best.target]
-    return {name: paired_ratio(timing, base) for name, timing in timings.items()}
 
 
 def _is_lowered(target: Target, base: Model) -> bool:
