@@ -39,7 +39,7 @@ from dioe.tuning.compile import Job, Settings
 from dioe.tuning.known import Known
 from dioe.tuning.parts import Parts, Setting, settings_beside
 from dioe.tuning.trial import TargetContender, reference_context
-from dioe.types import DioeError, Feeds, Plan
+from dioe.types import DioeError, Feeds, Plan, Precision, TimedOut
 
 NAMES = ("ppocr-det", "ppocr-rec", "minilm", "efficientnet-lite0", "densenet121", "shufflenet")
 MOST_STAGES = 5
@@ -233,8 +233,11 @@ def opened(name: str, alone_s: float) -> Iterator[Bench]:
         # on all threads: what a target takes on one is the same question
         beside = [s for s in settings_beside(job.candidates(group), job.pool) if _on_all(s)]
         with measuring() as locked:
-            parts.measure_wholes(beside, Budget(_WHOLES_S), locked=locked)
-            settings = [s for s in beside if s in parts.settings]
+            # bf16 apart: beside it, fp32 targets may look too slow to be worth any part of a plan
+            for written in (True, False):
+                some = [s for s in beside if _written(s) is written]
+                parts.measure_wholes(some, Budget(_WHOLES_S / 2), locked=locked)
+            settings = _all_written(name, beside, parts)
             if alone_s > 0:
                 with reference_context(runtime) as reference:
                     parts.measure_alone(settings, Budget(alone_s), reference, locked=locked)
@@ -243,6 +246,25 @@ def opened(name: str, alone_s: float) -> Iterator[Bench]:
 
 def _on_all(setting: Setting) -> bool:
     return setting.name == str(setting.target)
+
+
+def _written(setting: Setting) -> bool:
+    return setting.target.precisions == (Precision.FP32,)
+
+
+def _all_written(name: str, beside: Sequence[Setting], parts: Parts) -> list[Setting]:
+    """The settings that were measured; a seed's plans depend on them, so none of fp32 may lack."""
+    settings = [s for s in beside if s in parts.wholes]
+    missing = [
+        s.name for s in beside if _written(s) and not s.candidate.refusal and s not in settings
+    ]
+    if missing:
+        raise TimedOut(
+            f"not measured: {', '.join(missing)}",
+            place=name,
+            fix="run it again while nothing else uses the cores",
+        )
+    return settings
 
 
 # --- the report -------------------------------------------------------------------------------
