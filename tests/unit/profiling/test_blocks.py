@@ -147,7 +147,8 @@ def test_a_slow_block_is_run_as_often_as_the_budget_allows() -> None:
 
 
 @pytest.mark.parametrize("least_runs", [5, 40])
-def test_least_runs(least_runs: int) -> None:
+def test_least_runs(least_runs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dioe.profiling.blocks.others_share", lambda before, after: 0.0)
     found = timed(Scripted(lambda number: spin(0.005)), settle=10.0, least_runs=least_runs)
     assert least_runs <= found.runs < least_runs + 3
 
@@ -228,6 +229,7 @@ class Profiled:
         blocks: Sequence[Block] = BLOCKS,
         given: Mapping[str, Array] | None = None,
         graph: OpGraph = GRAPH,
+        takes: Callable[[Block, str], bool] = lambda block, target: True,
     ) -> dict[BlockKey, BlockTiming | str]:
         def keep(key: BlockKey, timing: BlockTiming) -> None:
             assert key not in self.kept
@@ -241,6 +243,7 @@ class Profiled:
             budget=left,
             known=(known or {}).get,
             keep=keep,
+            takes=takes,
             progress=lambda text, done, total: self.told.append((text, done, total)),
             each_s=0.02,
         )
@@ -327,6 +330,14 @@ def test_what_is_known_is_not_measured_again() -> None:
     assert [(done, total) for _, done, total in run.told] == [(0, 3), (1, 3), (2, 3)]
     # what is known costs no time, so it is there without a budget too
     assert Profiled(a=Scripted(), b=Scripted())(known=known, left=lambda: 0.0) == known
+
+
+def test_what_a_target_doesnt_take_is_left_out_there() -> None:
+    """One repetition that it refuses is enough: one timing stands for all."""
+    run = Profiled(a=Scripted(), b=Scripted())
+    found = run(takes=lambda block, target: target == "b" or block is not BLOCKS[2])
+    assert set(found) == {(SMALL, "a"), (LAST, "a"), (SMALL, "b"), (LARGE, "b"), (LAST, "b")}
+    assert {total for _, _, total in run.told} == {5}
 
 
 def test_it_ends_with_the_budget() -> None:

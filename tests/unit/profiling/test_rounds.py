@@ -87,6 +87,21 @@ def a_scene(noise: Iterator[float] | None = None) -> Iterator[Scene]:
         yield scene
 
 
+def test_a_first_round_visits_everybody_unless_told_otherwise() -> None:
+    for every, visited in ((True, {"a", "b", "c"}), (False, {"a", "b"})):
+        with a_scene() as scene:
+            contenders = {name: scene.contender(name, 0.001, open_s=0.4) for name in "abc"}
+            timings = time_in_rounds(contenders, budget_s=1.1, rounds=3, every=every)
+        assert set(timings) == set(scene.visits) == visited
+
+
+def test_a_budget_of_nothing_still_visits_one() -> None:
+    with a_scene() as scene:
+        contenders = {name: scene.contender(name, 0.001) for name in "ab"}
+        time_in_rounds(contenders, budget_s=0.02, every=False)
+        assert scene.visits == ["a"]
+
+
 def test_the_order_turns_round() -> None:
     with a_scene() as scene:
         contenders = {name: scene.contender(name, 0.001) for name in "abc"}
