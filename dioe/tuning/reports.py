@@ -12,6 +12,9 @@ from dioe.tuning.known import Ratio
 from dioe.tuning.trial import SLOW_RATIO
 from dioe.types import TargetReport
 
+_MAY_WIN = 2.0
+"""A target whose first look was more than this many times the best's can't be the fastest."""
+
 
 def with_failures(
     reports: Sequence[TargetReport], failures: Mapping[str, str]
@@ -35,7 +38,7 @@ def comparable(reports: Sequence[TargetReport], ratios: Mapping[str, Ratio]) -> 
     """Whether what is known of targets tells which is the fastest: a first look doesn't, nor do
     rounds of different tunings, and what was slow beside one target needn't be beside another."""
     best_ms = min((r.p50_ms for r in reports if r.state == "ok" and r.p50_ms), default=math.inf)
-    if any(r.state == "slow" and (r.p50_ms or 0.0) <= SLOW_RATIO * best_ms for r in reports):
+    if any(r.state == "slow" and (r.p50_ms or 0.0) <= _MAY_WIN * best_ms for r in reports):
         return False
     usable = [r.target for r in reports if r.state == "ok"]
     rounds = {ratios[name].rounds if name in ratios else "" for name in usable}
