@@ -80,7 +80,8 @@ FIRST = {"a": Ratio(1.0, "first"), "b": Ratio(1.5, "first")}
         ([ok("a")], {}, True),
         ([ok("a"), ok("b", 9.0, "infidel")], {"a": FIRST["a"]}, True),
         ([ok("a"), ok("b", 3.5, "slow")], FIRST, True),
-        ([ok("a"), ok("b", 2.5, "slow")], FIRST, False),  # slow beside another one
+        ([ok("a"), ok("b", 2.5, "slow")], FIRST, True),  # a first look, then a was timed for longer
+        ([ok("a"), ok("b", 1.9, "slow")], FIRST, False),  # slow beside another one
         ([ok("b", 2.5, "slow")], {}, False),
         ([ok("b", 2.5, "infidel")], {}, False),
         ([], {}, False),
