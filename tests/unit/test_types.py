@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib
 import pickle
 import re
+import traceback
+import typing
 from pathlib import Path
 from typing import Any, cast
 
@@ -234,7 +237,7 @@ def test_explaining_a_mixed_plan() -> None:
     ]
 
 
-# --- the module itself
+# --- the package itself
 
 
 def test_values_are_frozen() -> None:
@@ -252,18 +255,66 @@ def test_values_are_frozen() -> None:
         PLAN.policy = "throughput"  # type: ignore[misc]
 
 
+MODULES = sorted(Path(types.__file__).parent.glob("*.py"))
+
+
 def test_the_contract_needs_numpy_and_nothing_else() -> None:
-    tree = ast.parse(Path(types.__file__).read_text(encoding="utf-8"))
-    always = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    modules = {
-        alias.name if isinstance(node, ast.Import) else node.module
-        for node in always
-        for alias in node.names
-    }
-    third_party = {m for m in modules if m} - {
-        "__future__", "enum", "json", "collections.abc", "dataclasses", "pathlib", "typing",
-    }  # fmt: skip
+    own = {"dioe.types", *(f"dioe.types.{path.stem}" for path in MODULES)}
+    third_party = set()
+    for path in MODULES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        always = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        modules = {
+            alias.name if isinstance(node, ast.Import) else node.module
+            for node in always
+            for alias in node.names
+        }
+        assert "dioe.types" not in modules, f"{path.name} imports what imports it"
+        third_party |= {m for m in modules if m} - own - {
+            "__future__", "enum", "json", "collections.abc", "dataclasses", "pathlib", "typing",
+        }  # fmt: skip
     assert third_party == {"numpy"}
+
+
+def defined(path: Path) -> set[str]:
+    """Public names that a module defines itself."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return {name for name in found if not name.startswith("_")}
+
+
+def test_the_package_gives_every_public_name_and_no_other() -> None:
+    inner = [path for path in MODULES if path.name != "__init__.py"]
+    homes = {name: path.stem for path in inner for name in defined(path)}
+    assert len(homes) == sum(len(defined(path)) for path in inner)
+    assert set(types.__all__) == set(homes)
+    assert len(types.__all__) == len(homes)
+    for name, home in homes.items():
+        module = importlib.import_module(f"dioe.types.{home}")
+        assert getattr(types, name) is getattr(module, name)
+
+
+def test_errors_are_named_by_where_they_are_imported_from() -> None:
+    text = "".join(traceback.format_exception_only(InputError("it broke")))
+    assert text == "dioe.types.InputError: it broke\n"
+    assert {getattr(types, n).__module__ for n in types.__all__ if n.endswith("Error")} == {
+        "dioe.types"
+    }
+
+
+def test_annotations_of_values_can_be_read() -> None:
+    """Plan files are read by them."""
+    for name in types.__all__:
+        value = getattr(types, name)
+        if dataclasses.is_dataclass(value) and isinstance(value, type):
+            hints = typing.get_type_hints(value)
+            assert {field.name for field in dataclasses.fields(value)} <= set(hints)
+            assert pickle.loads(pickle.dumps(value)) is value
 
 
 def test_a_mismatch_is_told_from_other_errors() -> None:

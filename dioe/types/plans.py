@@ -1,0 +1,190 @@
+"""Plans: which stage runs where, in which precision, and why."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dioe.types.devices import Resources
+from dioe.types.targets import Precisions, Target
+from dioe.types.values import Dim
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+
+class Basis(enum.StrEnum):
+    """What a cost rests on."""
+
+    MEASURED = "measured"
+    CORRECTED = "corrected"  # measured alone or in a whole, and corrected for its surroundings
+    PREDICTED = "predicted"
+    DEFAULT = "default"  # no cost known: a sensible choice without measuring
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A convex subgraph given to one backend on one device; compiled once.
+
+    ``ops`` are op ids in topological order, ``inputs`` and ``outputs`` value names of the model.
+    """
+
+    name: str
+    target: Target
+    ops: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    precisions: Precisions = field(default_factory=Precisions)
+    resources: Resources = field(default_factory=Resources)
+    options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    predicted_ms: float | None = None
+    basis: Basis = Basis.DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """A value that goes from one stage to another: transfer, conversion and dispatch."""
+
+    value: str
+    source: str
+    destination: str
+    nbytes: int | None = None
+    predicted_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TargetReport:
+    """What became of one candidate target, with the figures behind it. Times in ms."""
+
+    target: str
+    state: str  # ok | unsupported | infidel | slow | failed
+    reason: str = ""
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    p99_ms: float | None = None
+    spread_ms: float | None = None  # between the medians of the rounds
+    runs: int = 0
+    relative_l2: float | None = None
+    noisy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BlockReport:
+    """Where one block of ops was placed, and why. Times in ms.
+
+    ``difference_ms`` is what the whole plan would lose with this block on ``runner_up``, boundaries
+    and precision changes included; ``reason`` says what decided it.
+    """
+
+    block: str
+    kind: str
+    ops: tuple[str, ...]
+    stage: str
+    target: str
+    cost_ms: float | None = None
+    basis: Basis = Basis.DEFAULT
+    runs: int = 0
+    runner_up: str = ""
+    difference_ms: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tradeoff:
+    """One point of the curve of error against latency: what was lowered, and what came of it."""
+
+    description: str
+    lowered_ops: int
+    relative_l2: float
+    latency_ms: float
+    basis: Basis = Basis.PREDICTED
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Stages, their targets and order, what each is predicted to cost, and why it was chosen.
+
+    Bound to the canonical model's hash, the rewrites applied to it, the input shapes, and the
+    hardware it was made for. Order of ``stages`` is the order of execution on one lane.
+    """
+
+    FORMAT: ClassVar[str] = "dioe-plan"
+    VERSION: ClassVar[int] = 1
+
+    model_sha256: str
+    hardware: str
+    stages: tuple[Stage, ...]
+    boundaries: tuple[Boundary, ...] = ()
+    shapes: Mapping[str, tuple[Dim, ...]] = field(default_factory=dict)
+    rewrites: tuple[str, ...] = ()
+    policy: str = "latency"
+    precision: str = "fp32"
+    max_relative_l2: float | None = None
+    relative_l2: float | None = None
+    predicted_ms: float | None = None
+    basis: Basis = Basis.DEFAULT
+    candidates: tuple[TargetReport, ...] = ()
+    blocks: tuple[BlockReport, ...] = ()
+    tradeoffs: tuple[Tradeoff, ...] = ()
+    notes: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The distinct targets, in the order of the stages."""
+        return tuple(dict.fromkeys(str(stage.target) for stage in self.stages))
+
+    @property
+    def graph(self) -> nx.DiGraph[str]:
+        """The stage graph: ``stage`` nodes, and a ``transfer`` node for every boundary."""
+        import networkx as nx
+
+        graph: nx.DiGraph[str] = nx.DiGraph(model=self.model_sha256)
+        for stage in self.stages:
+            graph.add_node(stage.name, kind="stage", stage=stage)
+        for edge in self.boundaries:
+            node = f"{edge.source}>{edge.destination}:{edge.value}"
+            graph.add_node(node, kind="transfer", boundary=edge)
+            graph.add_edge(edge.source, node)
+            graph.add_edge(node, edge.destination)
+        return graph
+
+    def to_json(self) -> str:
+        """A readable, versioned text; ``dioe.load_plan`` reads it back."""
+        data: dict[str, Any] = {"format": self.FORMAT, "version": self.VERSION} | asdict(self)
+        for written, stage in zip(data["stages"], self.stages, strict=True):
+            written["target"] = str(stage.target)
+        return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+    def explain(self) -> str:
+        """Why this plan: every candidate with its figures, best first; how many blocks went to
+        which target; the curve of error against latency."""
+        return "\n".join(_explain(self)) + "\n"
+
+
+def _explain(plan: Plan) -> list[str]:
+    cost = "not measured" if plan.predicted_ms is None else f"{plan.predicted_ms:.3f} ms"
+    lines = [f"plan: {' -> '.join(plan.targets)}, {cost} ({plan.basis})"]
+    best = min((c.p50_ms for c in plan.candidates if c.state == "ok" and c.p50_ms), default=None)
+    for c in sorted(plan.candidates, key=lambda c: (c.state != "ok", c.p50_ms or float("inf"))):
+        parts = [f"  {c.target}: {c.state}"]
+        if c.p50_ms is not None:
+            parts.append(f"{c.p50_ms:.3f} ms" + (f" (x{c.p50_ms / best:.2f})" if best else ""))
+            parts.append(f"n={c.runs}" + (", noisy" if c.noisy else ""))
+        if c.relative_l2 is not None:
+            parts.append(f"error {c.relative_l2:.2g}")
+        lines.append(", ".join(parts) + (f"; {c.reason}" if c.reason else ""))
+    placed: dict[str, list[float]] = {}
+    for block in plan.blocks:
+        placed.setdefault(block.target, []).append(block.cost_ms or 0.0)
+    for target, costs in sorted(placed.items(), key=lambda item: -sum(item[1])):
+        lines.append(
+            f"  blocks on {target}: {len(costs)} of {len(plan.blocks)}, {sum(costs):.3f} ms"
+        )
+    for t in plan.tradeoffs:
+        figures = f"error {t.relative_l2:.2g}, {t.latency_ms:.3f} ms ({t.basis})"
+        lines.append(f"  choice: {figures}, {t.lowered_ops} ops lowered; {t.description}")
+    return lines + [f"  note: {note}" for note in plan.notes]
