@@ -123,3 +123,4 @@ __all__ = [
 # keep their own module: their annotations are read there.
 for _error in (DioeError, *DioeError.__subclasses__()):
     _error.__module__ = __name__
+del _error
