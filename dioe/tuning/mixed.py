@@ -228,10 +228,11 @@ class MixedSearch:
             or self._verified
             or self._next(parts.problem(usable), usable, best_ms) is not None
         ):
-            alone = Budget(_ALONE_SHARE * budget.left_s)
-            with reference_context(self._runtime) as context:
-                parts.measure_alone(usable, alone, context, locked=self._locked)
             with parts.anchor() as speed:
+                speed()  # at best counts from before the blocks are measured
+                alone = Budget(_ALONE_SHARE * budget.left_s)
+                with reference_context(self._runtime) as context:
+                    parts.measure_alone(usable, alone, context, locked=self._locked)
                 self._try_all(parts, usable, best_ms, speed, budget)
         self._explain_singles(parts.problem(usable), usable)
 
@@ -310,7 +311,8 @@ class MixedSearch:
         speed: Callable[[], float],
         budget: Budget,
     ) -> None:
-        """``speed`` tells how much slower the machine is now than when the parts were measured."""
+        """``speed`` tells how much slower the machine is now than at its best since the search
+        began to measure blocks."""
         longest_s = 0.0
         tried: list[Mixed] = []
         for _ in range(_MOST_TRIES):

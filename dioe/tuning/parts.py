@@ -158,6 +158,8 @@ class Parts:
         self._wholes: dict[Setting, _Whole] = {}
         self._alone: dict[tuple[str, Setting], BlockTiming] = {}
         self._observed: list[StageObservation] = []
+        self._anchor_ms: dict[Setting, float] = {}
+        """The least that each whole took as an anchor."""
 
     # --- measuring ----------------------------------------------------------------------------
 
@@ -239,8 +241,10 @@ class Parts:
     def anchor(self) -> Iterator[Callable[[], float]]:
         """Gives a call that tells how many times as long the fastest whole takes now as at best.
 
-        A shared machine changes its speed for seconds at a time. The whole stays open beside what
-        is measured: in these settings idle threads don't spin. Always 1 where it can't be opened.
+        At best is the least that these calls have timed so far, so the first one gives 1: another
+        opening of the same executable, as it was timed for ``whole_ms``, may differ by 30 %. A
+        shared machine changes its speed for seconds at a time. The whole stays open beside what is
+        measured: in these settings idle threads don't spin. Always 1 where it can't be opened.
         """
         fastest = min(self._wholes, key=self.whole_ms, default=None)
         with contextlib.ExitStack() as opened:
@@ -253,12 +257,12 @@ class Parts:
                 yield lambda: 1.0
                 return
             (call,) = calls.values()
-            usual_ms = self.whole_ms(fastest)
 
             def speed() -> float:
-                return (
-                    float(np.percentile(time_calls(call, seconds=_ANCHOR_S), QUARTILE)) / usual_ms
-                )
+                now_ms = float(np.percentile(time_calls(call, seconds=_ANCHOR_S), QUARTILE))
+                best_ms = min(self._anchor_ms.get(fastest, math.inf), now_ms)
+                self._anchor_ms[fastest] = best_ms
+                return now_ms / best_ms
 
             yield speed
 

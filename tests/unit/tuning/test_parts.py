@@ -349,6 +349,45 @@ def test_the_anchor_tells_how_the_machine_s_speed_changed(
     assert all(toy.compiled.count(WHOLE) > 0 for toy in table.toys)
 
 
+def slowed(table: Table, clock: Clock, extra_ms: float) -> None:
+    """What is open already takes so much longer from now on."""
+
+    def hook(what: str, ops: Ops) -> None:
+        if what == "run":
+            clock.work(extra_ms)
+
+    for toy in table.toys:
+        toy.hook = hook
+
+
+@pytest.mark.parametrize("then", [0.5, 1.5])
+def test_at_best_is_what_the_anchor_itself_took(
+    clock: Clock, make_table: MakeTable, then: float
+) -> None:
+    """Not what the whole took when it was timed, opened another time."""
+    table = make_table(*complementary(clock))
+    parts = table.measured()
+    for toy in table.toys:
+        toy.costs = {op: then * ms for op, ms in toy.costs.items()}
+    with parts.anchor() as speed:
+        assert speed() == 1.0
+        slowed(table, clock, 6.0)
+        assert speed() == pytest.approx(1 + 0.5 / then, rel=0.02)
+        slowed(table, clock, 0.0)
+        assert speed() == pytest.approx(1.0, rel=0.02)
+
+
+def test_at_best_follows_a_machine_that_gets_faster(clock: Clock, make_table: MakeTable) -> None:
+    table = make_table(*complementary(clock))
+    with table.measured().anchor() as speed:
+        slowed(table, clock, 12.0)
+        assert speed() == 1.0
+        slowed(table, clock, 0.0)
+        assert speed() == 1.0
+        slowed(table, clock, 12.0)
+        assert speed() == pytest.approx(2.0, rel=0.02)
+
+
 def test_without_a_whole_there_is_no_anchor(clock: Clock, make_table: MakeTable) -> None:
     table = make_table(*complementary(clock))
     with table.parts().anchor() as speed:
