@@ -20,8 +20,9 @@ from dioe.profiling import Calls, History, Timing, measuring, paired_ratio
 from dioe.runtime import Runtime
 from dioe.tuning.clock import check_seconds
 from dioe.tuning.compile import Job, Settings, cache_folder
-from dioe.tuning.reports import retimed, with_failures
+from dioe.tuning.reports import chosen_name, plan_report, retimed, with_failures
 from dioe.tuning.samples import Samples
+from dioe.tuning.stage_times import StageTimes
 from dioe.tuning.trial import (
     TargetContender,
     preset_outputs,
@@ -38,8 +39,11 @@ ROUNDS = 25
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
-    """What ``dioe bench --json`` prints; times in ms, in seconds where the name says ``_s``.
+    """What ``dioe bench --json`` prints (docs/cli.md); times in ms, in seconds where the name says
+    ``_s``.
 
+    ``mixed`` are the plans over several targets, precisions or threads that were tried: the chosen
+    one with what it took at last, the others with the tuning's figures.
     ``speedup_over_best_single`` compares neighbouring rounds (``paired_ratio``), so it may differ
     a little from the ratio of the two medians.
     """
@@ -48,6 +52,7 @@ class BenchResult:
     machine: Mapping[str, Any]
     settings: Mapping[str, Any]
     targets: tuple[TargetReport, ...]
+    mixed: tuple[TargetReport, ...]
     plan: Mapping[str, Any]
     best_single: Mapping[str, Any]
     speedup_over_best_single: float
@@ -62,6 +67,7 @@ class BenchResult:
             "machine": dict(self.machine),
             "settings": dict(self.settings),
             "targets": [asdict(t) for t in self.targets],
+            "mixed": [asdict(t) for t in self.mixed],
             "plan": dict(self.plan),
             "best_single": dict(self.best_single),
             "speedup_over_best_single": self.speedup_over_best_single,
@@ -77,6 +83,8 @@ class SessionContender:
     job: Job
     plan: Plan
     feeds: Feeds
+    stages: StageTimes
+    locked: bool
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Calls]:
@@ -84,6 +92,7 @@ class SessionContender:
 
         A plan of one stage is timed beside its own target: the same executable through its fastest
         native call. So what the session adds is seen, and not where the memory happened to lie.
+        The stages of a longer one are timed when the round is over, which leaves it as it was.
         """
         with self.job.session([self.plan]) as session:
             run, feeds = session.run, self.feeds
@@ -94,6 +103,8 @@ class SessionContender:
                 request.bind(feeds, preset_outputs(executable))
                 calls[str(stage.target)] = waiting_call(request)
             yield calls
+            if len(session.executables) > 1 and not self.stages.done:
+                self.stages.take(session, feeds, locked=self.locked)
 
 
 def bench(
@@ -134,11 +145,12 @@ def bench(
             tuning.reference = reference_outputs(bound, group.feeds, job.runtime)
     with job.watch.part("verify_s"), job.session([tuning.plan]) as session:
         found = _plan_error(session.run, group.feeds, tuning.reference)
+    stages = StageTimes()
     with job.watch.part("bench_s"):
-        timings, failures = _time_anew(job, tuning, bound, group.feeds[0], time_s)
+        timings, failures = _time_anew(job, tuning, bound, group.feeds[0], time_s, stages)
     reports = with_failures(tuning.reports, failures)
     targets = tuple(retimed(r, timings.get(r.target)) for r in reports)
-    return _result(job, tuning, targets, timings, found)
+    return _result(job, tuning, targets, timings, stages, found)
 
 
 def _plan_error(
@@ -153,7 +165,7 @@ def _plan_error(
 
 
 def _time_anew(
-    job: Job, tuning: Tuning, bound: Model, feeds: Feeds, time_s: float
+    job: Job, tuning: Tuning, bound: Model, feeds: Feeds, time_s: float, stages: StageTimes
 ) -> tuple[dict[str, Timing], dict[str, str]]:
     by_name = {str(c.target): c for c in tuning.candidates}
     contenders: dict[str, Any] = {
@@ -161,8 +173,8 @@ def _time_anew(
         for r in tuning.reports
         if r.state == "ok" and (len(tuning.plan.stages) > 1 or r.target not in tuning.plan.targets)
     }
-    contenders[PLAN] = SessionContender(job, tuning.plan, feeds)
     with measuring() as locked:
+        contenders[PLAN] = SessionContender(job, tuning.plan, feeds, stages, locked)
         return time_surviving(
             contenders, budget_s=time_s, rounds=ROUNDS, drop_ratio=1.3, always=[PLAN],
             locked=locked, progress=lambda name: job.progress(f"final timing: {name}"),
@@ -174,6 +186,7 @@ def _result(
     tuning: Tuning,
     targets: tuple[TargetReport, ...],
     timings: Mapping[str, Timing],
+    stages: StageTimes,
     found: Comparison,
 ) -> BenchResult:
     plan, timing = tuning.plan, timings[PLAN]
@@ -200,26 +213,27 @@ def _result(
             "versions": job.versions,
         },
         targets=targets,
+        mixed=_mixed(plan, targets, timing),
         plan={
             **timing.summary(),
-            "predicted_ms": plan.predicted_ms,
+            **plan_report(plan, timing, stages),
             "relative_l2": found.error if found.error != float("inf") else None,
-            "stages": [
-                {
-                    "target": str(stage.target),
-                    "ops": len(stage.ops),
-                    "predicted_ms": stage.predicted_ms,
-                    # one stage is the whole plan; several are timed by the runtime's telemetry
-                    "measured_ms": timing.p50_ms if len(plan.stages) == 1 else None,
-                }
-                for stage in plan.stages
-            ],
         },
         best_single={"target": best.target if best else None, "p50_ms": best_ms},
         speedup_over_best_single=1 / ratio,
         timings=seconds,
         notes=(*plan.notes, *(() if not timing.noisy else (_NOISY,))),
         chosen=plan,
+    )
+
+
+def _mixed(plan: Plan, targets: Sequence[TargetReport], timing: Timing) -> tuple[TargetReport, ...]:
+    """The plans that were tried besides single targets, the chosen one as it was timed at last."""
+    singles, chosen = {report.target for report in targets}, chosen_name(plan)
+    return tuple(
+        retimed(report, timing if report.target == chosen else None)
+        for report in plan.candidates
+        if report.target not in singles
     )
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 from dioe.planning import best_single
 from dioe.profiling import Timing, paired_ratio
+from dioe.tuning.found import plan_name
 from dioe.tuning.known import Ratio
+from dioe.tuning.stage_times import StageTimes
 from dioe.tuning.trial import SLOW_RATIO
-from dioe.types import TargetReport
+from dioe.types import Basis, Plan, Stage, TargetReport
 
 _MAY_WIN = 2.0
 """A target whose first look was more than this many times the best's can't be the fastest."""
@@ -66,3 +70,64 @@ def paired_ratios(
         return {}
     base = timings[best.target]
     return {name: paired_ratio(timing, base) for name, timing in timings.items()}
+
+
+# --- the plan ---------------------------------------------------------------------------------
+
+
+def chosen_name(plan: Plan) -> str:
+    """The name under which a plan is among its candidates."""
+    name = plan_name(plan)
+    if any(report.target == name for report in plan.candidates):
+        return name
+    return " -> ".join(str(stage.target) for stage in plan.stages)
+
+
+def plan_report(plan: Plan, timing: Timing, stages: StageTimes) -> dict[str, Any]:
+    """What a plan is made of, as plain data: what each part was thought to cost and what it took.
+
+    A plan of one stage took ``timing``; of several, ``stages`` has the times. Where nothing was
+    measured the time is None, and ``reason`` says why.
+    """
+    measured: list[tuple[float | None, str]] = [(None, stages.reason)] * len(plan.stages)
+    if len(plan.stages) == 1:
+        measured = [(timing.p50_ms, "")]
+    elif stages.timings:
+        measured = [(each.p50_ms, "") for each in stages.timings]
+    return {
+        "name": chosen_name(plan),
+        "predicted_ms": plan.predicted_ms,
+        "basis": str(plan.basis),
+        "max_relative_l2": plan.max_relative_l2,
+        "stages": [
+            {
+                "name": stage.name,
+                "target": str(stage.target),
+                "ops": len(stage.ops),
+                "precisions": precision_counts(stage),
+                "resources": asdict(stage.resources),
+                "predicted_ms": stage.predicted_ms,
+                "basis": str(stage.basis),
+                "measured_ms": ms,
+                "reason": reason,
+            }
+            for stage, (ms, reason) in zip(plan.stages, measured, strict=True)
+        ],
+        "boundaries": [
+            {
+                **asdict(edge),
+                "basis": str(Basis.DEFAULT if edge.predicted_ms is None else Basis.PREDICTED),
+                "measured_ms": None,
+                "reason": _INSIDE_STAGES,
+            }
+            for edge in plan.boundaries
+        ],
+    }
+
+
+def precision_counts(stage: Stage) -> dict[str, int]:
+    """How many ops of a stage compute in which precision, the commonest first."""
+    return dict(Counter(str(stage.precisions.of(op)) for op in stage.ops).most_common())
+
+
+_INSIDE_STAGES = "not timed by itself: giving and taking the value are part of its stages' times"

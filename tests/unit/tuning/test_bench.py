@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dioe.tuning import bench
-from dioe.types import Array, Target
+from dioe.runtime.staged import StagedRequest
+from dioe.tuning import BenchResult, bench
+from dioe.types import Array, BackendError, Target
 from tests.toys import models
+from tests.toys.work import Clock, WorkingBackend
+from tests.unit.tuning.conftest import UseBackends
 
 Number = (int, float)
 MAYBE = (int, float, type(None))
@@ -22,14 +27,23 @@ TARGET = {
 }  # fmt: skip
 PLAN = {
     "p50_ms": Number, "p90_ms": Number, "p99_ms": Number, "spread_ms": Number, "runs": int,
-    "noisy": bool, "predicted_ms": MAYBE, "relative_l2": MAYBE, "stages": list,
+    "noisy": bool, "name": str, "predicted_ms": MAYBE, "basis": str, "relative_l2": MAYBE,
+    "max_relative_l2": Number, "stages": list, "boundaries": list,
 }  # fmt: skip
 DOCUMENTED: dict[str, dict[str, Any]] = {
     "model": {"path": (str, type(None)), "sha256": str, "ops": int},
     "best_single": {"target": str, "p50_ms": Number},
     "timings": dict.fromkeys(("profile_s", "plan_s", "compile_s", "verify_s", "bench_s"), Number),
 }
-STAGE = {"target": str, "ops": int, "predicted_ms": MAYBE, "measured_ms": MAYBE}
+STAGE = {
+    "name": str, "target": str, "ops": int, "precisions": dict, "resources": dict,
+    "predicted_ms": MAYBE, "basis": str, "measured_ms": MAYBE, "reason": str,
+}  # fmt: skip
+RESOURCES = {"cores", "threads", "spin", "streams", "memory_limit_bytes"}
+BOUNDARY = {
+    "value": str, "source": str, "destination": str, "nbytes": (int, type(None)),
+    "predicted_ms": MAYBE, "basis": str, "measured_ms": MAYBE, "reason": str,
+}  # fmt: skip
 STATES = {"ok", "unsupported", "infidel", "slow", "failed"}
 
 
@@ -47,7 +61,7 @@ def has_fields(found: dict[str, Any], wanted: dict[str, Any]) -> None:
 
 def check_document(found: dict[str, Any]) -> None:
     assert set(found) == {
-        "model", "machine", "settings", "targets", "plan", "best_single",
+        "model", "machine", "settings", "targets", "mixed", "plan", "best_single",
         "speedup_over_best_single", "timings", "notes",
     }  # fmt: skip
     for part, fields in DOCUMENTED.items():
@@ -55,9 +69,18 @@ def check_document(found: dict[str, Any]) -> None:
     has_fields(found["plan"], PLAN)
     for stage in found["plan"]["stages"]:
         has_fields(stage, STAGE)
+        assert sum(stage["precisions"].values()) == stage["ops"]
+        assert set(stage["resources"]) == RESOURCES
+        assert (stage["measured_ms"] is None) == bool(stage["reason"])
+    names = {stage["name"] for stage in found["plan"]["stages"]}
+    for boundary in found["plan"]["boundaries"]:
+        has_fields(boundary, BOUNDARY)
+        assert {boundary["source"], boundary["destination"]} <= names
+        assert (boundary["measured_ms"] is None) == bool(boundary["reason"])
     for target in found["targets"]:
-        has_fields(target, TARGET)
         Target.parse(target["target"])
+    for target in (*found["targets"], *found["mixed"]):
+        has_fields(target, TARGET)
         assert target["state"] in STATES
         assert target["reason"] or target["state"] == "ok"
         if target["state"] == "ok" and target["runs"]:
@@ -88,7 +111,10 @@ def test_the_object_has_the_documented_fields(x: Array) -> None:
     assert found["plan"]["relative_l2"] <= 1e-2
     (stage,) = found["plan"]["stages"]
     assert stage["ops"] == 4
+    assert stage["name"] == "s0"
     assert stage["measured_ms"] == found["plan"]["p50_ms"]
+    assert found["plan"]["max_relative_l2"] == 1e-2
+    assert found["plan"]["boundaries"] == []
     ok = [t for t in found["targets"] if t["state"] == "ok"]
     assert found["best_single"]["p50_ms"] == min(t["p50_ms"] for t in ok)
     speedup = found["best_single"]["p50_ms"] / found["plan"]["p50_ms"]
@@ -137,3 +163,94 @@ def test_progress_is_told(x: Array) -> None:
     assert "reference" in told
     assert "cpu/onnxruntime/fp32" in told
     assert "final timing: plan" in told
+
+
+# --- plans of several stages --------------------------------------------------------------------
+
+A, B = "cpu/a/fp32", "cpu/b/fp32"
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Path:
+    path = tmp_path / "pool.yaml"
+    path.write_text(
+        "format: dioe-pool\nversion: 1\n"
+        "devices:\n- {id: cpu, kind: cpu, name: Toy CPU, capacity: 2}\n"
+    )
+    return path
+
+
+@pytest.fixture
+def toys(clock: Clock, use_backends: UseBackends) -> tuple[WorkingBackend, WorkingBackend]:
+    """Each is good at one half: 12 ms alone, 4 and what lies between together."""
+    made = (
+        WorkingBackend("a", clock, {"MatMul": 1.5, "Gemm": 5.0}),
+        WorkingBackend("b", clock, {"MatMul": 5.0, "Gemm": 0.5}),
+    )
+    use_backends(*made)
+    return made
+
+
+def bench_of_two_kinds(pool: Path) -> BenchResult:
+    return bench(
+        models.two_kinds(), sample_inputs={"x": rows(4, 8)}, devices=["cpu/a", "cpu/b"],
+        hardware=pool, tuning_budget_s=10, time_s=2,
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("toys")
+def test_stages_are_timed_where_they_run(pool: Path) -> None:
+    result = bench_of_two_kinds(pool)
+    found = json.loads(json.dumps(result.to_dict()))
+    check_document(found)
+    plan = found["plan"]
+    assert plan["name"] == f"{A} -> {B}"
+    assert plan["basis"] == "measured"
+    first, second = plan["stages"]
+    assert (first["name"], second["name"]) == ("s0", "s1")
+    assert (first["target"], second["target"]) == (A, B)
+    assert first["precisions"] == {"fp32": 2}
+    assert first["resources"]["spin"] is False
+    assert first["measured_ms"] == pytest.approx(3.0, rel=0.05)
+    assert second["measured_ms"] == pytest.approx(1.0, rel=0.05)
+    assert first["measured_ms"] + second["measured_ms"] == pytest.approx(plan["p50_ms"], rel=0.05)
+    (boundary,) = plan["boundaries"]
+    assert boundary["value"] == "m1_out"
+    assert boundary["nbytes"] == 4 * 8 * 4
+    assert boundary["basis"] == "predicted"
+    assert boundary["predicted_ms"] >= 0
+
+
+@pytest.mark.usefixtures("toys")
+def test_mixed_plans_that_were_tried_are_told(pool: Path) -> None:
+    found = bench_of_two_kinds(pool).to_dict()
+    assert {t["target"] for t in found["targets"]} == {A, B}
+    chosen = next(t for t in found["mixed"] if t["target"] == f"{A} -> {B}")
+    assert chosen["state"] == "ok"
+    for name in ("p50_ms", "p90_ms", "p99_ms", "runs"):  # those of the final timing
+        assert chosen[name] == found["plan"][name]
+
+
+@pytest.mark.usefixtures("toys")
+def test_stages_that_cant_be_timed_say_why(pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def run_timed(self: StagedRequest) -> list[float]:
+        if told:
+            raise BackendError("no clock here")
+        return timed(self)
+
+    def bound(result: Any, samples: Any, reference: Any) -> Any:
+        told.append("the tuning is over")
+        return plan_error(result, samples, reference)
+
+    timed = StagedRequest.run_timed
+    module = importlib.import_module("dioe.tuning.bench")
+    plan_error = module._plan_error
+    monkeypatch.setattr(StagedRequest, "run_timed", run_timed)
+    monkeypatch.setattr(module, "_plan_error", bound)
+    found = bench_of_two_kinds(pool).to_dict()
+    check_document(json.loads(json.dumps(found)))
+    assert [s["measured_ms"] for s in found["plan"]["stages"]] == [None, None]
+    assert {s["reason"] for s in found["plan"]["stages"]} == {"no clock here"}
+    assert found["plan"]["p50_ms"] == pytest.approx(4.0, rel=0.05)
