@@ -20,6 +20,7 @@ from dioe.host_backend import (
 )
 from dioe.types import Array, BackendError, Feeds, InputError, TensorSpec, Value
 from dioe_openvino.errors import PLACE, run_error
+from dioe_openvino.outputs import Output
 from dioe_openvino.ports import NO_FEEDS, Ports, closed, native_infer, run_closed
 from dioe_openvino.tensors import array_of, is_packed, tensor_over
 
@@ -81,8 +82,8 @@ class Caller:
 
     Inputs of static shape are copied into tensors that stay bound, unless they are very large; all
     others are bound in place. A caller that feeds one array again and again has it read in place
-    too, until another one comes. Outputs are copied out; very large ones are written to arrays made
-    for the call.
+    too, until another one comes. Outputs are copied out of buffers that stay bound, or those are
+    handed out to a caller that lets go of them before the next run (``Output``).
     """
 
     def __init__(self, compiled: ov.CompiledModel, ports: Ports) -> None:
@@ -91,10 +92,7 @@ class Caller:
         self._infer: Callable[..., Any] = native_infer(self._request)
         self._copied: list[_Copied] = []
         self._kept: dict[str, Array] = {}
-        self._small: dict[str, Array] = {}
-        self._room: dict[str, Array] = {}
-        self._handed: set[str] = set()
-        self._large: dict[str, tuple[int, tuple[int, ...], np.dtype[Any]]] = {}
+        self._outputs: dict[str, Output] = {}
         for name, spec in ports.inputs.items():
             shape = _static_shape(spec)
             index = ports.input_index.get(name)
@@ -106,16 +104,12 @@ class Caller:
         copied = {slot.name for slot in self._copied}
         self._bound = tuple(name for name in ports.inputs if name not in copied)
         for name, spec in ports.outputs.items():
-            shape = _static_shape(spec)
-            if shape is None:
-                continue
-            index = ports.output_index[name]
-            if _nbytes(shape, spec) <= COPY_LIMIT_BYTES:
-                self._small[name] = array = aligned_empty(shape, spec.dtype)
-                tensor, _ = tensor_over(array, ports.types[name])
-                self._request.set_output_tensor(index, tensor)
-            else:
-                self._large[name] = (index, shape, spec.dtype)
+            if _static_shape(spec) is not None:
+                index, element_type = ports.output_index[name], ports.types[name]
+                self._outputs[name] = Output(
+                    self._request, index, spec, element_type, copy_limit=COPY_LIMIT_BYTES
+                )
+        self._written = tuple(self._outputs.values())
 
     def __call__(self, feeds: Feeds, output_names: Sequence[str]) -> list[Value]:
         """See ``OpenVinoRequest.call``."""
@@ -132,8 +126,8 @@ class Caller:
                     self._bind(name, value)
             if len(feeds) > len(self._ports.inputs):
                 raise self._unknown(feeds)
-            if self._large:
-                self._make_room(output_names)
+            for output in self._written:
+                output.before_run()
             self._infer(NO_FEEDS, True, True)
             return [self._take(name) for name in output_names]
         except (BackendError, InputError):
@@ -181,25 +175,11 @@ class Caller:
         name = next(name for name in feeds if name not in self._ports.inputs)
         return unknown_name(name, self._ports.inputs, "input")
 
-    def _make_room(self, output_names: Sequence[str]) -> None:
-        """Bind large outputs to new arrays: those asked for, and those that the caller got in the
-        last call and may still use."""
-        for name, (index, shape, dtype) in self._large.items():
-            if name in output_names or name in self._handed:
-                array = aligned_empty(shape, dtype)
-                tensor, _ = tensor_over(array, self._ports.types[name])
-                self._request.set_output_tensor(index, tensor)
-                self._room[name] = array
-        self._handed.clear()
-
     def _take(self, name: str) -> Array:
         """One output of the run just done, for the caller to keep."""
-        small = self._small.get(name)
-        if small is not None:
-            return small.copy()
-        if name in self._large:
-            self._handed.add(name)
-            return self._room[name]
+        output = self._outputs.get(name)
+        if output is not None:
+            return output.take()
         match_outputs([name], self._ports.outputs)
         tensor = self._request.get_output_tensor(self._ports.output_index[name])
         return array_of(tensor, self._ports.outputs[name]).copy()
@@ -210,8 +190,8 @@ class Caller:
         self._request = None
         self._copied.clear()
         self._kept.clear()
-        self._small.clear()
-        self._room.clear()
+        self._outputs.clear()
+        self._written = ()
 
 
 def _static_shape(spec: TensorSpec) -> tuple[int, ...] | None:

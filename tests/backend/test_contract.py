@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from dioe.types import (
     ABI_VERSION,
@@ -125,6 +126,50 @@ def test_call_of_small_and_large_tensors(backend: Backend, side: int, compile_on
     for x, names, values in kept:
         for name, value in zip(names, values, strict=True):
             np.testing.assert_array_equal(value, np.abs(x) if name == "y" else -x)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_results_stay_however_callers_hold_them(
+    backend: Backend, seed: int, compile_on: Compile
+) -> None:
+    """Results let go of at once, kept, kept as a view, as a buffer or as a tensor of torch."""
+    made = model(
+        "g (float[128,128] x) => (float[128,128] y, float[16,128] z) {"
+        " y = Abs(x) two = Constant<value_ints: ints = [16, 112]>()"
+        " z, rest = Split<axis: int = 0>(y, two) }"
+    )
+    request: Any = compile_on(backend, made).request()
+    rng = np.random.default_rng(seed)
+    held: list[tuple[Any, Any]] = []
+    patience = 0
+    for _ in range(300):
+        x = rng.standard_normal((128, 128), np.float32)
+        y, z = request.call({"x": x}, ["y", "z"])
+        np.testing.assert_array_equal(y, np.abs(x))
+        np.testing.assert_array_equal(z, np.abs(x[:16]))
+        if patience:  # long enough for a backend to stop copying
+            patience -= 1
+        else:
+            keep = rng.choice(["array", "view", "reshaped", "buffer", "tensor", "written"])
+            expected = np.abs(x)
+            if keep == "array":
+                held.append((y, expected))
+            elif keep == "view":
+                held.append((y[3:9, ::2], expected[3:9, ::2]))
+            elif keep == "reshaped":
+                held.append((z.reshape(-1)[:-1][1:], expected[:16].reshape(-1)[1:-1]))
+            elif keep == "buffer":
+                held.append((memoryview(y), expected))
+            elif keep == "tensor":
+                held.append((torch.from_numpy(y), expected))
+            else:
+                y[...] = -1.0
+                held.append((y, np.full_like(y, -1.0)))
+            patience = int(rng.choice([0, 1, 8, 40]))
+            del held[: -int(rng.integers(1, 12))]
+        y = z = None
+        for value, expected in held:
+            np.testing.assert_array_equal(np.asarray(value), expected)
 
 
 def test_bound_arrays_are_used_in_place(backend: Backend, compile_on: Compile) -> None:
