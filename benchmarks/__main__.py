@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks.models import MODELS
+from benchmarks.one import Case, Result, bench_case
 
 RESULTS = Path(__file__).parent / "results.json"
 LEAST_SPEEDUP = 0.97
 MOST_EXCESS_MS = 0.015
-
-Result = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,12 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(name: str, mode: str, budget_s: float, time_s: float) -> Result:
-    print(f"{name}, {mode} …", file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "benchmarks.one", name, "--precision", mode]
-    command += ["--tuning-budget", str(budget_s), "--time", str(time_s)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    result: Result = json.loads(done.stdout)
-    return result
+    case = Case(name, mode)
+    print(f"{case.name} …", file=sys.stderr, flush=True)
+    return bench_case(case, budget_s=budget_s, time_s=time_s)
 
 
 def _slower(name: str, modes: dict[str, Result]) -> list[str]:

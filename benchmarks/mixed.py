@@ -29,8 +29,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.fresh import Case, Result, bench_case
 from benchmarks.models import MODELS
+from benchmarks.one import Case, Result, bench_case
 from benchmarks.zoo.machine import machine_line
 from dioe.graph import Model
 from dioe.hardware import host_pool, resources_for

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from benchmarks import mixed
-from benchmarks.fresh import Case
 from benchmarks.mixed import (
     CLAIMS,
     HALVES,
@@ -152,8 +151,6 @@ def test_the_report() -> None:
 
 
 def test_cases_have_names() -> None:
-    assert Case("m").name == "m, fp32"
-    assert Case("m", "auto", 0.03).name == "m, auto at 0.03"
     assert len({claim.case.name for claim in CLAIMS.values()}) == len(CLAIMS)
 
 
