@@ -214,7 +214,10 @@ class MixedSearch:
             self._model, self._samples[0], self._runtime, self._known, self._watch, self._progress
         )
         wholes = Budget(_WHOLES_SHARE * budget.left_s)
-        if not parts.measure_wholes(self._aim.settings, wholes, locked=self._locked):
+        meet = {r.target for r in singles if r.state == "ok"}
+        if not parts.measure_wholes(
+            self._aim.settings, wholes, locked=self._locked, meets=lambda s: str(s.target) in meet
+        ):
             self._cut_short()
         self._found.noisy = parts.noisy
         lowers = Budget(_LOWERING_SHARE * budget.left_s)

@@ -35,7 +35,7 @@ from dioe.profiling import (
 from dioe.runtime import Runtime
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.known import Known
-from dioe.tuning.targets import Candidate, error_cause
+from dioe.tuning.targets import Candidate, error_cause, is_lowered
 from dioe.tuning.trial import TargetContender, TargetFailed, time_surviving
 from dioe.types import (
     Array,
@@ -72,6 +72,9 @@ differs more from its neighbours than any we have seen."""
 
 _FEWER_RATIO = 1.5
 """The same for a setting on fewer threads, against the same target on all."""
+
+UNREACHED = "the tuning budget ended before the whole model was measured there"
+
 _SWITCH = Line(0.002, 5e-8)
 """A value's change of precision inside an executable: written and read once more, at 20 GB/s."""
 
@@ -132,6 +135,16 @@ class _Whole:
     runs: int
 
 
+def _slow(whole_ms: float, own_ms: float, least_ms: float) -> str:
+    """Why a setting is too slow for any part of a plan, beside the same target on all its threads
+    and the best; empty if it isn't."""
+    if whole_ms > _FEWER_RATIO * own_ms:
+        return f"it takes {whole_ms:.4g} ms on fewer threads, {own_ms:.4g} on all"
+    if whole_ms > _DROP_RATIO * least_ms:
+        return f"as a whole it takes {whole_ms:.4g} ms, the best {least_ms:.4g}"
+    return ""
+
+
 class Parts:
     """The blocks of a model (shapes bound), their measured costs, and what was learnt of stages."""
 
@@ -149,6 +162,8 @@ class Parts:
         self.blocks: tuple[Block, ...] = find_blocks(self.graph)
         self.noisy = False
         """Whether a whole was timed while other processes used the cores."""
+        self.left_out: dict[str, str] = {}
+        """Settings, by name, in which the whole was to be measured and isn't, and why."""
         self._nodes = block_nodes(self.graph, self.blocks)
         self._feeds = feeds
         self._runtime = runtime
@@ -163,12 +178,24 @@ class Parts:
 
     # --- measuring ----------------------------------------------------------------------------
 
-    def measure_wholes(self, settings: Sequence[Setting], budget: Budget, *, locked: bool) -> bool:
+    def measure_wholes(
+        self,
+        settings: Sequence[Setting],
+        budget: Budget,
+        *,
+        locked: bool,
+        meets: Callable[[Setting], bool] | None = None,
+    ) -> bool:
         """Time the whole model in each setting that takes it, and profile its ops there.
 
-        What fails is left out. Whole models come first, since all else is scaled to them. False if
-        the budget left some out: those on fewer threads first.
+        What fails is left out, and so is what is far slower than the best setting that ``meets``
+        the fidelity limit, as far as is known: one in lower precision that may yet turn out to err
+        too much is no reason to do without others. Left out itself, it is those as written. Whole
+        models come first, since all else is scaled to them. False if the budget left some out:
+        those on fewer threads first. ``left_out`` has the reasons.
         """
+        if meets is None:
+            meets = self._as_written
         new = [s for s in settings if not s.candidate.refusal and s not in self._wholes]
         for setting in new:
             found = self._known.op_times(setting.target, setting.resources)
@@ -176,20 +203,24 @@ class Parts:
                 self._take_whole(setting, *found)
         new = [s for s in new if s not in self._wholes]
         new.sort(key=lambda s: s.name != str(s.target))
+        self.left_out |= dict.fromkeys((s.name for s in new), UNREACHED)
         timings, failures = time_surviving(
             {s.name: self._contender(s) for s in new},
             budget_s=_ROUNDS_SHARE * budget.left_s, rounds=_WHOLE_ROUNDS, least_round_s=_WHOLE_S,
             drop_ratio=_FEWER_RATIO, always=[s.name for s in new if s.name == str(s.target)],
             every=False, locked=locked, progress=self._progress,
         )  # fmt: skip
+        self.left_out |= failures
         done = len(timings) + len(failures) == len(new)
-        ms = {s: timings[s.name].p50_ms for s in new if s.name in timings}
+        ms = {s: self.whole_ms(s) for s in self._wholes}
+        ms |= {s: timings[s.name].p50_ms for s in new if s.name in timings}
         own = {str(s.target): ms[s] for s in ms if s.name == str(s.target)}
-        least_ms = min(ms.values(), default=math.inf)
+        least_ms = min((ms[s] for s in ms if meets(s)), default=math.inf)
         longest_s = 0.0
-        for setting, whole_ms in ms.items():
-            hopeless = whole_ms > _FEWER_RATIO * own.get(str(setting.target), math.inf)
-            if hopeless or whole_ms > _DROP_RATIO * least_ms:
+        for setting in (s for s in new if s in ms):
+            slow = _slow(ms[setting], own.get(str(setting.target), math.inf), least_ms)
+            if slow:
+                self.left_out[setting.name] = slow
                 continue
             if not budget.allows(longest_s):
                 return False
@@ -206,6 +237,9 @@ class Parts:
                 )  # fmt: skip
         return done
 
+    def _as_written(self, setting: Setting) -> bool:
+        return not is_lowered(setting.target, quantised=self.model.quantised)
+
     def _contender(self, setting: Setting) -> _Beside:
         candidate = replace(setting.candidate, resources=setting.resources)
         contender = TargetContender(candidate, self.model, self._feeds, self._runtime, self._watch)
@@ -219,7 +253,8 @@ class Parts:
                     context, self.model, precisions, self._feeds, seconds=_PROFILE_S
                 )
         except (Exception, SystemExit) as error:
-            log.info("%s can't be profiled: %s", setting.name, error_cause(error), exc_info=True)
+            self.left_out[setting.name] = f"its ops can't be profiled: {error_cause(error)}"
+            log.info("%s can't be profiled", setting.name, exc_info=True)
             return None
 
     def _take_whole(self, setting: Setting, ms: float, times: Sequence[OpTime]) -> None:
@@ -227,6 +262,7 @@ class Parts:
         groups = {block.id: block.ops for block in self.blocks}
         runs = max((time.count for time in times), default=0)
         self._wholes[setting] = _Whole(in_context(times, groups, ms, work), runs)
+        self.left_out.pop(setting.name, None)
 
     @property
     def wholes(self) -> list[Setting]:

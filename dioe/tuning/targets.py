@@ -46,6 +46,13 @@ class Candidate:
         return self.held_back or refusal_text(self.support)
 
 
+def is_lowered(target: Target, *, quantised: bool) -> bool:
+    """True if the target computes in less precision than a model, ``quantised`` or not, is written
+    in."""
+    written = {Precision.FP32, Precision.INT8} if quantised else {Precision.FP32}
+    return not written.issuperset(target.precisions)
+
+
 def refusal_text(support: Support, most: int = 3) -> str:
     """The refused ops of ``support`` grouped by reason, in one line."""
     by_reason: dict[str, list[str]] = {}

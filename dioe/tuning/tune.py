@@ -21,7 +21,7 @@ from dioe.tuning.known import Known, Ratio
 from dioe.tuning.mixed import Aim, MixedSearch, PlanContender
 from dioe.tuning.parts import Setting
 from dioe.tuning.reports import comparable, dropped, left_out, paired_ratios, retimed, with_failures
-from dioe.tuning.targets import UNTRIED, Candidate
+from dioe.tuning.targets import UNTRIED, Candidate, is_lowered
 from dioe.tuning.trial import (
     TargetContender,
     reference_outputs,
@@ -204,7 +204,8 @@ class Tuner:
         settings = [
             s
             for s in self._settings
-            if str(s.target) in names and (lowers or not _is_lowered(s.target, self._base))
+            if str(s.target) in names
+            and (lowers or not is_lowered(s.target, quantised=self._base.quantised))
         ]
         aim = Aim(
             settings=settings,
@@ -257,9 +258,7 @@ class Tuner:
                 fix="start without a check: tuning_budget_s=0 (--tuning-budget 0)",
             )
         plans = {m.report.target: m.plan for m in found.plans}
-        lowered = [
-            r.target for r in measured.reports if _is_lowered(Target.parse(r.target), self._base)
-        ]
+        lowered = [r.target for r in measured.reports if _lowers(r, self._base)]
         chosen = self._pick(
             [*reports, *(r for r in found.reports if r.state != "ok")],
             reluctant=[*lowered, *plans],
@@ -444,7 +443,7 @@ def may_start(candidate: Candidate, precision: str) -> bool:
 def _final(report: TargetReport, goal: Goal, base: Model) -> TargetReport:
     """The report as the goal judges it: lower precision is refused on made-up inputs."""
     made_up = goal.precision == "auto" and not goal.real_inputs
-    if report.state == "ok" and made_up and _is_lowered(Target.parse(report.target), base):
+    if report.state == "ok" and made_up and _lowers(report, base):
         return replace(
             report,
             state="infidel",
@@ -453,10 +452,8 @@ def _final(report: TargetReport, goal: Goal, base: Model) -> TargetReport:
     return report
 
 
-def _is_lowered(target: Target, base: Model) -> bool:
-    """True if the target computes in less precision than the model is written in."""
-    written = {Precision.FP32, Precision.INT8} if base.quantised else {Precision.FP32}
-    return not written.issuperset(target.precisions)
+def _lowers(report: TargetReport, base: Model) -> bool:
+    return is_lowered(Target.parse(report.target), quantised=base.quantised)
 
 
 def _gain_notes(chosen: TargetReport, reports: Sequence[TargetReport]) -> list[str]:

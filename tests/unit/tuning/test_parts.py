@@ -169,6 +169,7 @@ def test_what_cant_be_timed_or_profiled_is_left_out(clock: Clock, make_table: Ma
     table = make_table(a, b)
     parts = table.measured()
     assert [s.target.backend for s in parts.wholes] == ["b"]
+    assert parts.left_out == {"cpu/a/fp32": "out of order"}
 
 
 def test_a_setting_far_slower_than_the_best_is_left_out(
@@ -180,6 +181,59 @@ def test_a_setting_far_slower_than_the_best_is_left_out(
     )
     assert [s.target.backend for s in table.measured().wholes] == ["a"]
     assert table.complete  # there is nothing more to learn
+
+
+def hasty(clock: Clock) -> tuple[WorkingBackend, WorkingBackend]:
+    """One that is ten times as fast in bf16, and one as slow as the first as written, or nearly."""
+    return (
+        WorkingBackend(
+            "a", clock, {"MatMul": 3.0, "Gemm": 3.0}, lowered=0.1,
+            precisions=[Precision.FP32, Precision.BF16],
+        ),
+        WorkingBackend("b", clock, {"MatMul": 4.0, "Gemm": 4.0}),
+    )  # fmt: skip
+
+
+def test_low_precision_that_may_err_too_much_drops_nothing(
+    clock: Clock, make_table: MakeTable
+) -> None:
+    table = make_table(*hasty(clock))
+    assert {s.name for s in table.measured().wholes} == {
+        "cpu/a/fp32", "cpu/a/bf16", "cpu/b/fp32"
+    }  # fmt: skip
+    assert table.complete
+
+
+def test_low_precision_that_is_known_to_be_right_drops_what_is_slow(
+    clock: Clock, make_table: MakeTable
+) -> None:
+    table = make_table(*hasty(clock))
+    parts = table.parts()
+    assert parts.measure_wholes(
+        table.settings, Budget(10.0), locked=True, meets=lambda setting: True
+    )
+    assert [s.name for s in parts.wholes] == ["cpu/a/bf16"]
+    assert parts.left_out["cpu/b/fp32"].startswith("as a whole it takes 16 ms, the best 1.2")
+
+
+def test_nothing_is_dropped_beside_nothing_that_is_right(
+    clock: Clock, make_table: MakeTable
+) -> None:
+    table = make_table(*hasty(clock))
+    parts = table.parts()
+    parts.measure_wholes(table.settings, Budget(10.0), locked=True, meets=lambda setting: False)
+    assert len(parts.wholes) == 3
+    assert parts.left_out == {}
+
+
+def test_what_is_known_drops_what_is_new(clock: Clock, make_table: MakeTable) -> None:
+    a = WorkingBackend("a", clock, {"MatMul": 1.0, "Gemm": 1.0})
+    b = WorkingBackend("b", clock, {"MatMul": 9.0, "Gemm": 9.0})
+    table = make_table(a, b)
+    parts = table.parts()
+    for setting in table.settings:
+        parts.measure_wholes([setting], Budget(10.0), locked=True)
+    assert [s.target.backend for s in parts.wholes] == ["a"]
 
 
 def test_wholes_are_known_the_next_time(clock: Clock, make_table: MakeTable) -> None:
@@ -211,6 +265,7 @@ def test_a_budget_that_is_too_small_leaves_settings_out(
     assert not table.complete
     assert clock.seconds() - start < 1.0
     assert len(parts.wholes) < 2
+    assert "budget" in parts.left_out["cpu/b/fp32"]
 
 
 # --- alone --------------------------------------------------------------------------------------
