@@ -2,7 +2,7 @@
 
 from dioe.precision.candidates import candidate_precisions, error_limit
 from dioe.precision.fidelity import Comparison, compare, relative_l2
-from dioe.precision.lowering import Curve, Point, Propose, greedy, knapsack, verified
+from dioe.precision.lowering import Curve, Point, Propose, knapsack, verified
 from dioe.precision.sensitivity import Evaluate, Sensitivity, lower, sensitivities
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "candidate_precisions",
     "compare",
     "error_limit",
-    "greedy",
     "knapsack",
     "lower",
     "relative_l2",

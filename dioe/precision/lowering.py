@@ -49,27 +49,12 @@ class Curve:
         return next((point for point in self.points if point.accepted), None)
 
 
-def greedy(
-    blocks: Sequence[Sequence[str]],
-    gains_ms: Mapping[int, float],
-    sensitivity: Sensitivity,
-    limit: float,
-    evaluate: Evaluate,
-    *,
-    budget: Callable[[], bool],
-) -> Curve:
-    """Lower blocks in order of time saved per squared error, as many as keep to ``limit``.
-
-    ``gains_ms`` is what lowering a block saves; blocks without an entry keep fp32. See `verified`.
-    """
-    return verified(
-        knapsack(gains_ms, sensitivity), blocks, gains_ms, sensitivity, limit, evaluate,
-        budget=budget,
-    )  # fmt: skip
-
-
 def knapsack(gains_ms: Mapping[int, float], sensitivity: Sensitivity) -> Propose:
-    """Proposes by time saved per squared error, passing over what doesn't fit any more."""
+    """Proposes greedily, by time saved per squared error, passing over what doesn't fit any more.
+
+    ``gains_ms`` is what lowering a block saves; blocks without an entry, or that would lose, keep
+    fp32.
+    """
     squared = sensitivity.squared_errors
 
     def worth(block: int) -> float:
@@ -101,6 +86,7 @@ def verified(
 ) -> Curve:
     """Look for the largest allowance whose proposal keeps to ``limit``, each one evaluated.
 
+    ``gains_ms`` is what lowering a block saves, 0 for blocks without an entry.
     The first allowance is the limit itself; the next ones follow from measured over predicted
     error, between the largest accepted and the smallest refused one. Then some are tried
     `BEYOND`. No set of blocks is evaluated twice, none at all once ``budget`` says that nothing is

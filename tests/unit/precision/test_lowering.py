@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dioe.precision import Curve, Sensitivity, greedy, knapsack, verified
+from dioe.precision import Curve, Sensitivity, knapsack, verified
 from tests.unit.precision.test_sensitivity import BF16, Model
 
 LIMIT = 0.01
@@ -25,9 +25,10 @@ def search(
     """What the search finds with exact sensitivities, unless others are given."""
     known = known or Sensitivity(BF16, tuple(error**2 for error in model.errors))
     model.seen.clear()
-    return greedy(
-        model.blocks, gains, known, limit, model.evaluate, budget=model.allowed(evaluations)
-    )
+    return verified(
+        knapsack(gains, known), model.blocks, gains, known, limit, model.evaluate,
+        budget=model.allowed(evaluations),
+    )  # fmt: skip
 
 
 def ones(model: Model) -> dict[int, float]:
