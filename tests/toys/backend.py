@@ -28,7 +28,6 @@ from dioe.types import (
     Resources,
     StageModel,
     Support,
-    TensorSpec,
     UnsupportedError,
     Value,
 )
@@ -93,7 +92,7 @@ class ToyBackend:
 
 
 class ToyContext(HostContext):
-    """Compiles by parsing."""
+    """Compiles by parsing. A toy of another kind overrides ``make``."""
 
     def __init__(self, backend: ToyBackend, device: str, resources: Resources) -> None:
         super().__init__(device, resources)
@@ -107,12 +106,18 @@ class ToyContext(HostContext):
         calibration: Sequence[Feeds] | None = None,
     ) -> ToyExecutable:
         self.check_open()
-        inputs, outputs = tensor_specs(model)
+        inputs, _ = tensor_specs(model)
         if not self.backend.dynamic and not all(spec.static for spec in inputs):
             raise UnsupportedError("no open shapes here", place=self.backend.name)
+        made = self.make(model, precisions, options)
         self.backend.note("compile")
-        made = ToyExecutable(self.backend, model.to_bytes(), precisions, inputs, outputs)
         return self.own(made)
+
+    def make(
+        self, model: StageModel, precisions: Precisions, options: Mapping[str, Any]
+    ) -> ToyExecutable:
+        """The executable, not noted and not owned yet."""
+        return ToyExecutable(self.backend, model, precisions)
 
     def deserialize(self, blob: bytes) -> ToyExecutable:
         raise UnsupportedError("no compiled form", place=self.backend.name)
@@ -127,19 +132,12 @@ class ToyExecutable:
 
     memory_bytes: int | None = 0
 
-    def __init__(
-        self,
-        backend: ToyBackend,
-        model: bytes,
-        precisions: Precisions,
-        inputs: tuple[TensorSpec, ...],
-        outputs: tuple[TensorSpec, ...],
-    ) -> None:
+    def __init__(self, backend: ToyBackend, model: StageModel, precisions: Precisions) -> None:
         from onnx.reference import ReferenceEvaluator
 
-        self.backend, self.inputs, self.outputs = backend, inputs, outputs
-        self.precisions = precisions
-        self.evaluator = ReferenceEvaluator(onnx.load_from_string(model))
+        self.backend, self.precisions = backend, precisions
+        self.inputs, self.outputs = tensor_specs(model)
+        self.evaluator = ReferenceEvaluator(onnx.load_from_string(model.to_bytes()))
         self.closed = False
 
     def request(self) -> ToyRequest:

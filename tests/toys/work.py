@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dioe.host_backend import tensor_specs
 from dioe.types import (
     Capabilities,
-    Feeds,
     OpTime,
     Precision,
     Precisions,
@@ -136,46 +134,29 @@ class WorkingBackend(ToyBackend):
 class WorkingContext(ToyContext):
     """Takes its time to compile."""
 
-    def __init__(self, backend: WorkingBackend, device: str, resources: Resources) -> None:
-        super().__init__(backend, device, resources)
-        self._backend = backend
+    backend: WorkingBackend
 
-    def compile(
-        self,
-        model: StageModel,
-        precisions: Precisions,
-        options: Mapping[str, Any],
-        calibration: Sequence[Feeds] | None = None,
-    ) -> ToyExecutable:
-        self.check_open()
-        backend = self._backend
-        op_types = {op: node.op_type for op, node in zip(model.op_ids, model.ir.graph, strict=True)}
-        ops = tuple(op_types.values())
+    def make(
+        self, model: StageModel, precisions: Precisions, options: Mapping[str, Any]
+    ) -> WorkingExecutable:
+        backend = self.backend
+        ops = tuple(node.op_type for node in model.ir.graph)
         refused = backend.refuses.intersection(ops)
         if refused:
             backend.refused.append(ops)
             raise UnsupportedError(f"{backend.name} has no {min(refused)}", place=backend.name)
         backend.hook("compile", ops)
         backend.clock.work(backend.compile_ms)
-        backend.note("compile")
         backend.compiled.append(ops)
-        times = {
-            op: backend.op_ms(op_type, precisions.of(op), self.resources)
-            for op, op_type in op_types.items()
-        }
-        lowered = [
-            backend.errors.get(op_type, 0.0)
-            for op, op_type in op_types.items()
-            if precisions.of(op) is not Precision.FP32
-        ]
-        made = WorkingExecutable(backend, model, precisions, ops, times, sum(lowered))
+        made = WorkingExecutable(backend, model, precisions, self.resources)
         made.profiled = backend.profiles and bool(options.get("profile"))
-        return self.own(made)
+        return made
 
 
 class WorkingExecutable(ToyExecutable):
     """Counts what its ops took."""
 
+    backend: WorkingBackend
     profiled = False
 
     def __init__(
@@ -183,17 +164,24 @@ class WorkingExecutable(ToyExecutable):
         backend: WorkingBackend,
         model: StageModel,
         precisions: Precisions,
-        ops: Ops,
-        times: Mapping[str, float],
-        error: float,
+        resources: Resources,
     ) -> None:
-        super().__init__(backend, model.to_bytes(), precisions, *tensor_specs(model))
-        self._backend = backend
-        self.ops, self.times, self.error = ops, times, error
+        super().__init__(backend, model, precisions)
+        op_types = {op: node.op_type for op, node in zip(model.op_ids, model.ir.graph, strict=True)}
+        self.ops = tuple(op_types.values())
+        self.times = {
+            op: backend.op_ms(op_type, precisions.of(op), resources)
+            for op, op_type in op_types.items()
+        }
+        self.error = sum(
+            backend.errors.get(op_type, 0.0)
+            for op, op_type in op_types.items()
+            if precisions.of(op) is not Precision.FP32
+        )
         self.runs = 0
 
     def evaluate(self, names: list[str], inputs: dict[str, Value]) -> list[Value]:
-        backend = self._backend
+        backend = self.backend
         backend.hook("run", self.ops)
         backend.ran.append(self.ops)
         backend.clock.work(sum(self.times.values()))
