@@ -34,10 +34,11 @@ from dioe.graph import Model
 from dioe.planning import PlacedStage, Placement, Problem, block_orders, simulate, to_plan
 from dioe.profiling import Calls, History, Timing, measuring, time_in_rounds
 from dioe.runtime import Runtime, Session
+from dioe.tuning.beside import Setting, settings_beside
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.compile import Job, Settings
 from dioe.tuning.known import Known
-from dioe.tuning.parts import Parts, Setting, settings_beside
+from dioe.tuning.parts import Parts
 from dioe.tuning.trial import TargetContender, reference_context
 from dioe.types import DioeError, Feeds, Plan, Precision, TimedOut
 

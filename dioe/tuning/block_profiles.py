@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from dioe.graph import Block
-from dioe.planning import block_nodes
-from dioe.profiling import (
-    BlockKey,
-    BlockTiming,
-    capture,
-    distinct_blocks,
-    measuring,
-    profile_blocks,
-)
-from dioe.runtime import Runtime
+from dioe.profiling import BlockKey, BlockTiming, distinct_blocks, measuring
+from dioe.profiling.blocks import Progress
+from dioe.tuning.beside import Setting, settings_beside
 from dioe.tuning.clock import Budget, Stopwatch, check_seconds
 from dioe.tuning.compile import Job
-from dioe.tuning.known import Known
-from dioe.tuning.parts import Parts, Setting, settings_beside
-from dioe.tuning.samples import samples_digest
-from dioe.tuning.targets import Candidate, error_cause
+from dioe.tuning.parts import Parts
+from dioe.tuning.targets import Candidate
 from dioe.tuning.trial import reference_context
-from dioe.types import Array, Basis, Context, DioeError, Feeds, Precisions
-
-log = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int], None]
-"""Told what is measured next, how many are done, and of how many; of 0 while that isn't known."""
+from dioe.types import Basis
 
 _WHOLES_SHARE = 0.3
 """Of the budget, for whole models: what blocks cost in context."""
@@ -116,81 +100,20 @@ def block_profiles(
     """
     check_seconds("seconds", seconds)
     group = job.groups[0]
-    known = Known(
-        job.history, model_sha256=job.model.sha256, shapes=group.shapes,
-        samples=samples_digest(group.feeds), hardware=job.hardware, versions=job.versions,
-    )  # fmt: skip
     settings = settings_beside(candidates, job.pool)
     with measuring() as locked:
         budget = Budget(seconds)
         parts = Parts(
-            job.bound_model(group), group.feeds[0], job.runtime, known, Stopwatch(),
+            job.bound_model(group), group.feeds[0], job.runtime, job.known(group), Stopwatch(),
             lambda text: progress(text, 0, 0),
         )  # fmt: skip
         parts.measure_wholes(settings, Budget(_WHOLES_SHARE * seconds), locked=locked)
-        alone = _alone(
-            parts, settings, group.feeds[0], job.runtime, known, budget, progress, locked
-        )
-    return _collected(parts, settings, alone)
-
-
-def _alone(
-    parts: Parts,
-    settings: Sequence[Setting],
-    feeds: Feeds,
-    runtime: Runtime,
-    known: Known,
-    budget: Budget,
-    progress: Progress,
-    locked: bool,
-) -> dict[BlockKey, BlockTiming | str]:
-    """Every distinct block alone: its timing by structure and setting, or why there is none."""
-    by_name = {setting.name: setting for setting in settings}
-
-    def get(key: BlockKey) -> BlockTiming | None:
-        setting = by_name[key[1]]
-        return known.block(key[0], setting.target, setting.resources)
-
-    def keep(key: BlockKey, timing: BlockTiming) -> None:
-        setting = by_name[key[1]]
-        known.keep_block(key[0], setting.target, setting.resources, timing)
-
-    with contextlib.ExitStack() as opened:
-        contexts: dict[str, tuple[Context, Precisions]] = {}
-        refused: dict[str, str] = {}
-        for setting in settings:
-            try:
-                context = opened.enter_context(runtime.context(setting.target, setting.resources))
-            except (Exception, SystemExit) as error:
-                log.info("%s can't be opened", setting.name, exc_info=True)
-                refused[setting.name] = error_cause(error)
-                continue
-            contexts[setting.name] = context, Precisions(setting.target.precisions[0])
         progress("inputs of the blocks", 0, 0)
-        activations = opened.enter_context(_activations(parts, feeds, runtime))
-        found = profile_blocks(
-            parts.graph, parts.blocks, contexts, activations, budget=lambda: budget.left_s,
-            known=get, keep=keep, progress=progress, locked=locked,
-        )  # fmt: skip
-    for distinct in distinct_blocks(parts.blocks):
-        found |= {(distinct.structure_hash, name): why for name, why in refused.items()}
-    return found
-
-
-@contextlib.contextmanager
-def _activations(parts: Parts, feeds: Feeds, runtime: Runtime) -> Iterator[Mapping[str, Array]]:
-    """What flows between blocks; only the model's inputs where that can't be captured."""
-    nodes = block_nodes(parts.graph, parts.blocks)
-    values = [value for node in nodes for value in node.reads]
-    with contextlib.ExitStack() as opened:
-        try:
-            context = opened.enter_context(reference_context(runtime))
-            if context is not None:
-                yield opened.enter_context(capture(parts.graph, values, feeds, context))
-                return
-        except DioeError as error:
-            log.info("activations can't be captured: %s", error.cause)
-        yield {name: value for name, value in feeds.items() if isinstance(value, np.ndarray)}
+        with reference_context(job.runtime) as reference:
+            alone = parts.measure_alone(
+                settings, budget, reference, locked=locked, progress=progress
+            )
+    return _collected(parts, settings, alone)
 
 
 def _collected(

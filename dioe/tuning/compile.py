@@ -17,10 +17,10 @@ from dioe.planning import check_plan, load_plan
 from dioe.profiling import History
 from dioe.runtime import Runtime, Session
 from dioe.tuning.background import BackgroundTuner
+from dioe.tuning.beside import settings_beside
 from dioe.tuning.clock import Budget, Stopwatch, check_seconds
 from dioe.tuning.found import breaking_names
 from dioe.tuning.known import Known
-from dioe.tuning.parts import settings_beside
 from dioe.tuning.plan_cache import PlanCache
 from dioe.tuning.samples import Samples, ShapeGroup, samples_digest, shape_groups
 from dioe.tuning.targets import Candidate, candidates, error_cause
@@ -181,6 +181,17 @@ class Job:
             enough=enough,
         )
 
+    def known(self, group: ShapeGroup) -> Known:
+        """What the history knows of the model with the group's shapes and samples."""
+        return Known(
+            self.history,
+            model_sha256=self.model.sha256,
+            shapes=group.shapes,
+            samples=samples_digest(group.feeds),
+            hardware=self.hardware,
+            versions=self.versions,
+        )
+
     def start(self, cache: PlanCache, *, tune_shapes: bool = True) -> Session:
         """Tune and load. A target that fails to load is passed over, and the rest tuned anew.
 
@@ -253,7 +264,7 @@ class Job:
             notes=() if group.real else ("inputs were made up; give sample inputs for real ones",),
         )
         tuner = Tuner(
-            bound, self.model, group.feeds, found, goal, self.runtime, self._known(group),
+            bound, self.model, group.feeds, found, goal, self.runtime, self.known(group),
             settings_beside(found, self.pool, small_pieces=self._small_pieces),
             broken=self._broken, progress=self.progress,
         )  # fmt: skip
@@ -266,16 +277,6 @@ class Job:
     def _small_pieces(self) -> bool:
         """Whether ops of the model work step by step, with little to do in each."""
         return not (RECURRENT | CONTROL).isdisjoint(self.model.op_types)
-
-    def _known(self, group: ShapeGroup) -> Known:
-        return Known(
-            self.history,
-            model_sha256=self.model.sha256,
-            shapes=group.shapes,
-            samples=samples_digest(group.feeds),
-            hardware=self.hardware,
-            versions=self.versions,
-        )
 
     def _usable(self, plan: Plan) -> bool:
         if not self._broken.keys().isdisjoint({*plan.targets, *breaking_names(plan)}):

@@ -20,8 +20,8 @@ from dioe.precision import (
     verified,
 )
 from dioe.runtime import Runtime
+from dioe.tuning.beside import Setting
 from dioe.tuning.clock import Budget, Stopwatch
-from dioe.tuning.parts import Setting
 from dioe.tuning.trial import run_once
 from dioe.types import Basis, DioeError, Feeds, Precision, Precisions, Tradeoff, Value
 

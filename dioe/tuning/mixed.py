@@ -34,11 +34,12 @@ from dioe.profiling import Calls
 from dioe.runtime import Runtime, Session
 from dioe.runtime.loading import LoadedPlan, load
 from dioe.runtime.request import PlanRequest
+from dioe.tuning.beside import Setting
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.found import Found, Mixed, found_from_json, found_to_json, plan_name, told_apart
 from dioe.tuning.known import Known
 from dioe.tuning.lowering import Judge, lower_blocks
-from dioe.tuning.parts import QUARTILE, Parts, Setting
+from dioe.tuning.parts import QUARTILE, Parts
 from dioe.tuning.targets import error_cause
 from dioe.tuning.trial import TargetFailed, reference_context, verdict
 from dioe.types import (

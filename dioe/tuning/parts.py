@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dioe.graph import Block, Model, OpGraph, find_blocks
-from dioe.hardware import Pool
 from dioe.planning import Cost, Line, Problem, TargetCosts, block_nodes, build_problem
 from dioe.profiling import (
+    BlockKey,
     BlockTiming,
     Calls,
     StageFit,
@@ -32,10 +32,12 @@ from dioe.profiling import (
     profile_executable,
     time_calls,
 )
+from dioe.profiling.blocks import Progress
 from dioe.runtime import Runtime
+from dioe.tuning.beside import Setting
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.known import Known
-from dioe.tuning.targets import Candidate, error_cause, is_lowered
+from dioe.tuning.targets import error_cause, is_lowered
 from dioe.tuning.trial import TargetContender, TargetFailed, time_surviving
 from dioe.types import (
     Array,
@@ -45,9 +47,7 @@ from dioe.types import (
     Feeds,
     OpTime,
     Precisions,
-    Resources,
     Stage,
-    Target,
 )
 
 log = logging.getLogger(__name__)
@@ -77,54 +77,6 @@ UNREACHED = "the tuning budget ended before the whole model was measured there"
 
 _SWITCH = Line(0.002, 5e-8)
 """A value's change of precision inside an executable: written and read once more, at 20 GB/s."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Setting:
-    """A target with the resources it has beside other executables: its threads don't spin.
-
-    Told apart by identity.
-    """
-
-    candidate: Candidate
-    resources: Resources
-
-    @property
-    def target(self) -> Target:
-        """The candidate's."""
-        return self.candidate.target
-
-    @property
-    def name(self) -> str:
-        """The target, and the number of threads where it isn't the candidate's own."""
-        if self.resources.threads == self.candidate.resources.threads:
-            return str(self.target)
-        return f"{self.target} on {self.resources.threads} thread(s)"
-
-    def takes(self, block: Block) -> bool:
-        """Whether the backend says that it can run the block."""
-        return self.candidate.support.refused.keys().isdisjoint(block.ops)
-
-
-def settings_beside(
-    candidates: Sequence[Candidate], pool: Pool, *, small_pieces: bool = True
-) -> list[Setting]:
-    """How the candidates may run beside each other: on all their threads, and on one.
-
-    Idle threads that spin steal cores from what runs next; and work in small pieces, such as a
-    recurrent layer's steps, is often faster on one thread than on several that sleep in between.
-    """
-    capacity = {device.id: device.capacity or 1.0 for device in pool.devices}
-    found = []
-    for candidate in candidates:
-        if candidate.held_back or not candidate.support.supported:
-            continue
-        own = replace(candidate.resources, spin=False)
-        found.append(Setting(candidate, own))
-        several = capacity.get(candidate.target.device, 1.0) > 1 and own.threads != 1
-        if several and small_pieces:
-            found.append(Setting(candidate, replace(own, threads=1)))
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,14 +261,17 @@ class Parts:
         reference: Context | None,
         *,
         locked: bool,
-    ) -> None:
+        progress: Progress | None = None,
+    ) -> dict[BlockKey, BlockTiming | str]:
         """Time every distinct block alone in each setting, as far as the budget goes.
 
-        ``reference`` captures the blocks' inputs; without one they are made up.
+        Gives figures by structure and setting's name, or why there are none: the backend refuses
+        an op or fails, or can't even be opened. What wasn't reached is left out. ``reference``
+        captures the blocks' inputs; without one they are made up.
         """
         by_name = {s.name: s for s in settings}
 
-        def known(key: tuple[str, str]) -> BlockTiming | None:
+        def known(key: BlockKey) -> BlockTiming | None:
             structure, name = key
             setting = by_name[name]
             timing = self._known.block(structure, setting.target, setting.resources)
@@ -324,30 +279,47 @@ class Parts:
                 self._alone[structure, setting] = timing
             return timing
 
-        def keep(key: tuple[str, str], timing: BlockTiming) -> None:
+        def keep(key: BlockKey, timing: BlockTiming) -> None:
             structure, name = key
             setting = by_name[name]
             self._alone[structure, setting] = timing
             self._known.keep_block(structure, setting.target, setting.resources, timing)
 
-        def progress(text: str, done: int, total: int) -> None:
+        def tell(text: str, done: int, total: int) -> None:
             self._progress(f"block {done + 1} of {total}: {text}")
 
+        found: dict[BlockKey, BlockTiming | str] = {}
         with contextlib.ExitStack() as opened:
-            contexts = {
-                s.name: (
-                    opened.enter_context(self._runtime.context(s.target, s.resources)),
-                    Precisions(s.target.precisions[0]),
-                )
-                for s in settings
-            }
+            contexts: dict[str, tuple[Context, Precisions]] = {}
+            for s in settings:
+                try:
+                    context = opened.enter_context(self._runtime.context(s.target, s.resources))
+                except (Exception, SystemExit) as error:
+                    log.info("%s can't be opened", s.name, exc_info=True)
+                    found |= self._without_figures(s, error_cause(error))
+                else:
+                    contexts[s.name] = context, Precisions(s.target.precisions[0])
+                    found |= self._without_figures(s)
             activations = opened.enter_context(self._activations(reference))
-            profile_blocks(
+            found |= profile_blocks(
                 self.graph, self.blocks, contexts, activations,
                 budget=lambda: budget.left_s, known=known, keep=keep,
-                takes=lambda block, name: by_name[name].takes(block), progress=progress,
+                takes=lambda block, name: by_name[name].takes(block), progress=progress or tell,
                 locked=locked,
             )  # fmt: skip
+        return found
+
+    def _without_figures(self, setting: Setting, reason: str = "") -> dict[BlockKey, str]:
+        """The blocks that can't be timed in a setting, and why: a ``reason`` for all of them, or
+        what the backend says of those that it refuses."""
+        refused = setting.candidate.support.refused
+        return {
+            (block.structure_hash, setting.name): reason or next(
+                refused[op] for op in block.ops if op in refused
+            )
+            for block in self.blocks
+            if reason or not setting.takes(block)
+        }  # fmt: skip
 
     @contextlib.contextmanager
     def _activations(self, reference: Context | None) -> Iterator[Mapping[str, Array]]:

@@ -15,11 +15,11 @@ from dioe.planning import choose, default_choice, single_target_plan
 from dioe.precision import error_limit
 from dioe.profiling import Contender, Timing, measuring
 from dioe.runtime import Runtime
+from dioe.tuning.beside import Setting
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.found import Found, Mixed
 from dioe.tuning.known import Known, Ratio
 from dioe.tuning.mixed import Aim, MixedSearch, PlanContender
-from dioe.tuning.parts import Setting
 from dioe.tuning.reports import comparable, dropped, left_out, paired_ratios, retimed, with_failures
 from dioe.tuning.targets import UNTRIED, Candidate, is_lowered
 from dioe.tuning.trial import (

@@ -13,9 +13,10 @@ from dioe.hardware import load_pool
 from dioe.planning import place
 from dioe.profiling import History, rounds
 from dioe.runtime import Runtime
+from dioe.tuning.beside import Setting, settings_beside
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.known import Known
-from dioe.tuning.parts import Parts, Setting, settings_beside
+from dioe.tuning.parts import Parts
 from dioe.tuning.targets import Candidate, candidates
 from dioe.types import (
     BackendError,
@@ -313,6 +314,41 @@ def test_blocks_that_a_target_refuses_have_no_cost_there(
     assert table.toys[0].refused == []
     placement = place(parts.problem(table.settings))[0]
     assert [len(stage.blocks) for stage in placement.stages] == [2, 2]
+
+
+def test_blocks_without_figures_have_their_reasons(
+    clock: Clock, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = complementary(clock)
+    c = WorkingBackend("c", clock, {}, refuses=["Gemm"])
+    table = make_table(a, b, c)
+
+    def fail(device: str, resources: object) -> None:
+        raise BackendError("sulks")
+
+    monkeypatch.setattr(b, "open", fail)
+    parts = table.parts()
+    found = parts.measure_alone(table.settings, Budget(10.0), None, locked=True)
+    matmul, gemm = dict.fromkeys(block.structure_hash for block in parts.blocks)
+    assert {key: each for key, each in found.items() if isinstance(each, str)} == {
+        (matmul, "cpu/b/fp32"): "sulks",
+        (gemm, "cpu/b/fp32"): "sulks",
+        (gemm, "cpu/c/fp32"): "c has no Gemm",
+    }
+    timed = {key for key, each in found.items() if not isinstance(each, str)}
+    assert timed == {(matmul, "cpu/a/fp32"), (gemm, "cpu/a/fp32"), (matmul, "cpu/c/fp32")}
+    assert {s.name for s in parts.settings} == {"cpu/a/fp32", "cpu/c/fp32"}
+
+
+def test_progress_is_told_in_figures_too(clock: Clock, make_table: MakeTable) -> None:
+    table = make_table(*complementary(clock))
+    told: list[tuple[int, int]] = []
+    table.parts().measure_alone(
+        table.settings, Budget(10.0), None, locked=True,
+        progress=lambda text, done, total: told.append((done, total)),
+    )  # fmt: skip
+    assert told == [(done, 4) for done in range(4)]
+    assert table.told == []
 
 
 def test_nothing_known_is_nothing_to_place(clock: Clock, make_table: MakeTable) -> None:

@@ -1,0 +1,59 @@
+"""Settings: targets with the resources that they have beside other executables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from dioe.graph import Block
+from dioe.hardware import Pool
+from dioe.tuning.targets import Candidate
+from dioe.types import Resources, Target
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Setting:
+    """A target with the resources it has beside other executables: its threads don't spin.
+
+    Told apart by identity.
+    """
+
+    candidate: Candidate
+    resources: Resources
+
+    @property
+    def target(self) -> Target:
+        """The candidate's."""
+        return self.candidate.target
+
+    @property
+    def name(self) -> str:
+        """The target, and the number of threads where it isn't the candidate's own."""
+        if self.resources.threads == self.candidate.resources.threads:
+            return str(self.target)
+        return f"{self.target} on {self.resources.threads} thread(s)"
+
+    def takes(self, block: Block) -> bool:
+        """Whether the backend says that it can run the block."""
+        return self.candidate.support.refused.keys().isdisjoint(block.ops)
+
+
+def settings_beside(
+    candidates: Sequence[Candidate], pool: Pool, *, small_pieces: bool = True
+) -> list[Setting]:
+    """How the candidates may run beside each other: on all their threads, and on one.
+
+    Idle threads that spin steal cores from what runs next; and work in small pieces, such as a
+    recurrent layer's steps, is often faster on one thread than on several that sleep in between.
+    """
+    capacity = {device.id: device.capacity or 1.0 for device in pool.devices}
+    found = []
+    for candidate in candidates:
+        if candidate.held_back or not candidate.support.supported:
+            continue
+        own = replace(candidate.resources, spin=False)
+        found.append(Setting(candidate, own))
+        several = capacity.get(candidate.target.device, 1.0) > 1 and own.threads != 1
+        if several and small_pieces:
+            found.append(Setting(candidate, replace(own, threads=1)))
+    return found
