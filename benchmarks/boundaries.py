@@ -24,7 +24,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.zoo.machine import machine_line
 from dioe.graph import Model, OpGraph, boundaries, rebuild, stage_io
-from dioe.profiling import Calls, Timing, measuring, preset_outputs, time_in_rounds
+from dioe.profiling import (
+    Calls,
+    Timing,
+    measuring,
+    preset_outputs,
+    time_in_rounds,
+    waiting_call,
+)
 from dioe.runtime import LoadedPlan, Runtime, load
 from dioe.types import Array, Executable, Plan, Resources, Stage, Target
 
@@ -136,8 +143,7 @@ def _alone(executable: Executable) -> Any:
     """A stage's fastest call, on buffers of its own."""
     request = executable.request()
     request.bind({s.name: _random(s.shape) for s in executable.inputs}, preset_outputs(executable))
-    run = request.run
-    return lambda: run().wait()
+    return waiting_call(request)
 
 
 def measure(

@@ -26,7 +26,15 @@ from benchmarks.models import MODELS
 from benchmarks.zoo.machine import machine_line
 from dioe.graph import Model
 from dioe.precision import compare
-from dioe.profiling import Calls, Timing, measuring, preset_outputs, time_calls, time_in_rounds
+from dioe.profiling import (
+    Calls,
+    Timing,
+    measuring,
+    preset_outputs,
+    time_calls,
+    time_in_rounds,
+    waiting_call,
+)
 from dioe.runtime import Runtime
 from dioe.types import (
     Array,
@@ -105,19 +113,13 @@ def bound(executable: Executable, feeds: Feeds) -> Request:
     return request
 
 
-def call_of(request: Request) -> Callable[[], object]:
-    """One run, finished when it returns."""
-    run = request.run
-    return lambda: run().wait()
-
-
 @contextlib.contextmanager
 def whole(
     bench: Bench, model: Model, feeds: Feeds, name: str, target: str, resources: Resources
 ) -> Iterator[Calls]:
     """The whole model on a target as a contender's only call."""
     with bench.compiled(model, target, resources) as executable:
-        yield {name: call_of(bound(executable, feeds))}
+        yield {name: waiting_call(bound(executable, feeds))}
 
 
 def difference(timings: dict[str, Timing], name: str, base: str) -> str:
@@ -148,7 +150,7 @@ def _spinning(bench: Bench, name: str) -> None:
         bench.compiled(model, "cpu/onnxruntime/fp32", AS_COMES) as spinning,
         bench.compiled(model, "cpu/openvino/fp32", AS_COMES) as other,
     ):
-        ours, theirs = call_of(bound(spinning, feeds)), call_of(bound(other, feeds))
+        ours, theirs = waiting_call(bound(spinning, feeds)), waiting_call(bound(other, feeds))
         burnt_ms = []
         for _ in range(5):
             ours()
@@ -188,7 +190,7 @@ def _speeds(bench: Bench, name: str) -> None:
     """The medians of successive half seconds of one open executable."""
     model, feeds = bench.model(name)
     with bench.compiled(model, "cpu/openvino/fp32", AS_COMES) as executable:
-        call = call_of(bound(executable, feeds))
+        call = waiting_call(bound(executable, feeds))
         count = max(4, round(4 * bench.seconds))
         medians = [
             float(np.median(time_calls(call, seconds=0.5, warm=i == 0))) for i in range(count)

@@ -105,6 +105,21 @@ def match_outputs(names: Iterable[str], specs: Mapping[str, TensorSpec]) -> None
             raise unknown_name(name, specs, "output")
 
 
+def can_preset(spec: TensorSpec) -> bool:
+    """True if a buffer for this output can be made before the run."""
+    return spec.static and spec.kind == "tensor" and spec.dtype.kind != "O"
+
+
+def static_shape(spec: TensorSpec) -> tuple[int, ...]:
+    """The shape of a spec that is ``static``."""
+    return tuple(d for d in spec.shape or () if isinstance(d, int))
+
+
+def empty(spec: TensorSpec) -> Array:
+    """A host array for an output of known shape, contents undefined."""
+    return np.empty(static_shape(spec), spec.dtype)
+
+
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """An uninitialised C-contiguous array whose data starts on a multiple of 64 bytes."""
     if dtype.hasobject:

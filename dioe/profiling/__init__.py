@@ -5,10 +5,10 @@ from dioe.profiling.blocks import (
     BlockTiming,
     DistinctBlock,
     distinct_blocks,
-    preset_outputs,
     profile_blocks,
     time_block,
 )
+from dioe.profiling.calls import preset_outputs, waiting_call
 from dioe.profiling.capture import Activations, capture
 from dioe.profiling.history import History, HistoryInfo
 from dioe.profiling.history_file import HistoryState
@@ -70,4 +70,5 @@ __all__ = [
     "time_block",
     "time_calls",
     "time_in_rounds",
+    "waiting_call",
 ]

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from dioe.graph import Block, Model, OpGraph, extract, make_inputs, stage_io
+from dioe.profiling.calls import preset_outputs, waiting_call
 from dioe.profiling.load import NOISY_SHARE, CpuLoad, others_share
 from dioe.profiling.rounds import Round, Timing, time_calls
 from dioe.types import (
@@ -19,13 +20,9 @@ from dioe.types import (
     Context,
     DeviceLost,
     DioeError,
-    Executable,
     Feeds,
     Precisions,
-    Request,
     StageModel,
-    TensorSpec,
-    Value,
 )
 
 log = logging.getLogger(__name__)
@@ -115,30 +112,12 @@ def time_block(
     try:
         request = executable.request()
         request.bind(feeds, preset_outputs(executable))
-        timing = _time_groups(_waiting_call(request), end, settle, least_runs)
+        timing = _time_groups(waiting_call(request), end, settle, least_runs)
     finally:
         executable.close()
     summary = timing.summary()
     summary["noisy"] = summary["noisy"] or not locked
     return BlockTiming(**summary)
-
-
-def _waiting_call(request: Request) -> Callable[[], object]:
-    run = request.run
-    return lambda: run().wait()
-
-
-def preset_outputs(executable: Executable) -> dict[str, Value]:
-    """Buffers for the outputs whose shapes are known, contents undefined."""
-    return {spec.name: _empty(spec) for spec in executable.outputs if _can_preset(spec)}
-
-
-def _can_preset(spec: TensorSpec) -> bool:
-    return spec.static and spec.kind == "tensor" and spec.dtype.kind != "O"
-
-
-def _empty(spec: TensorSpec) -> Array:
-    return np.empty([dim for dim in spec.shape or () if isinstance(dim, int)], spec.dtype)
 
 
 def _time_groups(call: Callable[[], object], end: float, settle: float, least_runs: int) -> Timing:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from dioe.host_backend import can_preset, empty
 from dioe.runtime.feeds import describe
-from dioe.runtime.loading import as_array, can_preset, empty
+from dioe.runtime.loading import as_array
 from dioe.runtime.variant import Variant
 from dioe.types import Array, Buffer, Feeds, InputError, TensorSpec, Value
 

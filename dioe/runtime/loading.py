@@ -11,7 +11,7 @@ import numpy as np
 from dioe.runtime.process import Runtime
 from dioe.runtime.request import PlanRequest, SingleStageRequest
 from dioe.runtime.staged import StagedRequest
-from dioe.runtime.values import as_array, can_preset, empty, owned
+from dioe.runtime.values import as_array, owned
 from dioe.types import Array, Context, Executable, Plan, Stage, TensorSpec
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ __all__ = [
     "SingleStageRequest",
     "StagedRequest",
     "as_array",
-    "can_preset",
-    "empty",
     "load",
     "owned",
 ]

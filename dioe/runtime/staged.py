@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dioe.host_backend import aligned_empty
+from dioe.host_backend import aligned_empty, static_shape
 from dioe.runtime.request import PlanRequest
-from dioe.runtime.values import as_array, owned, static_shape
+from dioe.runtime.values import as_array, owned
 from dioe.runtime.wiring import Wiring, can_bind_once, new_buffer, size_bytes
 from dioe.types import Array, Feeds, HostBuffer, InputError, TensorSpec, Value
 

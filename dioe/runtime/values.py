@@ -1,25 +1,10 @@
-"""Values on their way through a plan: as host arrays, as buffers made beforehand, as copies."""
+"""Values on their way through a plan: as host arrays, as copies."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from dioe.types import Array, BackendError, Buffer, TensorSpec, Value
-
-
-def can_preset(spec: TensorSpec) -> bool:
-    """True if a buffer for this output can be made before the run."""
-    return spec.static and spec.kind == "tensor" and spec.dtype.kind != "O"
-
-
-def static_shape(spec: TensorSpec) -> tuple[int, ...]:
-    """The shape of a spec that is ``static``."""
-    return tuple(d for d in spec.shape or () if isinstance(d, int))
-
-
-def empty(spec: TensorSpec) -> Array:
-    """A host array for an output of known shape, contents undefined."""
-    return np.empty(static_shape(spec), spec.dtype)
+from dioe.types import Array, BackendError, Buffer, Value
 
 
 def as_array(value: Value) -> Array:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dioe.host_backend import aligned_empty
-from dioe.runtime.values import can_preset, static_shape
+from dioe.host_backend import aligned_empty, can_preset, static_shape
 from dioe.types import Array, Executable, Request, Stage, TensorSpec, Value
 
 _PACKED = frozenset({"int2", "uint2", "int4", "uint4", "float4_e2m1fn"})

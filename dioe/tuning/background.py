@@ -18,6 +18,7 @@ import numpy as np
 
 from dioe.graph import Model
 from dioe.hardware import Pool
+from dioe.host_backend import can_preset, empty
 from dioe.precision import Comparison, compare
 from dioe.profiling import (
     NOISY_SHARE,
@@ -30,7 +31,6 @@ from dioe.profiling import (
 )
 from dioe.runtime import NewShape, Runtime, Variant
 from dioe.runtime.feeds import check_feeds
-from dioe.runtime.loading import can_preset, empty
 from dioe.tuning.buckets import (
     OPEN,
     Bucket,

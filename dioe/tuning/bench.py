@@ -16,20 +16,22 @@ from dioe.graph import Model, Source
 from dioe.hardware import Pool, machine
 from dioe.planning import best_single
 from dioe.precision import Comparison, compare
-from dioe.profiling import Calls, History, Timing, measuring, paired_ratio
+from dioe.profiling import (
+    Calls,
+    History,
+    Timing,
+    measuring,
+    paired_ratio,
+    preset_outputs,
+    waiting_call,
+)
 from dioe.runtime import Runtime
 from dioe.tuning.clock import check_seconds
 from dioe.tuning.compile import Job, Settings, cache_folder
 from dioe.tuning.reports import chosen_name, plan_report, retimed, with_failures
 from dioe.tuning.samples import Samples
 from dioe.tuning.stage_times import StageTimes
-from dioe.tuning.trial import (
-    TargetContender,
-    preset_outputs,
-    reference_outputs,
-    time_surviving,
-    waiting_call,
-)
+from dioe.tuning.trial import TargetContender, reference_outputs, time_surviving
 from dioe.tuning.tune import Progress, Tuning
 from dioe.types import Feeds, Plan, TargetReport
 

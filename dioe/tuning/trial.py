@@ -21,11 +21,13 @@ from dioe.profiling import (
     CpuLoad,
     Timing,
     others_share,
+    preset_outputs,
     time_calls,
     time_in_rounds,
+    waiting_call,
 )
 from dioe.runtime import Runtime
-from dioe.runtime.loading import SingleStageRequest, can_preset, empty, owned
+from dioe.runtime.loading import SingleStageRequest, owned
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.targets import Candidate, error_cause
 from dioe.types import (
@@ -107,12 +109,6 @@ def time_surviving(
     return {}, reasons
 
 
-def waiting_call(request: Request) -> Callable[[], object]:
-    """One run of a bound request, finished when it returns."""
-    run = request.run
-    return lambda: run().wait()
-
-
 @contextlib.contextmanager
 def compiled(
     candidate: Candidate, model: Model, runtime: Runtime, watch: Stopwatch
@@ -126,11 +122,6 @@ def compiled(
             yield executable
         finally:
             executable.close()
-
-
-def preset_outputs(executable: Executable) -> dict[str, Value]:
-    """Buffers for the outputs whose shapes are known."""
-    return {spec.name: empty(spec) for spec in executable.outputs if can_preset(spec)}
 
 
 def reference_outputs(
