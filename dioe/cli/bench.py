@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 
 from dioe.cli import costs, options
-from dioe.cli.plan_text import chosen_name, is_mixed, print_notes, print_stages
+from dioe.cli.plan_text import is_mixed, print_notes, print_stages
 from dioe.cli.terminal import console, error_text, ms, print_targets, progress
+from dioe.text import printable
 
 if TYPE_CHECKING:
     from dioe.tuning import BenchResult
@@ -53,16 +54,20 @@ def bench(
 
 def show(result: BenchResult, out: Console) -> None:
     """The result as a person reads it."""
-    target = chosen_name(result.chosen)
-    machine = result.machine
+    chosen, machine = result.plan["name"], result.machine
     name = Path(result.model["path"]).name if result.model["path"] else "model"
+    cores = "" if machine["capacity"] is None else f", {machine['capacity']:g} cores"
     out.print(f"{name}: {result.model['ops']} ops", markup=False)
-    out.print(f"on {machine.get('name')}, {machine.get('capacity'):g} cores", markup=False)
-    print_targets(out, result.targets, chosen=target)
+    out.print(f"on {machine['name']}{cores} ({machine['known_as']})", markup=False)
+    print_targets(out, (*result.targets, *result.mixed), chosen=chosen)
+    if any(t.target != chosen and t.p50_ms for t in result.mixed):
+        out.print("plans that weren't chosen: as the tuning timed them")
     if is_mixed(result.chosen):
-        print_stages(out, result.chosen)
+        print_stages(out, result.chosen, [s["measured_ms"] for s in result.plan["stages"]])
+        for reason in dict.fromkeys(s["reason"] for s in result.plan["stages"] if s["reason"]):
+            out.print(f"stages not timed: {printable(reason)}", markup=False)
     out.print(
-        f"plan: {target}, {ms(result.plan['p50_ms'])} ms through Session.run "
+        f"plan: {printable(chosen)}, {ms(result.plan['p50_ms'])} ms through Session.run "
         f"(predicted {ms(result.plan['predicted_ms'])}), "
         f"error {error_text(result.plan['relative_l2'])}",
         markup=False,

@@ -9,7 +9,7 @@ import typer
 
 from dioe.cli import costs, options
 from dioe.cli.files import check_place, write_text
-from dioe.cli.plan_text import chosen_name, is_mixed, print_explained, print_notes, print_stages
+from dioe.cli.plan_text import is_mixed, print_explained, print_notes, print_stages
 from dioe.cli.terminal import console, emit, print_targets, progress
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def plan(
     if explain or source is not None:
         print_explained(out, found, every_block=every_block)
     else:
+        from dioe.tuning.reports import chosen_name
+
         print_targets(out, found.candidates, chosen=chosen_name(found))
         if is_mixed(found):
             print_stages(out, found)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.markup import escape
-from rich.padding import Padding
 from rich.table import Table
 
-from dioe.cli.terminal import error_text, ms, new_table, print_targets, size
+from dioe.cli.terminal import error_text, ms, new_table, print_indented, print_targets, size
 from dioe.text import printable
-from dioe.types import Basis, BlockReport, Plan, Stage
+from dioe.types import Basis, BlockReport, Plan, Precision, Stage, Tradeoff
 
 WIDE = 132
 """Columns from which a block has a row of a table to itself; below, it has some lines of text."""
@@ -31,6 +31,8 @@ def print_explained(out: Console, plan: Plan, *, every_block: bool = False) -> N
     cost = "not measured" if plan.predicted_ms is None else f"{ms(plan.predicted_ms)} ms"
     error = "" if plan.relative_l2 is None else f", error {error_text(plan.relative_l2)}"
     limit = "" if plan.max_relative_l2 is None else f" (limit {error_text(plan.max_relative_l2)})"
+    from dioe.tuning.reports import chosen_name
+
     out.print(_text(f"plan: {plan_title(plan)}, {cost} ({plan.basis}){error}{limit}"))
     print_stages(out, plan)
     print_targets(out, plan.candidates, chosen=chosen_name(plan))
@@ -42,14 +44,6 @@ def print_explained(out: Console, plan: Plan, *, every_block: bool = False) -> N
 def plan_title(plan: Plan) -> str:
     """The targets of a plan's stages in their order."""
     return " -> ".join(str(stage.target) for stage in plan.stages)
-
-
-def chosen_name(plan: Plan) -> str:
-    """The name under which a plan is among its candidates."""
-    from dioe.tuning.found import plan_name
-
-    name = plan_name(plan)
-    return name if any(c.target == name for c in plan.candidates) else plan_title(plan)
 
 
 def is_mixed(plan: Plan) -> bool:
@@ -66,24 +60,37 @@ def print_notes(out: Console, notes: Iterable[str]) -> None:
 # --- stages -----------------------------------------------------------------------------------
 
 
-def print_stages(out: Console, plan: Plan) -> None:
-    """Stages with what they may use and take, and below them what goes from one to another."""
+def print_stages(out: Console, plan: Plan, measured: Sequence[float | None] | None = None) -> None:
+    """Stages with what they may use and take, and below them what goes from one to another.
+
+    ``measured`` has the milliseconds of each where they were timed after the plan was made.
+    """
     table = new_table("Stages")
+    targets = [str(stage.target) for stage in plan.stages]
     table.add_column("stage", no_wrap=True)
-    table.add_column("target", overflow="fold")
+    short = max(map(len, targets)) <= out.width // 2  # then other columns give way
+    table.add_column("target", overflow="fold", no_wrap=short)
     table.add_column("ops", justify="right", no_wrap=True)
     table.add_column("precisions", overflow="fold")
     table.add_column("threads", justify="right")
-    table.add_column("spin")
-    table.add_column("ms", justify="right", no_wrap=True)
-    table.add_column("basis", no_wrap=True)
-    for stage in plan.stages:
-        spin = {None: "default", True: "yes", False: "no"}[stage.resources.spin]
+    table.add_column("spin", no_wrap=True)
+    table.add_column("ms" if measured is None else "predicted ms", justify="right")
+    if measured is None:
+        table.add_column("basis", no_wrap=True)
+    else:
+        table.add_column("measured ms", justify="right")
+    for i, (stage, target) in enumerate(zip(plan.stages, targets, strict=True)):
+        spin = {None: "-", True: "yes", False: "no"}[stage.resources.spin]
+        last = str(stage.basis) if measured is None else ms(measured[i])
         table.add_row(
-            _text(stage.name), _text(str(stage.target)), str(len(stage.ops)), _precisions(stage),
-            _threads(stage), spin, ms(stage.predicted_ms), str(stage.basis),
+            _text(stage.name), _text(target), str(len(stage.ops)), _precisions(stage),
+            _threads(stage), spin, ms(stage.predicted_ms), last,
         )  # fmt: skip
     out.print(table)
+    if measured is None and _differ(plan):
+        out.print(
+            "stages: as first tried, at the machine's best speed; the plan: in the final rounds"
+        )
     if not plan.boundaries:
         return
     table = new_table("Boundaries")
@@ -101,12 +108,22 @@ def print_stages(out: Console, plan: Plan) -> None:
     out.print(table)
 
 
+def _differ(plan: Plan) -> bool:
+    """Whether stages were measured, and don't add up to what was measured of the plan."""
+    spent_ms = [s.predicted_ms for s in plan.stages if s.basis is Basis.MEASURED and s.predicted_ms]
+    return len(spent_ms) == len(plan.stages) and not math.isclose(
+        sum(spent_ms), plan.predicted_ms or 0.0, rel_tol=0.02
+    )
+
+
 def _precisions(stage: Stage) -> str:
     """How many ops compute in what: ``bf16 60, fp32 4``; the precision alone where all do."""
-    counts = Counter(stage.precisions.of(op) for op in stage.ops)
+    from dioe.tuning.reports import precision_counts
+
+    counts = precision_counts(stage)
     if len(counts) < 2:
         return str(stage.precisions.default)
-    return ", ".join(f"{precision} {count}" for precision, count in counts.most_common())
+    return ", ".join(f"{precision} {count}" for precision, count in counts.items())
 
 
 def _threads(stage: Stage) -> str:
@@ -202,11 +219,11 @@ def _print_block_lines(out: Console, title: str, rows: Sequence[_Row]) -> None:
         out.print(_text(f"{r.blocks}: {r.kind}; ops: {r.ops}"))
         lines = [
             f"{r.stage} on {r.target}: {r.cost} ms, {r.basis}",
-            f"runner-up {r.runner_up}: the plan {r.difference} ms" if r.runner_up else "",
+            f"on {r.runner_up} (runner-up) the plan takes {r.difference} ms" if r.runner_up else "",
             r.reason,
         ]
         for line in filter(None, lines):
-            out.print(Padding.indent(_text(line), 2))
+            print_indented(out, line)
 
 
 def _basis(group: Sequence[BlockReport]) -> str:
@@ -252,7 +269,7 @@ def _counted(counts: Counter[str]) -> str:
 
 
 def print_tradeoffs(out: Console, plan: Plan) -> None:
-    """The curve of error against latency, the least error first."""
+    """The curve of error against latency, the least error first; the plan's own point marked."""
     if not plan.tradeoffs:
         return
     table = new_table("Error against latency")
@@ -260,16 +277,26 @@ def print_tradeoffs(out: Console, plan: Plan) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("basis", no_wrap=True)
     table.add_column("what is lowered", overflow="fold", ratio=1)
-    limit = plan.max_relative_l2
+    limit = math.inf if plan.max_relative_l2 is None else plan.max_relative_l2
     for t in sorted(plan.tradeoffs, key=lambda t: (t.relative_l2, t.latency_ms)):
-        beyond = limit is not None and t.relative_l2 > limit
+        beyond = t.relative_l2 > limit
+        mark = "! " if beyond else "> " if _is_point_of(plan, t) else "  "
         table.add_row(
-            error_text(t.relative_l2), ms(t.latency_ms), str(t.lowered_ops), str(t.basis),
+            mark + error_text(t.relative_l2), ms(t.latency_ms), str(t.lowered_ops), str(t.basis),
             _text(t.description), style="dim" if beyond else "",
         )  # fmt: skip
     out.print(table)
-    if limit is not None and any(t.relative_l2 > limit for t in plan.tradeoffs):
-        out.print(f"errors above the limit {error_text(limit)} are dim")
+    if any(t.relative_l2 > limit for t in plan.tradeoffs):
+        out.print(f"! errors above the limit {error_text(limit)}")
+
+
+def _is_point_of(plan: Plan, point: Tradeoff) -> bool:
+    """Whether a point of the curve is the plan itself."""
+    lowered = sum(
+        stage.precisions.of(op) is not Precision.FP32 for stage in plan.stages for op in stage.ops
+    )
+    alike = math.isclose(point.relative_l2, plan.relative_l2 or 0.0, rel_tol=1e-3)
+    return alike and point.lowered_ops == lowered
 
 
 def _text(text: str) -> str:

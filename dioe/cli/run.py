@@ -82,14 +82,19 @@ def run(
         return
     if is_mixed(used):
         print_stages(console(), used)
-    table = new_table(f"Outputs of one run on {plan_title(used)}: {ms(run_ms)} ms")
+    table = new_table("Outputs")
     for heading in ("output", "dtype", "shape", "file"):
         table.add_column(heading, overflow="fold")
     for file, name, array in found:
         where = str(output / file) if output else "not written: no --output"
         shape = str(list(array.shape))
         table.add_row(escape(printable(name)), str(array.dtype), escape(shape), escape(where))
-    console().print(table)
+    out = console()
+    out.print(table)
+    out.print(
+        f"{ms(run_ms)} ms on {printable(plan_title(used))}: the first run, nothing warmed up",
+        markup=False,
+    )
 
 
 def _named_files(outputs: Mapping[str, Value]) -> list[tuple[str, str, Array]]:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
+from rich.text import Text
 
 from dioe.text import printable
 from dioe.types import TargetReport
@@ -83,13 +84,15 @@ def progress(title: str, *, quiet: bool = False) -> Iterator[Callable[[str], Non
         yield lambda text: None
         return
     with err.status(title) as status:
-        yield lambda text: status.update(f"{title}: {text}")
+        yield lambda text: status.update(f"{title}: {escape(printable(text))}")
 
 
 def ms(value: float | None) -> str:
     """Milliseconds with three significant digits or so; a dash for None."""
     if value is None:
         return "-"
+    if 0 < value < 0.0005:
+        return "<0.001"
     digits = 3 if value < 1 else 2 if value < 100 else 1
     return f"{value:.{digits}f}"
 
@@ -123,6 +126,10 @@ def new_table(title: str) -> Table:
     )
 
 
+_FIGURES_WIDTH = 52
+"""Columns of a table of targets without the names."""
+
+
 def print_targets(out: Console, reports: Sequence[TargetReport], chosen: str = "") -> None:
     """The candidates with their figures, fastest first, and below them why some don't count."""
     ordered = sorted(reports, key=lambda r: (r.state != "ok", r.p50_ms or float("inf")))
@@ -136,12 +143,27 @@ def print_targets(out: Console, reports: Sequence[TargetReport], chosen: str = "
         style = STATE_STYLE.get(r.state, "red")
         noisy = "~" if r.noisy else ""
         table.add_row(
-            mark + escape(printable(r.target)), f"[{style}]{r.state}[/]", noisy + ms(r.p50_ms),
-            ms(r.p90_ms), ms(r.p99_ms), str(r.runs or "-"), error_text(r.relative_l2),
+            mark + _name(r.target, out.width - _FIGURES_WIDTH), f"[{style}]{r.state}[/]",
+            noisy + ms(r.p50_ms), ms(r.p90_ms), ms(r.p99_ms), str(r.runs or "-"),
+            error_text(r.relative_l2),
         )  # fmt: skip
     out.print(table)
     if any(r.noisy for r in reports):
         out.print("~ measured while other processes used the cores")
     for r in ordered:
         if r.reason:
-            out.print(printable(f"{r.target} is {r.state}: {r.reason}"), markup=False)
+            state = "" if r.state == "ok" else f" is {r.state}"
+            out.print(printable(f"{r.target}{state}: {r.reason}"), markup=False)
+
+
+def _name(target: str, room: int) -> str:
+    """The name of a target or plan; a plan's stages on a line each where there is no room."""
+    lines = [target] if len(target) <= room else target.split(" -> ")
+    return " ->\n  ".join(escape(printable(line)) for line in lines)
+
+
+def print_indented(out: Console, text: str) -> None:
+    """Text two columns from the left, and no spaces at the end of its lines."""
+    for line in Text(printable(text)).wrap(out, out.width - 2):
+        line.rstrip()
+        out.print(Text("  ") + line)

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from dioe.cli.plan_text import MANY_BLOCKS, chosen_name, is_mixed, print_explained
+from dioe.cli.plan_text import MANY_BLOCKS, is_mixed, print_explained, print_stages
+from dioe.tuning.reports import chosen_name
 from dioe.types import (
     Basis,
     BlockReport,
@@ -160,3 +161,52 @@ def test_nothing_in_a_plan_steers_the_terminal() -> None:
     )  # fmt: skip
     assert "\x1b" not in found
     assert found.count(r"\x1b[31mred[bold]") >= 6
+
+
+def test_a_plan_has_its_stages_below_each_other_where_there_is_no_room() -> None:
+    lines = shown(plan_of(), 80).splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith(f" > {MIXED} ->"))
+    assert lines[first + 1].strip() == ORT
+    assert lines[first + 1].startswith("   cpu/")
+    assert any(
+        line.startswith(f" > {MIXED} -> {ORT} ok") for line in shown(plan_of(), 120).split("\n")
+    )
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_a_target_of_several_precisions_is_on_one_line(columns: int) -> None:
+    stages = shown(plan_of(), columns).partition("Targets")[0]
+    assert f" s0    {MIXED} " in stages
+
+
+def test_text_has_no_spaces_at_its_ends() -> None:
+    lines = [line for line in shown(plan_of(), 60).splitlines() if "ORT" in line or "own" in line]
+    assert lines
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_points_of_the_curve_are_marked_without_colours() -> None:
+    plan = plan_of()
+    mine = Tradeoff("bf16 in 2 of 3 blocks", 4, 0.0042, 4.3)
+    lines = shown(replace(plan, tradeoffs=(*plan.tradeoffs, mine)), 100).splitlines()
+    marks = {line[:3].strip() for line in lines if "in 2 of 3" in line}
+    assert marks == {">"}
+    assert any(line.startswith(" ! 5.0e-02") for line in lines)
+    assert any(line.startswith("   1.0e-07") for line in lines)
+
+
+def test_stages_that_dont_add_up_to_the_plan_are_explained() -> None:
+    first, second = plan_of().stages
+    measured = tuple(replace(s, basis=Basis.MEASURED) for s in (first, second))
+    told = "stages: as first tried"
+    assert told not in words(shown(replace(plan_of(), stages=measured)))
+    assert told in words(shown(replace(plan_of(), stages=measured, predicted_ms=5.0)))
+    assert told not in words(shown(plan_of()))
+
+
+def test_what_stages_took_stands_beside_what_was_predicted() -> None:
+    out = Console(file=io.StringIO(), width=100, highlight=False)
+    print_stages(out, plan_of(), [1.625, None])
+    lines = out.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert any(line.split()[-2:] == ["1.50", "1.62"] for line in lines)
+    assert any(line.split()[-2:] == ["2.75", "-"] for line in lines)

@@ -31,6 +31,12 @@ def test_a_bar_tells_what_is_done_and_left(stderr: io.StringIO) -> None:
     assert "7 left" in shown
 
 
+def test_a_status_shows_names_as_they_are(stderr: io.StringIO) -> None:
+    with terminal.progress("planning") as say:
+        say("op [/0]\x1b")
+    assert r"planning: op [/0]\x1b" in stderr.getvalue()
+
+
 def test_no_bar_where_it_would_be_in_the_way(
     stderr: io.StringIO, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,3 +54,11 @@ def test_no_bar_where_it_would_be_in_the_way(
 )
 def test_sizes(size: int, text: str) -> None:
     assert terminal.size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "-"), (0.0, "0.000"), (0.0004, "<0.001"), (0.0005, "0.001"), (12.345, "12.35")],
+)
+def test_milliseconds(value: float | None, text: str) -> None:
+    assert terminal.ms(value) == text
