@@ -38,7 +38,7 @@ from dioe.planning import plan_from_json
 from dioe.profiling import Calls, Contender, Timing, measuring, time_in_rounds
 from dioe.runtime import Runtime
 from dioe.tuning.clock import Stopwatch
-from dioe.tuning.mixed import PlanContender
+from dioe.tuning.plan_trial import PlanContender
 from dioe.tuning.targets import Candidate
 from dioe.tuning.trial import TargetContender
 from dioe.types import BlockReport, DioeError, Plan, Precision, Support, Target

@@ -7,18 +7,14 @@ beat what was measured, or with the budget.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
-import numpy as np
-
-from dioe.graph import Model, OpGraph, rebuild
+from dioe.graph import Model
 from dioe.planning import (
     LEAST_GAIN,
     PlacedStage,
@@ -29,19 +25,15 @@ from dioe.planning import (
     single_stage,
     to_plan,
 )
-from dioe.precision import Comparison, compare
-from dioe.profiling import Calls
-from dioe.runtime import Runtime, Session
-from dioe.runtime.loading import LoadedPlan, load
-from dioe.runtime.request import PlanRequest
+from dioe.runtime import Runtime
 from dioe.tuning.beside import Setting
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.found import Found, Mixed, found_from_json, found_to_json, plan_name, told_apart
 from dioe.tuning.known import Known
 from dioe.tuning.lowering import Judge, lower_blocks
-from dioe.tuning.parts import QUARTILE, Parts
-from dioe.tuning.targets import error_cause
-from dioe.tuning.trial import TargetFailed, reference_context, verdict
+from dioe.tuning.parts import Parts
+from dioe.tuning.plan_trial import try_plan
+from dioe.tuning.trial import reference_context
 from dioe.types import (
     Basis,
     Dim,
@@ -75,35 +67,6 @@ _SAME_BUDGET = 0.9
 _WHOLES_SHARE = 0.5
 _LOWERING_SHARE = 0.6
 _ALONE_SHARE = 0.4
-_TRY_S = 0.25
-_WARMUP_RUNS = 3
-_LEAST_RUNS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class PlanContender:
-    """A plan as users run it, through ``Session.run``, under a name."""
-
-    name: str
-    plan: Plan
-    model: Model
-    feeds: Feeds
-    runtime: Runtime
-    watch: Stopwatch
-
-    @contextlib.contextmanager
-    def open(self) -> Iterator[Calls]:
-        """Load a session for the time of a round. Raises TargetFailed for whatever fails."""
-        try:
-            with contextlib.ExitStack() as opened:
-                with self.watch.part("compile_s"):
-                    session = opened.enter_context(
-                        Session(self.model, [self.plan], runtime=self.runtime)
-                    )
-                run, feeds = session.run, self.feeds
-                yield {self.name: lambda: run(feeds)}
-        except (Exception, SystemExit) as error:
-            raise TargetFailed(self.name, error_cause(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,43 +381,10 @@ class MixedSearch:
         if name in self._aim.broken:
             return TargetReport(name, "failed", self._aim.broken[name]), []
         self._progress(name)
-        try:
-            with self._loaded(plan) as loaded:
-                request = loaded.request()
-                found = self._verify(request)
-                request.bind(self._samples[0], {})
-                before = speed()
-                runs = _timed_runs(request)
-                runs /= (before + speed()) / 2
-        except (Exception, SystemExit) as error:
-            if not isinstance(error, DioeError):
-                log.info("plan %s failed", name, exc_info=True)
-            return TargetReport(name, "failed", error_cause(error)), []
-        state, reason = verdict(found, self._aim.limit)
-        p50_ms = float(np.percentile(runs.sum(axis=1), QUARTILE))
-        report = TargetReport(
-            name, state, reason, p50_ms=p50_ms, runs=len(runs),
-            relative_l2=found.error if math.isfinite(found.error) else None,
+        return try_plan(
+            plan, self._model, self._samples, self._reference, self._runtime,
+            limit=self._aim.limit, speed=speed, watch=self._watch,
         )  # fmt: skip
-        return report, [float(ms) for ms in np.percentile(runs, QUARTILE, axis=0)]
-
-    @contextlib.contextmanager
-    def _loaded(self, plan: Plan) -> Iterator[LoadedPlan]:
-        with self._watch.part("compile_s"):
-            models = rebuild(OpGraph.build(self._model), plan).models
-            loaded = load(plan, self._model, self._runtime, models)
-        try:
-            yield loaded
-        finally:
-            loaded.close()
-
-    def _verify(self, request: PlanRequest) -> Comparison:
-        worst = Comparison(0.0)
-        with self._watch.part("verify_s"):
-            for feeds, expected in zip(self._samples, self._reference, strict=True):
-                outputs = dict(zip(expected, request.call(feeds, list(expected)), strict=True))
-                worst = worst.worse(compare(outputs, expected))
-        return worst
 
     def _keep(self, plan: Plan, report: TargetReport, stage_ms: Sequence[float]) -> None:
         stages = tuple(
@@ -486,14 +416,3 @@ def _is_split(problem: Problem, placement: Placement) -> bool:
         c == d and g == h
         for (c, d), (g, h) in zip(pairwise(contexts), pairwise(groups), strict=True)
     )
-
-
-def _timed_runs(request: PlanRequest) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Milliseconds by run and stage, warmed up, for some time."""
-    for _ in range(_WARMUP_RUNS):
-        request.run()
-    runs: list[list[float]] = []
-    end = time.perf_counter() + _TRY_S
-    while len(runs) < _LEAST_RUNS or time.perf_counter() < end:
-        runs.append(request.run_timed())
-    return np.asarray(runs, dtype=np.float64)

@@ -19,7 +19,8 @@ from dioe.tuning.beside import Setting
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.found import Found, Mixed
 from dioe.tuning.known import Known, Ratio
-from dioe.tuning.mixed import Aim, MixedSearch, PlanContender
+from dioe.tuning.mixed import Aim, MixedSearch
+from dioe.tuning.plan_trial import PlanContender
 from dioe.tuning.reports import comparable, dropped, left_out, paired_ratios, retimed, with_failures
 from dioe.tuning.targets import UNTRIED, Candidate, is_lowered
 from dioe.tuning.trial import (

@@ -1,0 +1,130 @@
+"""Trying one plan: load, run, compare with the reference, time each of its stages."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dioe.graph import Model, OpGraph, rebuild
+from dioe.precision import Comparison, compare
+from dioe.profiling import Calls
+from dioe.runtime import Runtime, Session
+from dioe.runtime.loading import LoadedPlan, load
+from dioe.runtime.request import PlanRequest
+from dioe.tuning.clock import Stopwatch
+from dioe.tuning.found import plan_name
+from dioe.tuning.parts import QUARTILE
+from dioe.tuning.targets import error_cause
+from dioe.tuning.trial import TargetFailed, verdict
+from dioe.types import DioeError, Feeds, Plan, TargetReport, Value
+
+log = logging.getLogger(__name__)
+
+_TRY_S = 0.25
+_WARMUP_RUNS = 3
+_LEAST_RUNS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class PlanContender:
+    """A plan as users run it, through ``Session.run``, under a name."""
+
+    name: str
+    plan: Plan
+    model: Model
+    feeds: Feeds
+    runtime: Runtime
+    watch: Stopwatch
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Calls]:
+        """Load a session for the time of a round. Raises TargetFailed for whatever fails."""
+        try:
+            with contextlib.ExitStack() as opened:
+                with self.watch.part("compile_s"):
+                    session = opened.enter_context(
+                        Session(self.model, [self.plan], runtime=self.runtime)
+                    )
+                run, feeds = session.run, self.feeds
+                yield {self.name: lambda: run(feeds)}
+        except (Exception, SystemExit) as error:
+            raise TargetFailed(self.name, error_cause(error)) from error
+
+
+def try_plan(
+    plan: Plan,
+    model: Model,
+    samples: Sequence[Feeds],
+    reference: Sequence[Mapping[str, Value]],
+    runtime: Runtime,
+    *,
+    limit: float,
+    speed: Callable[[], float],
+    watch: Stopwatch,
+) -> tuple[TargetReport, list[float]]:
+    """A first report on a plan of ``model`` (shapes bound), and the ms that each stage takes.
+
+    ``speed`` is called before and after the runs that are timed: their times are divided by how
+    many times as long the machine takes then. Never raises for what a backend does: the plan has
+    failed, and no stage has a time.
+    """
+    name = plan_name(plan)
+    try:
+        with _loaded(plan, model, runtime, watch) as loaded:
+            request = loaded.request()
+            with watch.part("verify_s"):
+                found = _verify(request, samples, reference)
+            request.bind(samples[0], {})
+            before = speed()
+            runs = _timed_runs(request)
+            runs /= (before + speed()) / 2
+    except (Exception, SystemExit) as error:
+        if not isinstance(error, DioeError):
+            log.info("plan %s failed", name, exc_info=True)
+        return TargetReport(name, "failed", error_cause(error)), []
+    state, reason = verdict(found, limit)
+    p50_ms = float(np.percentile(runs.sum(axis=1), QUARTILE))
+    report = TargetReport(
+        name, state, reason, p50_ms=p50_ms, runs=len(runs),
+        relative_l2=found.error if math.isfinite(found.error) else None,
+    )  # fmt: skip
+    return report, [float(ms) for ms in np.percentile(runs, QUARTILE, axis=0)]
+
+
+@contextlib.contextmanager
+def _loaded(plan: Plan, model: Model, runtime: Runtime, watch: Stopwatch) -> Iterator[LoadedPlan]:
+    with watch.part("compile_s"):
+        models = rebuild(OpGraph.build(model), plan).models
+        loaded = load(plan, model, runtime, models)
+    try:
+        yield loaded
+    finally:
+        loaded.close()
+
+
+def _verify(
+    request: PlanRequest, samples: Sequence[Feeds], reference: Sequence[Mapping[str, Value]]
+) -> Comparison:
+    worst = Comparison(0.0)
+    for feeds, expected in zip(samples, reference, strict=True):
+        outputs = dict(zip(expected, request.call(feeds, list(expected)), strict=True))
+        worst = worst.worse(compare(outputs, expected))
+    return worst
+
+
+def _timed_runs(request: PlanRequest) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Milliseconds by run and stage, warmed up, for some time."""
+    for _ in range(_WARMUP_RUNS):
+        request.run()
+    runs: list[list[float]] = []
+    end = time.perf_counter() + _TRY_S
+    while len(runs) < _LEAST_RUNS or time.perf_counter() < end:
+        runs.append(request.run_timed())
+    return np.asarray(runs, dtype=np.float64)
