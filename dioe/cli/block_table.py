@@ -51,9 +51,9 @@ def print_blocks(out: Console, found: BlockProfiles, *, top: int, seconds: float
 
 def _where(cost: BlockCost) -> str:
     """The target, and its threads where they are few: ``cpu/openvino/fp32 on 1 thread``."""
-    if cost.threads is None:
-        return cost.target
-    return f"{cost.target} on {cost.threads} thread{'' if cost.threads == 1 else 's'}"
+    from dioe.planning import on_threads
+
+    return cost.target if cost.threads is None else on_threads(cost.target, cost.threads)
 
 
 def _alone(cost: BlockCost) -> tuple[str, str, str]:

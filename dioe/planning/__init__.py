@@ -3,6 +3,7 @@
 from dioe.planning.chain import place, single_stage, varied
 from dioe.planning.choice import LEAST_GAIN, best_single, choose, default_choice
 from dioe.planning.explain import block_reports
+from dioe.planning.names import on_threads
 from dioe.planning.orders import block_orders
 from dioe.planning.plan_file import check_plan, load_plan, plan_from_json
 from dioe.planning.problem import (
@@ -48,6 +49,7 @@ __all__ = [
     "choose",
     "default_choice",
     "load_plan",
+    "on_threads",
     "place",
     "plan_from_json",
     "predicted_error",

@@ -5,17 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
+from dioe.planning.names import on_threads, stage_name
 from dioe.planning.problem import Problem, TargetCosts
 from dioe.planning.simulator import PlacedStage, Placement, simulate, stage_times
 from dioe.types import BlockReport, Precision
 
 ALIKE_MS = 1e-6
 """Plans are told apart to the nanosecond."""
-
-
-def stage_name(number: int) -> str:
-    """The name of a plan's stage by its place in the order."""
-    return f"s{number}"
 
 
 def block_reports(problem: Problem, placement: Placement) -> tuple[BlockReport, ...]:
@@ -97,9 +93,7 @@ def _names(problem: Problem) -> list[str]:
     """Targets by name; with their threads where only the resources tell them apart."""
     names = [str(costs.target) for costs in problem.targets]
     return [
-        f"{name} ({costs.resources.threads or 'default'} threads)"
-        if names.count(name) > 1
-        else name
+        on_threads(name, costs.resources.threads) if names.count(name) > 1 else name
         for name, costs in zip(names, problem.targets, strict=True)
     ]
 

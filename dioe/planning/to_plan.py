@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from dioe.graph import OpGraph, boundaries, stage_io
-from dioe.planning.explain import block_reports, stage_name
+from dioe.planning.explain import block_reports
+from dioe.planning.names import stage_name
 from dioe.planning.problem import Problem
 from dioe.planning.simulator import PlacedStage, Placement, Simulation, StageTimes, simulate
 from dioe.types import (

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from dioe.graph import Block
 from dioe.hardware import Pool
+from dioe.planning import on_threads
 from dioe.tuning.targets import Candidate
 from dioe.types import Resources, Target
 
@@ -31,7 +32,7 @@ class Setting:
         """The target, and the number of threads where it isn't the candidate's own."""
         if self.resources.threads == self.candidate.resources.threads:
             return str(self.target)
-        return f"{self.target} on {self.resources.threads} thread(s)"
+        return on_threads(self.target, self.resources.threads)
 
     def takes(self, block: Block) -> bool:
         """Whether the backend says that it can run the block."""

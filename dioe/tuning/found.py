@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from dioe.planning import plan_from_json
+from dioe.planning import on_threads, plan_from_json
 from dioe.types import Basis, BlockReport, Plan, TargetReport, Tradeoff
 
 
@@ -97,7 +97,7 @@ def plan_name(plan: Plan) -> str:
     names = [str(stage.target) for stage in plan.stages]
     threads = plan.stages[0].resources.threads
     if len(names) == 1 and len(plan.stages[0].target.precisions) == 1 and threads is not None:
-        return f"{names[0]} on {threads} thread{'' if threads == 1 else 's'}"
+        return on_threads(names[0], threads)
     return " -> ".join(names)
 
 

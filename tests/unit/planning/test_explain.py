@@ -185,10 +185,10 @@ def test_targets_alike_and_targets_that_differ_in_threads_only() -> None:
     placement = Placement((PlacedStage(("b0", "b1", "b2"), (0, 0, 0)),))
     report = block_reports(problem, placement)[0]
     assert report.target == "cpu/a/fp32"
-    assert report.runner_up == "cpu/a/fp32 (1 threads)"
-    assert report.reason == "nothing: cpu/a/fp32 (1 threads) is as fast"
+    assert report.runner_up == "cpu/a/fp32 on 1 thread"
+    assert report.reason == "nothing: cpu/a/fp32 on 1 thread is as fast"
     placement = Placement((PlacedStage(("b0", "b1", "b2"), (1, 1, 1)),))
-    assert block_reports(problem, placement)[0].runner_up == "cpu/a/fp32 (default threads)"
+    assert block_reports(problem, placement)[0].runner_up == "cpu/a/fp32 on default threads"
 
 
 def test_what_is_no_placement_is_refused() -> None:

@@ -51,9 +51,9 @@ def test_nothing_spins_beside_others(pool: Path) -> None:
     settings = settings_beside([candidate("a"), candidate("b")], load_pool(pool))
     assert [(s.name, s.resources) for s in settings] == [
         ("cpu/a/fp32", OWN),
-        ("cpu/a/fp32 on 1 thread(s)", Resources(threads=1, spin=False)),
+        ("cpu/a/fp32 on 1 thread", Resources(threads=1, spin=False)),
         ("cpu/b/fp32", OWN),
-        ("cpu/b/fp32 on 1 thread(s)", Resources(threads=1, spin=False)),
+        ("cpu/b/fp32 on 1 thread", Resources(threads=1, spin=False)),
     ]
 
 
