@@ -8,9 +8,11 @@ own, prints what came of it as a Markdown table, and judges it:
   its best target, timed in the same rounds as the plan.
 - PP-OCR's detector on its page, precision lowered within 1e-2: faster than the best fp32 target;
   within 0.03: at least 1.25 times as fast.
-- EfficientNet-lite0 and PP-OCR's recogniser within 1e-2: faster than fp32, or the plan says why
-  not.
+- EfficientNet-lite0 and PP-OCR's recogniser within 1e-2: faster than fp32, or no gain and the plan
+  says why.
 - Every case once more, with what the first run left in its cache: ``profile_s`` under a tenth.
+
+"Faster" is at least 1.03 times as fast: less may be noise.
 
 It exits with 1 if one of these fails. All cases take about 8 minutes.
 """
@@ -37,6 +39,7 @@ from dioe.hardware import host_pool, resources_for
 from dioe.planning import plan_from_json
 from dioe.profiling import Calls, Contender, Timing, measuring, time_in_rounds
 from dioe.runtime import Runtime
+from dioe.tuning.bench import NOISY
 from dioe.tuning.clock import Stopwatch
 from dioe.tuning.plan_trial import PlanContender
 from dioe.tuning.targets import Candidate
@@ -47,6 +50,10 @@ HALVES = ("ppocr-rec", "lstm")
 """What ``rec-lstm`` is made of."""
 
 PLAN = "plan"
+FASTER = 1.03
+"""The least speed-up that counts. Two timings of the same differ by about 1 % in rounds of separate
+processes on a quiet machine; three times that is no chance on one that others use too."""
+
 MOST_WARM = 0.1
 """Of the first run's ``profile_s``."""
 
@@ -60,7 +67,7 @@ class Claim:
     whether a plan that says why it isn't faster will do."""
 
     case: Case
-    least_speedup: float = 1.0
+    least_speedup: float = FASTER
     backends: int = 1
     may_explain: bool = False
 
@@ -106,9 +113,23 @@ class Outcome:
         return any(stage.target.precisions != (Precision.FP32,) for stage in self.plan.stages)
 
     @property
+    def gains(self) -> bool:
+        """Whether the plan does what is asked for, and is faster than the best fp32 target by it,
+        beyond noise."""
+        asked = self.lowered or CLAIMS[self.claim].case.max_relative_l2 is None
+        return asked and self.speedup >= FASTER
+
+    @property
     def excuse(self) -> str:
-        """What the plan says on why nothing was lowered; empty if it doesn't."""
-        return " ".join(note for note in self.notes if "lower" in note)
+        """What the plan says on why it gains nothing; empty if it doesn't."""
+        return " ".join(note for note in self.notes if note != NOISY)
+
+    @property
+    def verdict(self) -> str:
+        """What isn't as claimed; else ``faster``, or ``no gain`` with the plan's own reason."""
+        if self.failures:
+            return "; ".join(self.failures)
+        return "faster" if self.gains else f"no gain: {self.excuse}"
 
     @property
     def failures(self) -> list[str]:
@@ -118,9 +139,10 @@ class Outcome:
         found = []
         excused = claim.may_explain and not self.lowered and self.excuse
         if not excused:
-            enough = self.speedup > 1 and self.speedup >= claim.least_speedup
-            if not enough:
-                found.append(f"×{self.speedup:.2f}, not ×{claim.least_speedup:.2f}")
+            if self.speedup < claim.least_speedup:
+                short = f"×{self.speedup:.2f}, not ×{claim.least_speedup:.2f}"
+                why = f" ({self.excuse})" if self.excuse else ""
+                found.append(short if self.gains else f"no gain: {short}{why}")
             if limit is not None and not self.lowered:
                 found.append("nothing is lowered, and the plan doesn't say why")
         if self.backends < claim.backends:
@@ -250,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(table(outcomes))
         print()
         print("\n".join(line for each in outcomes for line in details(each)))
-        print(f"\nMedians in ms, batch 1; {machine_line()}.")
+        print(f"\nMedians in ms, batch 1; less than ×{FASTER} is noise; {machine_line()}.")
     return 1 if any(each.failures for each in outcomes) else 0
 
 
@@ -275,7 +297,11 @@ def _fields(found: Outcome) -> dict[str, Any]:
 
 
 def _as_json(found: Outcome) -> dict[str, Any]:
-    more = {"failures": found.failures, "tradeoffs": [asdict(t) for t in found.plan.tradeoffs]}
+    more = {
+        "verdict": found.verdict,
+        "failures": found.failures,
+        "tradeoffs": [asdict(t) for t in found.plan.tradeoffs],
+    }
     fields = _fields(found) | {"plan": list(found.plan.targets)}
     return {**fields, **more}
 
@@ -289,18 +315,17 @@ def table(outcomes: Sequence[Outcome]) -> str:
     cells = [head, ["---", "---", "---:", "---:", "---:", "---:", "---", "---", "---"]]
     for each in outcomes:
         claim = CLAIMS[each.claim]
-        needed = f"×{claim.least_speedup:.2f}" if claim.least_speedup > 1 else "faster"
         cells.append(
             [
                 claim.case.name,
                 f"{each.best_ms:.2f} {_short(each.best_target)}",
                 f"{each.plan_ms:.2f}",
                 f"×{each.speedup:.2f}",
-                needed + (" or a reason" if claim.may_explain else ""),
+                f"×{claim.least_speedup:.2f}" + (" or a reason" if claim.may_explain else ""),
                 "–" if each.error is None else f"{each.error:.2g}",
                 " → ".join(_short(str(stage.target)) for stage in each.plan.stages),
                 f"{each.second_profile_s:.2f} of {each.first_profile_s:.2f}",
-                "; ".join(each.failures) or "ok",
+                each.verdict,
             ]
         )
     return "\n".join("| " + " | ".join(row) + " |" for row in cells)

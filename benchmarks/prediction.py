@@ -257,7 +257,9 @@ def _all_written(name: str, beside: Sequence[Setting], parts: Parts) -> list[Set
     """The settings that were measured; a seed's plans depend on them, so none of fp32 may lack."""
     settings = [s for s in beside if s in parts.wholes]
     missing = [
-        s.name for s in beside if _written(s) and not s.candidate.refusal and s not in settings
+        f"{s.name} ({parts.left_out.get(s.name, 'no reason given')})"
+        for s in beside
+        if _written(s) and not s.candidate.refusal and s not in settings
     ]
     if missing:
         raise TimedOut(

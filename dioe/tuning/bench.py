@@ -224,7 +224,7 @@ def _result(
         best_single={"target": best.target if best else None, "p50_ms": best_ms},
         speedup_over_best_single=1 / ratio,
         timings=seconds,
-        notes=(*plan.notes, *(() if not timing.noisy else (_NOISY,))),
+        notes=(*plan.notes, *(() if not timing.noisy else (NOISY,))),
         chosen=plan,
     )
 
@@ -239,4 +239,4 @@ def _mixed(plan: Plan, targets: Sequence[TargetReport], timing: Timing) -> tuple
     )
 
 
-_NOISY = "other processes used more than 5 % of the cores in every round: times are noisy"
+NOISY = "other processes used more than 5 % of the cores in every round: times are noisy"

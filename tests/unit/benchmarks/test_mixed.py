@@ -22,6 +22,7 @@ from benchmarks.mixed import (
     table,
 )
 from dioe.profiling import Round, Timing
+from dioe.tuning.bench import NOISY
 from dioe.types import BlockReport, Plan, Precision, Precisions, Stage, Target, Tradeoff
 
 FP32, BF16 = Precision.FP32, Precision.BF16
@@ -74,12 +75,16 @@ def found(
         (found("det", LOWERED, speedup=0.99), ["×0.99"]),
         (found("det", LOWERED, error=0.02), ["above 0.01"]),
         (found("det", LOWERED, error=None), ["above 0.01"]),
-        (found("det", WRITTEN, speedup=1.01), ["nothing is lowered"]),
+        (found("det", LOWERED, speedup=1.02), ["×1.02, not ×1.03"]),
+        (found("det", WRITTEN, speedup=1.01), ["×1.01", "nothing is lowered"]),
+        (found("det", WRITTEN, speedup=1.04), ["nothing is lowered"]),
         (found("det", WRITTEN, speedup=1.0, notes=("no block may be lowered",)), ["×", "nothing"]),
         (found("det-loose", LOWERED, speedup=1.2), ["not ×1.25"]),
         (found("rec", LOWERED), []),
         (found("rec", WRITTEN, speedup=0.98, notes=("no block may be lowered",)), []),
-        (found("rec", WRITTEN, speedup=1.02), ["nothing is lowered"]),
+        (found("rec", LOWERED, speedup=1.02, notes=("a note",)), ["×1.02"]),
+        (found("rec", WRITTEN, speedup=1.02), ["×1.02", "nothing is lowered"]),
+        (found("rec", WRITTEN, speedup=1.02, notes=(NOISY,)), ["×1.02", "nothing is lowered"]),
         (found("rec", WRITTEN, speedup=0.98), ["×0.98", "nothing is lowered"]),
         (found("rec", LOWERED, speedup=0.9, notes=("lowered",)), ["×0.90"]),
         (found("det", LOWERED, warm_s=1.0), ["warm"]),
@@ -89,6 +94,19 @@ def test_the_verdict(outcome_: Outcome, words: list[str]) -> None:
     failures = outcome_.failures
     assert len(failures) == len(words)
     assert all(word in failure for word, failure in zip(words, failures, strict=True))
+
+
+def test_a_verdict_says_faster_or_why_not() -> None:
+    assert found("rec", LOWERED, speedup=1.03).verdict == "faster"
+    reason = "no block may be lowered"
+    told = found("rec", WRITTEN, speedup=1.02, notes=(reason, NOISY))
+    assert told.verdict == f"no gain: {reason}"
+    assert not told.failures
+    assert found("rec", WRITTEN, speedup=1.04, notes=(reason,)).verdict == f"no gain: {reason}"
+    short = found("rec", LOWERED, speedup=1.02, notes=(reason,))
+    assert short.verdict == f"no gain: ×1.02, not ×1.03 ({reason})"
+    assert short.failures
+    assert found("det-loose", LOWERED, speedup=1.2).verdict == "×1.20, not ×1.25"
 
 
 def result(best: str, chosen: Plan) -> dict[str, Any]:
@@ -141,7 +159,8 @@ def test_the_report() -> None:
     row = table([one]).splitlines()[-1]
     assert "ppocr-det, auto at 0.01" in row
     assert "×1.50" in row
-    assert row.endswith("| ok |")
+    assert "| ×1.03 |" in row
+    assert row.endswith("| faster |")
     assert "not ×1.25" in table([found("det-loose", LOWERED, speedup=1.1)])
     text = "\n".join(details(one))
     assert "1 of 2 blocks in fp32: b1 (matmul)" in text
