@@ -1,4 +1,4 @@
-"""FLOPs of a model's ops: the rules of ``costs`` on inferred shapes, bodies and functions too."""
+"""FLOPs of the ops of a model, by ``dioe.flops`` on inferred shapes; bodies and functions too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import onnx.helper
 import onnx.inliner
 import onnx_ir as ir
 
-from dioe.graph import costs
+from dioe.flops import OpShapes, attributes, flops, total
 from dioe.graph.model import Model
 from dioe.graph.shapes import Scope
 from dioe.graph.tensors import constant, elements, skeleton
@@ -38,10 +38,10 @@ class OpCosts:
                 return self._branch(node, scopes)
             if node.op_type in ("Loop", "Scan"):
                 return self._repeated(node, scopes)
-        return costs.flops(
-            costs.OpShapes(
+        return flops(
+            OpShapes(
                 f"{node.domain}::{node.op_type}" if node.domain else node.op_type,
-                costs.attributes(node),
+                attributes(node),
                 [_shape(value, scopes) for value in node.inputs],
                 [_shape(value, scopes) for value in node.outputs],
             )
@@ -52,7 +52,7 @@ class OpCosts:
         if scope is None or attribute not in node.attributes:
             return None
         graph = node.attributes[attribute].as_graph()
-        return costs.total([self._flops(inner, (scope, *scopes)) for inner in graph])
+        return total([self._flops(inner, (scope, *scopes)) for inner in graph])
 
     def _branch(self, node: ir.Node, scopes: Sequence[Scope]) -> int | None:
         taken = scopes[0].taken.get(_first(node))
@@ -80,7 +80,7 @@ class OpCosts:
             inlined = onnx.inliner.inline_local_functions(self._call_proto(node, scopes))
             model = Model(ir.from_proto(inlined))
             inside = OpCosts(model)
-            self._known[key] = costs.total([inside.flops(inner) for inner in model.ir.graph])
+            self._known[key] = total([inside.flops(inner) for inner in model.ir.graph])
         return self._known[key]
 
     def _call_proto(self, node: ir.Node, scopes: Sequence[Scope]) -> onnx.ModelProto:

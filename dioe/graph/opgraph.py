@@ -11,7 +11,7 @@ import networkx as nx
 import numpy as np
 import onnx_ir as ir
 
-from dioe.graph.costs import bytes_read, total
+from dioe.flops import bytes_read, total
 from dioe.graph.guard import reading
 from dioe.graph.model import Model, is_placed
 from dioe.graph.opcosts import OpCosts
@@ -37,7 +37,7 @@ class OpInfo:
     ``inputs`` and ``outputs`` are value names, absent optional ones left out; ``captured`` are the
     values that its bodies (``If``, ``Loop``, ``Scan``) read from outside. ``parameters`` are the
     constant elements it reads, ``parameter_bytes`` their size: part of ``bytes_read``, and counted
-    for each op that shares them. Conventions: ``dioe.graph.costs``.
+    for each op that shares them. Conventions: ``dioe.flops``.
     """
 
     id: str

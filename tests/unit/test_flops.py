@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from onnx import TensorProto, helper
 
+from dioe.flops import OpShapes, flops
 from dioe.graph import Model, OpGraph
-from dioe.graph.costs import OpShapes, flops
 from tests.unit.graph import models
 
 Shape = tuple[int, ...] | None
