@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -14,6 +14,7 @@ from dioe.tuning import trial
 from dioe.types import Backend
 from tests.toys.backend import registry_of
 from tests.toys.work import Clock
+from tests.unit.tuning.timed import Bench, MakeBench, Timed
 
 UseBackends: TypeAlias = Callable[..., Runtime]
 
@@ -50,3 +51,17 @@ def use_backends(monkeypatch: pytest.MonkeyPatch) -> Iterator[UseBackends]:
     yield use
     for runtime in made:
         runtime.close()
+
+
+@pytest.fixture
+def make_bench() -> Iterator[MakeBench]:
+    """Benches for tuners of shapes to come; their runtimes are closed after the test."""
+    made: list[Bench] = []
+
+    def make(*backends: Timed, **settings: Any) -> Bench:
+        made.append(Bench(*backends, **settings))
+        return made[-1]
+
+    yield make
+    for bench in made:
+        bench.runtime.close()
