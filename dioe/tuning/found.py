@@ -8,15 +8,69 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from dioe.planning import on_threads, plan_from_json
+from dioe.tuning.known import Ratio
+from dioe.tuning.targets import is_lowered
 from dioe.types import Basis, BlockReport, Plan, TargetReport, Tradeoff
 
 
 @dataclass(frozen=True, slots=True)
 class Mixed:
-    """A plan of several stages or precisions, with the report on it."""
+    """A plan of several stages or precisions, with the report on it, and with how it compared with
+    the targets that were timed in the same rounds."""
 
     plan: Plan
     report: TargetReport
+    ratio: Ratio | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lowering:
+    """Blocks that compute in less precision than the model is written in, those of one plan or
+    those that may: so many ``of`` all on a target, and which ones ``stay`` as written, in words.
+
+    ``error`` is with all of them lowered at once; the times are predicted. ``why_not`` tells, in a
+    sentence, why there are none.
+    """
+
+    target: str
+    blocks: int = 0
+    of: int = 0
+    stay: tuple[str, ...] = ()
+    error: float | None = None
+    predicted_ms: float | None = None
+    written_ms: float | None = None
+    why_not: str = ""
+
+
+def lowering_of(plan: Plan, error: float | None, *, quantised: bool) -> Lowering | None:
+    """The blocks of a plan in less precision than its model, ``quantised`` or not, is written in;
+    None if there are none."""
+    stages = {stage.name: stage for stage in plan.stages}
+    lowered, stay = [], []
+    for block in plan.blocks:
+        stage = stages[block.stage]
+        target = replace(stage.target, precisions=(stage.precisions.of(block.ops[0]),))
+        if is_lowered(target, quantised=quantised):
+            lowered.append(str(target))
+        else:
+            stay.append(block_name(block.block, block.ops))
+    if not lowered:
+        return None
+    return Lowering(lowered[0], len(lowered), len(plan.blocks), tuple(stay), error)
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """The first report on a plan, what was predicted of it and what it had to beat.
+
+    ``lowering`` is None for a plan of no less precision than the model is written in.
+    """
+
+    report: TargetReport
+    stages: int = 1
+    predicted_ms: float | None = None
+    best_ms: float | None = None
+    lowering: Lowering | None = None
 
 
 @dataclass(slots=True)
@@ -24,9 +78,10 @@ class Found:
     """What a search found: plans that may win, and what the cost table says of single targets."""
 
     plans: list[Mixed] = field(default_factory=list)
-    reports: list[TargetReport] = field(default_factory=list)
+    tried: list[Tried] = field(default_factory=list)
+    lowerings: tuple[Lowering, ...] = ()
+    """For each target that errs too much as a whole, the blocks that may be lowered there."""
     tradeoffs: tuple[Tradeoff, ...] = ()
-    notes: tuple[str, ...] = ()
     blocks: dict[str, tuple[BlockReport, ...]] = field(default_factory=dict)
     """Reports by block for plans of one stage on a target, by the target's name."""
     known: bool = False
@@ -36,14 +91,30 @@ class Found:
     noisy: bool = False
     """Whether what it rests on was measured while other processes used the cores."""
 
+    @property
+    def reports(self) -> list[TargetReport]:
+        """The reports on all plans that were tried."""
+        return [each.report for each in self.tried]
+
+    def retell(self, reports: Sequence[TargetReport]) -> None:
+        """Replace the reports on what was tried, in their order."""
+        self.tried = [replace(t, report=r) for t, r in zip(self.tried, reports, strict=True)]
+
 
 def found_to_json(found: Found) -> dict[str, Any]:
     """As JSON values, for the history."""
     return {
-        "plans": [{"plan": m.plan.to_json(), "report": asdict(m.report)} for m in found.plans],
-        "reports": [asdict(report) for report in found.reports],
+        "plans": [
+            {
+                "plan": m.plan.to_json(),
+                "report": asdict(m.report),
+                "ratio": None if m.ratio is None else asdict(m.ratio),
+            }
+            for m in found.plans
+        ],
+        "tried": [asdict(each) for each in found.tried],
+        "lowerings": [asdict(each) for each in found.lowerings],
         "tradeoffs": [asdict(each) for each in found.tradeoffs],
-        "notes": list(found.notes),
         "cut_at_s": found.cut_at_s,
         "blocks": {name: [asdict(b) for b in blocks] for name, blocks in found.blocks.items()},
     }
@@ -53,14 +124,27 @@ def found_from_json(kept: Mapping[str, Any]) -> Found:
     """What ``found_to_json`` wrote."""
     return Found(
         plans=[
-            Mixed(plan_from_json(m["plan"], place="history"), TargetReport(**m["report"]))
+            Mixed(
+                plan_from_json(m["plan"], place="history"),
+                TargetReport(**m["report"]),
+                None if m["ratio"] is None else Ratio(**m["ratio"]),
+            )
             for m in kept["plans"]
         ],
-        reports=[TargetReport(**report) for report in kept["reports"]],
+        tried=[
+            Tried(
+                **{
+                    **each,
+                    "report": TargetReport(**each["report"]),
+                    "lowering": None if each["lowering"] is None else _lowering(each["lowering"]),
+                }
+            )
+            for each in kept["tried"]
+        ],
+        lowerings=tuple(_lowering(each) for each in kept["lowerings"]),
         tradeoffs=tuple(
             Tradeoff(**{**each, "basis": Basis(each["basis"])}) for each in kept["tradeoffs"]
         ),
-        notes=tuple(kept["notes"]),
         cut_at_s=kept.get("cut_at_s"),
         blocks={
             name: tuple(
@@ -70,6 +154,10 @@ def found_from_json(kept: Mapping[str, Any]) -> Found:
             for name, blocks in kept["blocks"].items()
         },
     )
+
+
+def _lowering(kept: Mapping[str, Any]) -> Lowering:
+    return Lowering(**{**kept, "stay": tuple(kept["stay"])})
 
 
 # --- names ------------------------------------------------------------------------------------
@@ -105,3 +193,15 @@ def breaking_names(plan: Plan) -> tuple[str, ...]:
     """What is to be passed over if the plan fails: a single target, else only the plan itself."""
     single = len(plan.stages) == 1 and len(plan.stages[0].target.precisions) == 1
     return plan.targets if single else (plan_name(plan),)
+
+
+def block_name(block: str, ops: Sequence[str]) -> str:
+    """A block's id, and its first op, which says more."""
+    return f"{block} ({ops[0]})"
+
+
+def listed(names: Sequence[str], most: int = 2) -> str:
+    """The first blocks of several, in words, and how many more there are."""
+    left = len(names) - most
+    more = f" and {left} more block{'' if left == 1 else 's'}" if left > 0 else ""
+    return " and ".join(names[:most]) + more

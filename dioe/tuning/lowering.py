@@ -22,6 +22,7 @@ from dioe.precision import (
 from dioe.runtime import Runtime
 from dioe.tuning.beside import Setting
 from dioe.tuning.clock import Budget, Stopwatch
+from dioe.tuning.found import Lowering, block_name, listed
 from dioe.tuning.trial import run_once
 from dioe.types import Basis, DioeError, Feeds, Precision, Precisions, Tradeoff, Value
 
@@ -40,16 +41,37 @@ class Lowered:
     blocks: frozenset[str]
     error: float | None
     tradeoffs: tuple[Tradeoff, ...] = ()
-    least: tuple[str, float] = ("nothing", 0.0)
+    predicted_ms: float | None = None
+    """What the whole model takes then, None if there are none; ``written_ms`` with none of them."""
+    written_ms: float | None = None
+    least: tuple[str, float] | None = None
     """What was lowered with the least error of all that was measured, and that error."""
+    cut: bool = False
+    """Whether the budget ended the search."""
 
     def why_not(self, name: str, limit: float) -> str:
         """Why nothing is lowered, in one sentence."""
+        ended = "the tuning budget ended"
+        if self.least is None:
+            return f"no block was lowered on {name}: {ended} before one was tried"
         what, error = self.least
-        return (
-            f"no choice of blocks to lower on {name} was found within {limit:g} that saves time: "
-            f"the least error measured is {error:.2g}, with {what} lowered"
-        )
+        least = f"the least error measured is {error:.2g}, with {what} lowered"
+        if error <= limit and not self.cut:
+            return (
+                f"lowering blocks on {name} within {limit:g} saves no time by their costs: {least}"
+            )
+        found = f"no choice of blocks to lower on {name} was found within {limit:g} that saves time"
+        return f"{found}{f' before {ended}' if self.cut else ''}: {least}"
+
+    def lowering(self, name: str, blocks: Sequence[Block], limit: float) -> Lowering:
+        """The same in words and figures, of all ``blocks`` on the target of this name."""
+        if not self.blocks:
+            return Lowering(name, of=len(blocks), why_not=self.why_not(name, limit))
+        stay = [block_name(b.id, b.ops) for b in blocks if b.id not in self.blocks]
+        return Lowering(
+            name, len(self.blocks), len(blocks), tuple(stay), self.error, self.predicted_ms,
+            self.written_ms,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,20 +130,28 @@ def lower_blocks(
         frozenset(blocks[i].id for i in best.lowered) if best is not None else frozenset(),
         best.measured if best is not None else None,
         _tradeoffs(blocks, problem, precision, curve),
+        _latency_ms(blocks, problem, best.lowered) if best is not None else None,
+        _latency_ms(blocks, problem, frozenset()),
         _least(blocks, found, curve),
+        cut=budget.left_s <= 0,
     )
 
 
-def _least(blocks: Sequence[Block], found: Sensitivity, curve: Curve) -> tuple[str, float]:
-    """The set of blocks that was lowered with the least error, in words, and the error."""
+def _least(blocks: Sequence[Block], found: Sensitivity, curve: Curve) -> tuple[str, float] | None:
+    """The set of blocks that was lowered with the least error, in words, and the error; None if
+    nothing was lowered."""
     measured = [(g.error, sorted(g.blocks)) for g in found.groups]
     measured += [(p.measured, sorted(p.lowered)) for p in curve.points]
     if not measured:
-        return "nothing", 0.0
+        return None
     error, chosen = min(measured)
-    names = [f"{blocks[i].id} ({blocks[i].ops[0]})" for i in chosen]
-    more = f" and {len(names) - 2} more blocks" if len(names) > 2 else ""
-    return " and ".join(names[:2]) + more, error
+    return listed([block_name(blocks[i].id, blocks[i].ops) for i in chosen]), error
+
+
+def _latency_ms(blocks: Sequence[Block], problem: Problem, lowered: frozenset[int]) -> float:
+    """What the blocks take one after the other with these lowered."""
+    written, lower = (target.blocks for target in problem.targets)
+    return sum((lower if i in lowered else written)[b.id].ms for i, b in enumerate(blocks))
 
 
 def _by_planner(
@@ -161,20 +191,16 @@ def _tradeoffs(
     blocks: Sequence[Block], problem: Problem, precision: Precision, curve: Curve
 ) -> tuple[Tradeoff, ...]:
     """The verified choices as points of the curve: their errors measured, their times predicted."""
-    written, lower = problem.targets
-    where = f"{written.target.device}/{written.target.backend}"
+    written = problem.targets[0].target
+    where = f"{written.device}/{written.backend}"
     points = []
     for point in sorted(curve.points, key=lambda p: p.measured):
-        latency_ms = sum(
-            (lower if i in point.lowered else written).blocks[block.id].ms
-            for i, block in enumerate(blocks)
-        )
         points.append(
             Tradeoff(
                 f"{where}: {precision} in {len(point.lowered)} of {len(blocks)} blocks",
                 sum(len(blocks[i].ops) for i in point.lowered),
                 point.measured,
-                latency_ms,
+                _latency_ms(blocks, problem, point.lowered),
                 Basis.PREDICTED,
             )
         )

@@ -28,11 +28,23 @@ from dioe.planning import (
 from dioe.runtime import Runtime
 from dioe.tuning.beside import Setting
 from dioe.tuning.clock import Budget, Stopwatch
-from dioe.tuning.found import Found, Mixed, found_from_json, found_to_json, plan_name, told_apart
+from dioe.tuning.found import (
+    Found,
+    Lowering,
+    Mixed,
+    Tried,
+    found_from_json,
+    found_to_json,
+    lowering_of,
+    plan_name,
+    told_apart,
+)
 from dioe.tuning.known import Known
 from dioe.tuning.lowering import Judge, lower_blocks
 from dioe.tuning.parts import Parts
 from dioe.tuning.plan_trial import try_plan
+from dioe.tuning.reports import with_failures
+from dioe.tuning.targets import USED_UP, is_lowered
 from dioe.tuning.trial import reference_context
 from dioe.types import (
     Basis,
@@ -60,6 +72,9 @@ _HOPE = 1.15
 """One executable of several precisions, or on other threads, is tried though it is predicted to be
 this much slower than the best: it has no boundaries that could turn out dearer, and single first
 timings of two targets differ by as much."""
+
+_FORMAT = 2
+"""Of what the history keeps of a search: one of another format isn't known."""
 
 _SAME_BUDGET = 0.9
 """Of a budget: several shapes share theirs, so it is never quite the same."""
@@ -90,6 +105,7 @@ class Aim:
     def key(self) -> dict[str, object]:
         """What a search that was kept has to agree in."""
         return {
+            "format": _FORMAT,
             "settings": [s.name for s in self.settings],
             "policy": self.policy,
             "limit": self.limit,
@@ -152,12 +168,9 @@ class MixedSearch:
     def _passed_over(self, found: Found) -> Found:
         """What was found, without the plans that are broken."""
         broken = self._aim.broken
-        reports = [
-            replace(r, state="failed", reason=broken[r.target]) if r.target in broken else r
-            for r in found.reports
-        ]
-        plans = [m for m in found.plans if m.report.target not in broken]
-        return replace(found, reports=reports, plans=plans)
+        found.retell(with_failures(found.reports, broken))
+        found.plans = [m for m in found.plans if m.report.target not in broken]
+        return found
 
     def _cut_short(self) -> None:
         """More might have been found in a larger budget."""
@@ -228,26 +241,18 @@ class MixedSearch:
         self, parts: Parts, singles: Sequence[TargetReport], budget: Budget
     ) -> list[Setting]:
         """Settings in lower precision that err too much as a whole, where some blocks may have it:
-        those blocks are noted, all others forbidden."""
-        states = {r.target: r for r in singles}
+        those blocks are noted, all others forbidden. Of the others it is noted why not."""
+        lows = {s.name: s for s in self._aim.settings if self._aim.lowers and self._is_lowered(s)}
         found = []
-        for low in parts.settings:
-            if low.name != str(low.target):
-                continue  # on fewer threads: what errs doesn't depend on them
-            report = states.get(str(low.target))
-            written = next(
-                (
-                    s
-                    for s in parts.settings
-                    if s.candidate.mixes
-                    and (s.target.device, s.target.backend, s.resources)
-                    == (low.target.device, low.target.backend, low.resources)
-                    and s.target.precisions[0] is Precision.FP32
-                ),
-                None,
-            )
-            infidel = report is not None and report.state == "infidel"
-            if not infidel or not low.candidate.mixes or written is None or not self._aim.lowers:
+        for report in singles:
+            low = lows.get(report.target)
+            if low is None or report.state != "infidel":
+                continue
+            written = self._written(parts, low, singles)
+            if isinstance(written, str):
+                error = "too much" if report.relative_l2 is None else f"by {report.relative_l2:.2g}"
+                why_not = f"no block is lowered on {low.name}, which errs {error} as a whole: "
+                self._found.lowerings += (Lowering(low.name, why_not=why_not + written),)
                 continue
             self._progress(f"{low.name}, block by block")
             judge = Judge(
@@ -259,14 +264,43 @@ class MixedSearch:
                     limit=self._aim.limit, budget=budget,
                 )  # fmt: skip
             self._found.tradeoffs += lowered.tradeoffs
-            if not lowered.blocks:
-                self._found.notes += (lowered.why_not(low.name, self._aim.limit),)
-            else:
+            self._found.lowerings += (lowered.lowering(low.name, parts.blocks, self._aim.limit),)
+            if lowered.blocks:
                 others = {block.id for block in parts.blocks} - lowered.blocks
                 self._forbidden |= {(block, low) for block in others}
                 self._verified.append((written, low, lowered.blocks))
                 found.append(low)
         return found
+
+    def _is_lowered(self, setting: Setting) -> bool:
+        return is_lowered(setting.target, quantised=self._model.quantised)
+
+    def _written(
+        self, parts: Parts, low: Setting, singles: Sequence[TargetReport]
+    ) -> Setting | str:
+        """The setting whose executables take blocks in ``low``'s precision too; or why there is
+        none to be used."""
+        if not low.candidate.mixes:
+            return f"{low.target.backend} doesn't mix precisions in one executable"
+        beside = (low.target.device, low.target.backend, low.resources)
+        written = next(
+            (
+                s
+                for s in self._aim.settings
+                if s.candidate.mixes
+                and (s.target.device, s.target.backend, s.resources) == beside
+                and s.target.precisions[0] is Precision.FP32
+            ),
+            None,
+        )
+        if written is None:
+            return f"{low.target.backend} isn't used in fp32"
+        for setting in (written, low):
+            if setting not in parts.wholes:
+                why = parts.left_out.get(setting.name, setting.candidate.refusal)
+                return f"{setting.name} is left out, {why}"
+        state = next((r.state for r in singles if r.target == written.name), "unknown")
+        return written if state in ("ok", "slow") else f"{written.name} is {state}"
 
     # --- trying -------------------------------------------------------------------------------
 
@@ -287,17 +321,19 @@ class MixedSearch:
             placement = self._as_verified(problem, usable) or self._next(problem, usable, best_ms)
             if placement is None:
                 break
+            plan = self._plan(parts, problem, placement, usable)
             if not budget.allows(longest_s):
                 self._cut_short()
+                report = TargetReport(plan_name(plan), "failed", USED_UP)
+                self._note(tried, Mixed(plan, report), best_ms)
                 break
             self._tried.add(placement)
-            plan = self._plan(parts, problem, placement, usable)
             start = time.perf_counter()
             report, stage_ms = self._try(plan, speed)
             took_s = time.perf_counter() - start
             self.took_s[report.target] = max(self.took_s.get(report.target, 0.0), took_s)
             longest_s = max(longest_s, took_s)
-            tried.append(Mixed(plan, report))
+            self._note(tried, Mixed(plan, report), best_ms)
             log.info("%s: predicted %s ms, %s", report.target, plan.predicted_ms, report)
             if stage_ms and len(plan.stages) > 1:
                 parts.observe(list(zip(plan.stages, stage_ms, strict=True)))
@@ -309,7 +345,20 @@ class MixedSearch:
         for each in sorted(near, key=lambda m: m.report.p50_ms or math.inf):
             kept.setdefault(each.report.target, each)
         self._found.plans = list(kept.values())[:_KEPT]
-        self._found.reports = told_apart(tried, self._found.plans)
+        self._found.retell(told_apart(tried, self._found.plans))
+
+    def _note(self, tried: list[Mixed], mixed: Mixed, best_ms: float) -> None:
+        """Add a plan to those that were ``tried``, and what there is to tell of it."""
+        plan, report = mixed.plan, mixed.report
+        tried.append(mixed)
+        lowering = lowering_of(plan, report.relative_l2, quantised=self._model.quantised)
+        self._found.tried.append(
+            Tried(
+                report, len(plan.stages), plan.predicted_ms,
+                best_ms if math.isfinite(best_ms) else None,
+                lowering if self._aim.lowers else None,
+            )
+        )  # fmt: skip
 
     def _as_verified(self, problem: Problem, usable: Sequence[Setting]) -> Placement | None:
         """Next of the choices of blocks that were verified just so: fewer may err more."""

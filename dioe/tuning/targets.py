@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 
 UNTRIED = "not tried: there was no tuning budget"
+USED_UP = "not tried: the tuning budget was used up"
 
 
 @dataclass(frozen=True, slots=True)

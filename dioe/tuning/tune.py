@@ -20,9 +20,10 @@ from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.found import Found, Mixed
 from dioe.tuning.known import Known, Ratio
 from dioe.tuning.mixed import Aim, MixedSearch
+from dioe.tuning.not_chosen import NotChosen, gain_notes
 from dioe.tuning.plan_trial import PlanContender
 from dioe.tuning.reports import comparable, dropped, left_out, paired_ratios, retimed, with_failures
-from dioe.tuning.targets import UNTRIED, Candidate, is_lowered
+from dioe.tuning.targets import UNTRIED, USED_UP, Candidate, is_lowered
 from dioe.tuning.trial import (
     TargetContender,
     reference_outputs,
@@ -66,6 +67,11 @@ class Goal:
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    @property
+    def lowers(self) -> bool:
+        """Whether precision may be lowered as far as fidelity allows."""
+        return self.precision == "auto" and self.real_inputs
+
 
 @dataclass(slots=True)
 class Tuning:
@@ -80,11 +86,15 @@ class Tuning:
 
 @dataclass(slots=True)
 class _Measured:
-    """Reports on single targets, what neighbouring rounds say of all, and mixed plans."""
+    """Reports on single targets, what neighbouring rounds say of all, and mixed plans.
+
+    ``rounds`` is the token of those, empty where nothing was timed in rounds.
+    """
 
     reports: list[TargetReport]
     ratios: Mapping[str, float]
     mixed: Found = field(default_factory=Found)
+    rounds: str = ""
 
 
 class Tuner:
@@ -160,7 +170,12 @@ class Tuner:
         if known is not None and (found.known or not found.plans):
             if not found.known:
                 search.keep(found)
-            return replace(known, mixed=found)
+            met = {
+                m.report.target: m.ratio.value
+                for m in found.plans
+                if m.ratio is not None and m.ratio.rounds == known.rounds
+            }
+            return replace(known, mixed=found, ratios={**known.ratios, **met})
         failures: dict[str, str] = {}
         while True:
             timings, new = self._time_survivors(reports, found, budget, locked)
@@ -169,7 +184,7 @@ class Tuner:
             if not new or not any(r.state == "slow" for r in reports):
                 break
             reports = self._try_all(reference, budget, failures)
-        found.reports = with_failures(found.reports, failures)
+        found.retell(with_failures(found.reports, failures))
         measured = self._judged(with_failures(reports, failures), found, timings)
         search.keep(found)
         return measured
@@ -191,7 +206,9 @@ class Tuner:
                 ratios[name] = ratio
         if not comparable(reports, ratios):
             return None
-        return _Measured(reports, {name: ratio.value for name, ratio in ratios.items()})
+        (rounds,) = {ratio.rounds for ratio in ratios.values()} or {""}
+        values = {name: ratio.value for name, ratio in ratios.items()}
+        return _Measured(reports, values, rounds=rounds)
 
     def _search(
         self,
@@ -200,13 +217,12 @@ class Tuner:
         budget: Budget,
         locked: bool,
     ) -> MixedSearch:
-        lowers = self._goal.precision == "auto" and self._goal.real_inputs
         names = {r.target for r in reports if r.state != "failed"}
         settings = [
             s
             for s in self._settings
             if str(s.target) in names
-            and (lowers or not is_lowered(s.target, quantised=self._base.quantised))
+            and (self._goal.lowers or not is_lowered(s.target, quantised=self._base.quantised))
         ]
         aim = Aim(
             settings=settings,
@@ -216,7 +232,7 @@ class Tuner:
             precision=self._goal.precision,
             limit=self._limit,
             versions=self._goal.versions,
-            lowers=lowers,
+            lowers=self._goal.lowers,
             budget_s=budget.seconds,
             broken=self._broken,
         )
@@ -233,7 +249,7 @@ class Tuner:
         if timings or any(r.state == "ok" for r in reports):
             # a plan that nobody timed beside the others is no choice
             left = {m.report.target for m in found.plans} - timings.keys()
-            found.reports = [left_out(r, left) for r in found.reports]
+            found.retell([left_out(r, left) for r in found.reports])
             found.plans = [
                 Mixed(m.plan, retimed(m.report, timings[m.report.target]))
                 for m in found.plans
@@ -242,12 +258,12 @@ class Tuner:
         ratios = paired_ratios(timings, [*timed, *(m.report for m in found.plans)])
         by_name = {str(c.target): c for c in self._candidates}
         rounds = uuid.uuid4().hex
+        told = {name: Ratio(ratio, rounds) for name, ratio in ratios.items()}
+        found.plans = [replace(m, ratio=told.get(m.report.target)) for m in found.plans]
         for report in timed:
             if not by_name[report.target].refusal:
-                ratio = ratios.get(report.target)
-                told = None if ratio is None else Ratio(ratio, rounds)
-                self._known.keep_report(by_name[report.target], report, told)
-        return _Measured(timed, ratios, found)
+                self._known.keep_report(by_name[report.target], report, told.get(report.target))
+        return _Measured(timed, ratios, found, rounds)
 
     def _choose(self, measured: _Measured) -> Plan:
         found = measured.mixed
@@ -298,8 +314,7 @@ class Tuner:
             longest_s = max(self._took_s.values(), default=0.0)
             fits = candidate.refusal or budget.allows(longest_s)
             if math.isfinite(best_ms) and not fits:
-                reason = "not tried: the tuning budget was used up"
-                reports[name] = TargetReport(name, "failed", reason)
+                reports[name] = TargetReport(name, "failed", USED_UP)
                 return
             self._progress(name)
             start = time.perf_counter()
@@ -394,8 +409,14 @@ class Tuner:
         """The chosen plan with everything that led to it; ``plan`` is None for a single target."""
         found = measured.mixed
         tried = [r for r in found.reports if r.target not in {m.report.target for m in found.plans}]
+        lowered = [r.target for r in measured.reports if _lowers(r, self._base)]
+        not_chosen = NotChosen(
+            found, chosen, measured.reports, lowered if self._goal.lowers else (), measured.ratios,
+            mixable=len(self._settings) > 1,
+        )  # fmt: skip
+        notes = not_chosen.notes()
         if plan is None:
-            single = self._plan(chosen, [*reports, *tried], found.notes)
+            single = self._plan(chosen, [*reports, *tried], notes)
             blocks = found.blocks.get(chosen.target, ())
             return replace(single, blocks=blocks, tradeoffs=found.tradeoffs)
         return replace(
@@ -404,7 +425,7 @@ class Tuner:
             predicted_ms=chosen.p50_ms,
             candidates=(*reports, *tried),
             tradeoffs=found.tradeoffs,
-            notes=(*self._goal.notes, *found.notes, *_gain_notes(chosen, reports)),
+            notes=(*self._goal.notes, *notes, *gain_notes(chosen, reports)),
         )
 
     @property
@@ -429,7 +450,7 @@ class Tuner:
             limit=self._limit,
             report=chosen,
             candidates=reports,
-            notes=(*self._goal.notes, *notes, *_gain_notes(chosen, reports)),
+            notes=(*self._goal.notes, *notes, *gain_notes(chosen, reports)),
             versions=self._goal.versions,
         )
 
@@ -455,16 +476,3 @@ def _final(report: TargetReport, goal: Goal, base: Model) -> TargetReport:
 
 def _lowers(report: TargetReport, base: Model) -> bool:
     return is_lowered(Target.parse(report.target), quantised=base.quantised)
-
-
-def _gain_notes(chosen: TargetReport, reports: Sequence[TargetReport]) -> list[str]:
-    """What lower precision would have gained, where only made-up inputs stood in the way."""
-    return [
-        f"{r.target} would be {chosen.p50_ms / r.p50_ms:.2f} times faster at error "
-        f"{r.relative_l2:.2g} on made-up inputs; give sample inputs to allow it"
-        for r in reports
-        if r.state == "infidel"
-        and "made up" in r.reason
-        and r.p50_ms and chosen.p50_ms and r.relative_l2 is not None
-        and r.p50_ms < chosen.p50_ms
-    ]  # fmt: skip

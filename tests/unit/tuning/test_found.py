@@ -10,13 +10,18 @@ import pytest
 from dioe.graph import Model
 from dioe.tuning.found import (
     Found,
+    Lowering,
     Mixed,
+    Tried,
     breaking_names,
     found_from_json,
     found_to_json,
+    listed,
+    lowering_of,
     plan_name,
     told_apart,
 )
+from dioe.tuning.known import Ratio
 from dioe.types import (
     Basis,
     BlockReport,
@@ -34,6 +39,7 @@ from tests.toys.stages import staged_plan
 
 MODEL = Model.load(models.two_kinds())
 A, B = "cpu/a/fp32", "cpu/b/fp32"
+LOWERING = Lowering("cpu/a/bf16", 1, 4, ("block0 (m0)",), 1e-3, 1.25, 1.5)
 
 
 def halves(cut: int = 2) -> Plan:
@@ -104,6 +110,51 @@ def test_a_name_of_its_own_is_left_as_it_is() -> None:
     assert told_apart(attempts, kept=[]) == [each.report for each in attempts]
 
 
+# --- lowering -----------------------------------------------------------------------------------
+
+
+def in_blocks(plan: Plan) -> Plan:
+    """A block for each op."""
+    blocks = tuple(
+        BlockReport(f"block{i}", "matmul", (op,), stage.name, str(stage.target))
+        for stage in plan.stages
+        for i, op in enumerate(stage.ops)
+    )
+    return replace(plan, blocks=blocks)
+
+
+def test_what_a_plan_lowers_is_told_by_blocks() -> None:
+    assert lowering_of(in_blocks(lowered("m0", "g1")), 2e-3, quantised=False) == Lowering(
+        "cpu/a/bf16", 2, 4, ("block0 (m0)", "block3 (g1)"), 2e-3
+    )
+    whole = lowering_of(in_blocks(lowered()), None, quantised=False)
+    assert whole == Lowering("cpu/a/bf16", 4, 4)
+
+
+def test_as_written_lowers_nothing() -> None:
+    assert lowering_of(in_blocks(single()), 0.0, quantised=False) is None
+    plan = in_blocks(single())
+    target = Target("cpu", "a", (Precision.INT8,))
+    stage = replace(plan.stages[0], target=target, precisions=Precisions(Precision.INT8))
+    assert lowering_of(replace(plan, stages=(stage,)), 0.0, quantised=True) is None
+    assert lowering_of(replace(plan, stages=(stage,)), 0.0, quantised=False) is not None
+
+
+def test_many_blocks_are_counted() -> None:
+    assert [listed(list("abcd"[:n])) for n in range(5)] == [
+        "", "a", "a and b", "a and b and 1 more block", "a and b and 2 more blocks"
+    ]  # fmt: skip
+
+
+def test_reports_are_retold_in_their_order() -> None:
+    first, second = TargetReport("a", "ok"), TargetReport("b", "ok")
+    found = Found(tried=[Tried(first, stages=2), Tried(second, predicted_ms=1.0)])
+    assert found.reports == [first, second]
+    failed = replace(second, state="failed")
+    found.retell([first, failed])
+    assert found.tried == [Tried(first, stages=2), Tried(failed, predicted_ms=1.0)]
+
+
 # --- keeping ------------------------------------------------------------------------------------
 
 
@@ -113,10 +164,13 @@ def test_what_was_found_comes_back_from_json() -> None:
         "block0", "matmul", ("m0",), "s0", A, 1.0, Basis.CORRECTED, 5, B, 0.5, "its own cost"
     )
     found = Found(
-        plans=[Mixed(halves(), report)],
-        reports=[report, replace(report, state="infidel", relative_l2=None)],
+        plans=[Mixed(halves(), report, Ratio(0.9, "rounds")), Mixed(halves(3), report)],
+        tried=[
+            Tried(report, 2, 1.25, 1.75),
+            Tried(replace(report, state="infidel", relative_l2=None), lowering=LOWERING),
+        ],
+        lowerings=(LOWERING, Lowering("cpu/b/bf16", of=4, why_not="it errs")),
         tradeoffs=(Tradeoff("bf16 in 1 of 4 blocks", 1, 1e-3, 1.25, Basis.PREDICTED),),
-        notes=("why not more",),
         blocks={A: (block,)},
         cut_at_s=2.5,
     )
