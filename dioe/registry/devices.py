@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from dioe.types import DeviceInfo, DeviceState
+from dioe.types import DeviceInfo, DeviceState, KnownAs
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +24,15 @@ def merge_devices(reports: Iterable[tuple[str, DeviceInfo]]) -> tuple[Placement,
     """Merge ``(backend name, device)`` reports by uuid into one list with ids of its own.
 
     A device without a uuid is nobody else's. Present devices come first, so that an absent one
-    doesn't shift their ids. The first CPU is ``cpu``; any other device gets its kind and the next
+    doesn't shift their ids, and among them modelled ones last, so that none takes the id of a
+    device that computes. The first CPU is ``cpu``; any other device gets its kind and the next
     free index (``gpu:0``), in the order of the reports. Of several reports on one device the first
     describes it; ``shares`` comes back under the new ids.
     """
     merged: dict[tuple[str, ...], Placement] = {}
     keys: dict[tuple[str, str], tuple[str, ...]] = {}  # by backend and its own id
     reporters: dict[tuple[str, ...], str] = {}
-    for backend, info in sorted(reports, key=lambda report: not _is_present(report[1])):
+    for backend, info in sorted(reports, key=lambda report: _rank(report[1])):
         key: tuple[str, ...] = ("own", backend, info.id)
         if info.uuid:
             key = ("uuid", info.kind, info.uuid)
@@ -54,6 +55,10 @@ def merge_devices(reports: Iterable[tuple[str, DeviceInfo]]) -> tuple[Placement,
 
 def _is_present(info: DeviceInfo) -> bool:
     return info.state is DeviceState.PRESENT
+
+
+def _rank(info: DeviceInfo) -> tuple[bool, bool]:
+    return not _is_present(info), info.known_as is KnownAs.MODELLED
 
 
 def _ids(kinds: Iterable[str]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dioe.registry import merge_devices
-from dioe.types import DeviceInfo, DeviceState
+from dioe.types import DeviceInfo, DeviceState, KnownAs
 
 PRESENT, ABSENT, ERROR = DeviceState
 
@@ -111,6 +111,19 @@ def test_a_backend_that_lacks_a_device_others_have_does_not_hide_it() -> None:
     assert placement.backends == {"b": "gpu:0"}
     (placement,) = merge_devices([("a", gone), ("c", broken)])
     assert (placement.device, placement.backends) == (gone, {})
+
+
+@given(reports())
+def test_modelled_devices_take_no_id_of_one_that_computes(found: list[Report]) -> None:
+    modelled = [
+        ("0", DeviceInfo(f"{kind}:0", kind, uuid=f"m{kind}", known_as=KnownAs.MODELLED))
+        for kind in ("gpu", "npu")
+    ]
+    computing = [report for report in found if report[1].state is PRESENT]
+    before = merge_devices(computing)
+    after = merge_devices([*modelled, *computing])
+    assert after[: len(before)] == before
+    assert {p.device.known_as for p in after[len(before) :]} == {KnownAs.MODELLED}
 
 
 def test_devices_without_a_uuid_are_never_merged() -> None:
