@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PACKAGES = {
     "dioe": ROOT / "dioe",
+    "dioe_null": ROOT / "backends/dioe_null",
     "dioe_onnxruntime": ROOT / "backends/dioe_onnxruntime",
     "dioe_openvino": ROOT / "backends/dioe_openvino",
     "dioe_reference": ROOT / "backends/dioe_reference",
@@ -85,6 +86,7 @@ def test_entry_points(wheel: zipfile.ZipFile) -> None:
     points = [line for line in lines if "=" in line]
     assert points == [
         "dioe = dioe.cli:main",
+        "null = dioe_null:backends",
         "onnxruntime = dioe_onnxruntime:backends",
         "openvino = dioe_openvino:backends",
         "reference = dioe_reference:backends",
