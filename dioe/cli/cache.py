@@ -37,6 +37,14 @@ class What(enum.StrEnum):
     MODELS = "models"
 
 
+_KINDS = {
+    "target": "whole models",
+    "ops": "models op by op",
+    "block": "blocks alone",
+    "search": "searches for mixed plans",
+}
+"""What the kinds of costs are to a person (``dioe.tuning.known`` gives them)."""
+
 _ENTRIES = {What.HISTORY: "measured cost", What.PLANS: "plan", What.MODELS: "model"}
 
 
@@ -77,7 +85,9 @@ def info(
     out.print(table)
     out.print(f"in {_shown(folder)}", markup=False)
     if known.entries:
-        kinds = ", ".join(f"{count} {printable(kind)}" for kind, count in known.entries.items())
+        kinds = ", ".join(
+            f"{_KINDS.get(kind, printable(kind))}: {count}" for kind, count in known.entries.items()
+        )
         out.print(f"costs in the history: {kinds}", markup=False)
     for part, contents in parts.items():
         if contents.reason:

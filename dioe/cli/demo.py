@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from dioe.cli import options
+from dioe.cli import costs, options
 from dioe.cli.bench import Seconds, show
 from dioe.cli.terminal import console, progress
 
@@ -34,6 +34,7 @@ def demo(
     from dioe.tuning import Job, Settings
     from dioe.tuning import bench as run_bench
 
+    costs.history()
     with progress("demo", quiet=as_json) as say:
         say("fetching the model and the page")
         model = demo_model.demo_model()

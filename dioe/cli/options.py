@@ -158,7 +158,9 @@ def _load_array(file: str) -> Array:
             magic = stream.read(len(_NPY_MAGIC))
         if magic[:2] == b"PK":
             raise InputError(
-                "an archive (.npz?), not one array", place=file, fix="give a .npy file an input"
+                "an archive (.npz?), not one array",
+                place=file,
+                fix="give a .npy file for each input",
             )
         if magic != _NPY_MAGIC:
             raise InputError("not a .npy file", place=file, fix=_SAVE)

@@ -59,9 +59,9 @@ def progress_bar(title: str, *, quiet: bool = False) -> Iterator[Callable[[str, 
         return
     columns = (
         TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True)),
-        BarColumn(bar_width=20),
-        TextColumn("{task.fields[left]}"),
-        TimeElapsedColumn(),
+        BarColumn(bar_width=10),
+        TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True, min_width=8)),
+        TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
     )
     with Progress(*columns, console=err, transient=True, expand=True) as bar:
         task = bar.add_task(title, total=None, left="")
@@ -76,6 +76,10 @@ def progress_bar(title: str, *, quiet: bool = False) -> Iterator[Callable[[str, 
         yield show
 
 
+_SPINNER_WIDTH = 3
+"""Columns of what turns in front of a status line, and one to spare."""
+
+
 @contextlib.contextmanager
 def progress(title: str, *, quiet: bool = False) -> Iterator[Callable[[str], None]]:
     """A status line on stderr while the block runs; nothing where stderr is no terminal."""
@@ -84,7 +88,13 @@ def progress(title: str, *, quiet: bool = False) -> Iterator[Callable[[str], Non
         yield lambda text: None
         return
     with err.status(title) as status:
-        yield lambda text: status.update(f"{title}: {escape(printable(text))}")
+
+        def show(text: str) -> None:
+            line = Text(f"{title}: {printable(text)}")
+            line.truncate(err.width - _SPINNER_WIDTH, overflow="ellipsis")
+            status.update(line)
+
+        yield show
 
 
 def ms(value: float | None) -> str:

@@ -94,7 +94,7 @@ def test_info(dioe: Dioe, filled: Path) -> None:
         ["ok", "3"], ["ok", "2"], ["ok", "2"]
     ]  # fmt: skip
     assert rows["models"][3:5] == ["2.0", "KiB"]
-    assert "2 block, 1 target" in shown.out
+    assert "blocks alone: 2, whole models: 1" in shown.out
     found = dioe("cache", "info", "--json").json
     assert found["folder"] == str(filled)
     assert found["parts"]["models"]["size_bytes"] == 2048

@@ -37,6 +37,33 @@ def test_a_status_shows_names_as_they_are(stderr: io.StringIO) -> None:
     assert r"planning: op [/0]\x1b" in stderr.getvalue()
 
 
+def test_a_status_stays_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(
+        terminal,
+        "Console",
+        lambda **_: Console(file=stream, force_terminal=True, width=40, color_system=None),
+    )
+    with terminal.progress("planning") as say:
+        say("a name " * 20)
+    shown = stream.getvalue()
+    assert "planning: a name a name" in shown
+    assert "a nam…" in shown
+    assert "\x1b[1A" not in shown.rpartition("planning")[0]  # it never goes up a line
+
+
+def test_the_clock_of_a_bar_isnt_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(
+        terminal,
+        "Console",
+        lambda **_: Console(file=stream, force_terminal=True, width=80, color_system=None),
+    )
+    with terminal.progress_bar("profiling") as show:
+        show("recurrent block55 on cpu/onnxruntime/fp32 on 1 thread", 3, 230)
+    assert "227 left 0:00:00" in " ".join(stream.getvalue().split())
+
+
 def test_no_bar_where_it_would_be_in_the_way(
     stderr: io.StringIO, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
