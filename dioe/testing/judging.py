@@ -1,0 +1,103 @@
+"""How close to the expected values outputs have to be, by the fidelity rule of DIOE.
+
+The error is ``dioe.precision.relative_l2``; integers, booleans and strings have to be equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from dioe.precision import relative_l2
+from dioe.types import Array, Buffer, Precision
+
+LIMITS: dict[Precision, float] = {
+    Precision.FP32: 1e-4,
+    Precision.FP16: 5e-3,
+    Precision.BF16: 2e-2,
+}
+"""The largest relative error of a case in a precision: fp32 as architecture.md has it, fp16 and
+bf16 5 times the rounding of one value (half of 2^-9 and 2^-7), for chains of a few ops."""
+
+_NARROW_ULPS = 2
+"""Where a case itself holds narrower floats than fp32, so many of their epsilons are allowed."""
+
+
+def host(value: Any) -> Any:
+    """A value of a request on the host: arrays as they are, buffers read, sequences through."""
+    if isinstance(value, np.ndarray) or value is None:
+        return value
+    if isinstance(value, list):
+        return [host(each) for each in value]
+    if isinstance(value, Buffer):
+        value.ready.wait()
+        return value.numpy()
+    return value
+
+
+def narrowest_epsilon(values: Mapping[str, Any]) -> float:
+    """The epsilon of the narrowest float dtype among ``values``, 0 if all are fp32 or wider."""
+    found = 0.0
+    for value in values.values():
+        for each in value if isinstance(value, list) else [value]:
+            dtype = getattr(each, "dtype", None)
+            if dtype is not None and _is_float(dtype) and dtype.itemsize < 4:
+                found = max(found, _epsilon(dtype))
+    return found
+
+
+def _epsilon(dtype: np.dtype[Any]) -> float:
+    info: Any = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+    return float(info.eps)
+
+
+def _is_float(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "f" or (dtype.kind == "V" and "float" in dtype.name)
+
+
+def limit(precision: Precision, feeds: Mapping[str, Any], expected: Mapping[str, Any]) -> float:
+    """The largest error that a case may have in ``precision``."""
+    epsilon = narrowest_epsilon(dict(feeds) | dict(expected))
+    return max(LIMITS[precision], _NARROW_ULPS * epsilon)
+
+
+def assert_same(found: Any, expected: Any, most: float, place: str = "output") -> None:
+    """Assert that one value is the expected one: its kind, dtype, shape, and contents up to an
+    error of ``most``."""
+    found = host(found)
+    if expected is None:
+        assert found is None, f"{place} is {type(found).__name__}, expected none"
+        return
+    if isinstance(expected, list):
+        assert isinstance(found, list), f"{place} is {type(found).__name__}, expected a sequence"
+        assert len(found) == len(expected), f"{place} has {len(found)} of {len(expected)} elements"
+        for i, (one, other) in enumerate(zip(found, expected, strict=True)):
+            assert_same(one, other, most, f"{place}[{i}]")
+        return
+    assert isinstance(found, np.ndarray), f"{place} is {type(found).__name__}, expected an array"
+    _assert_same_array(found, expected, most, place)
+
+
+def _assert_same_array(found: Array, expected: Array, most: float, place: str) -> None:
+    text = {"O", "U", "S", "T"}
+    if expected.dtype.kind in text:
+        assert found.dtype.kind in text, f"{place} is {found.dtype}, expected strings"
+    else:
+        assert found.dtype == expected.dtype, f"{place} is {found.dtype}, not {expected.dtype}"
+    assert found.shape == expected.shape, f"{place} has shape {found.shape}, not {expected.shape}"
+    error = relative_l2(found, expected)
+    allowed = most if _is_float(expected.dtype) or expected.dtype.kind == "c" else 0.0
+    assert error <= allowed, (
+        f"{place}: error {error:.3g}, at most {allowed:.3g} is allowed\n"
+        f"found    {found.reshape(-1)[:8]}\nexpected {expected.reshape(-1)[:8]}"
+    )
+
+
+def assert_outputs(found: Mapping[str, Any], expected: Mapping[str, Any], most: float) -> None:
+    """Assert that all outputs are there, in order, and as expected."""
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        assert_same(found[name], value, most, f"output {name!r}")

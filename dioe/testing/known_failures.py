@@ -1,0 +1,50 @@
+"""The strict list that a backend ships of the tests it fails.
+
+A text file with one test a line, its id and the reason; ``#`` starts a comment::
+
+    # what ONNX says, and what this backend does instead
+    nodes::test_node[fp32-round]  rounds halves up, ONNX to even; the runtime has no other mode
+
+The id is the section, ``::``, and the name of the test as pytest prints it.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+from importlib.resources.abc import Traversable
+
+from dioe.types import ConfigError
+
+FILE = "known_failures.txt"
+
+
+def parse(text: str, place: str) -> dict[str, str]:
+    """Reasons by test id. Raises ConfigError for a line without a reason or one that is twice."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        test, _, reason = line.strip().partition(" ")
+        if not reason.strip() or "::" not in test:
+            raise ConfigError(
+                f"{line.strip()!r} is no known failure",
+                place=f"{place}:{number}",
+                fix="write the test's id, section::test, and the reason after it",
+            )
+        if test in found:
+            raise ConfigError(f"{test} is listed twice", place=f"{place}:{number}")
+        found[test] = reason.strip()
+    return found
+
+
+def shipped(entry_point: str, backend: str) -> Traversable | None:
+    """The list in the plugin's package, None if it ships none.
+
+    ``known_failures.txt``, or ``known_failures.PROVIDER.txt`` for a backend that is one provider of
+    several (``onnxruntime.webgpu``: ``known_failures.webgpu.txt``).
+    """
+    package = entry_point.partition(":")[0].partition(".")[0]
+    provider = backend.partition(".")[2]
+    name = f"known_failures.{provider}.txt" if provider else FILE
+    file = importlib.resources.files(package) / name
+    return file if file.is_file() else None

@@ -1,0 +1,265 @@
+"""The suite's pytest plugin: options, the known failures, what counts as covered, the summary."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections import Counter
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dioe.registry import Registry
+from dioe.testing import known_failures
+from dioe.testing.entry import SUITE
+from dioe.testing.subject import NotCovered
+from dioe.types import (
+    ENTRY_POINT_GROUP,
+    Backend,
+    DeviceState,
+    DioeError,
+    Precision,
+    UnsupportedError,
+)
+
+SECTIONS = tuple(
+    sorted(
+        path.stem.removeprefix("test_")
+        for path in (Path(__file__).parent / "conformance").glob("test_*.py")
+    )
+)
+"""Each module of the suite is a section."""
+
+_NOT_COVERED = "not_covered"
+_OUTCOMES = ("covered", "not covered", "failed", "known failures")
+
+
+class Selection:
+    """What a run of the suite is about: backend, device, precisions, known failures."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.backend, self.entry_point = _find(config.getoption("--backend"))
+        self.device = _device(self.backend, config.getoption("--device"))
+        computes = self.backend.capabilities(self.device).computes
+        self.precisions = tuple(p for p in Precision if p in computes)
+        wanted = config.getoption("--precision")
+        self.chosen = tuple(p for p in self.precisions if not wanted or p in wanted)
+        self.all_nodes = bool(config.getoption("--all-nodes"))
+        self.possible: set[str] = set()
+        """Ids of tests that exist, whether or not the options select them."""
+        self.known, self.known_file = _known(config, self.entry_point, self.backend.name)
+
+
+SELECTION = pytest.StashKey[Selection]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The suite's options."""
+    group = parser.getgroup("dioe", "conformance of a DIOE backend")
+    add = group.addoption
+    add("--backend", metavar="NAME", help="the backend to test, as `dioe devices` names it")
+    add("--device", metavar="ID", help="its device (default: the first that is present)")
+    add(
+        "--precision",
+        action="append",
+        type=Precision,
+        metavar="P",
+        help="only this precision, may be repeated (default: all that the backend computes)",
+    )
+    add("--all-nodes", action="store_true", help="all node cases of ONNX, not only the subset")
+    add(
+        "--known-failures",
+        metavar="FILE",
+        help="tests that fail, and why (default: known_failures.txt in the plugin's package)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Find the backend; a run without one is a usage error."""
+    config.addinivalue_line(
+        "markers", "correctness: judges values, which a simulated backend doesn't compute"
+    )
+    if config.getoption("--help") or config.getoption("--version"):
+        return
+    try:
+        config.stash[SELECTION] = Selection(config)
+    except DioeError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def _find(name: str | None) -> tuple[Backend, str]:
+    """The installed backend of that name, and the entry point of its plugin."""
+    points = sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda p: p.name)
+    if not name:
+        installed = ", ".join(point.name for point in points) or "none"
+        raise UnsupportedError("--backend NAME is missing", fix=f"installed plugins: {installed}")
+    # The plugin that is likely the one first: the others needn't be loaded then.
+    points.sort(key=lambda point: point.name not in (name, name.partition(".")[0]))
+    reasons = []
+    for point in points:
+        registry = Registry([point])
+        for status in registry.statuses:
+            if status.name == name:
+                return registry.backend(name), point.value
+            if point.name == name:
+                reasons.append(status.reason)
+    raise UnsupportedError(
+        f"no installed plugin provides a backend {name!r}" + "".join(f": {r}" for r in reasons),
+        fix="`dioe devices` lists what is installed, and why something isn't usable",
+    )
+
+
+def _device(backend: Backend, wanted: str | None) -> str:
+    devices = backend.probe()
+    for device in devices:
+        if device.state is DeviceState.PRESENT and wanted in (None, device.id):
+            return device.id
+    seen = ", ".join(f"{d.id} ({d.state})" for d in devices) or "none"
+    raise UnsupportedError(
+        f"backend {backend.name!r} has no device {wanted or 'that is present'}",
+        fix=f"devices it sees: {seen}",
+    )
+
+
+def _known(config: pytest.Config, entry_point: str, backend: str) -> tuple[dict[str, str], str]:
+    given = config.getoption("--known-failures")
+    if given:
+        try:
+            return known_failures.parse(Path(given).read_text(encoding="utf-8"), given), given
+        except OSError as error:
+            raise pytest.UsageError(f"--known-failures: {error}") from error
+    file = known_failures.shipped(entry_point, backend)
+    if file is None:
+        return {}, "known failures"
+    return known_failures.parse(file.read_text(encoding="utf-8"), str(file)), str(file)
+
+
+def section(nodeid: str) -> str | None:
+    """The section of a test of the suite, None for other tests of the same run."""
+    path = nodeid.partition("::")[0]
+    folder = SUITE.replace(".", "/")
+    stem = path.rpartition("/")[2].removesuffix(".py").removeprefix("test_")
+    return stem if path.endswith(f"{folder}/test_{stem}.py") else None
+
+
+def test_id(nodeid: str) -> str | None:
+    """The id of a test of the suite in lists of known failures; None for other tests."""
+    found = section(nodeid)
+    return None if found is None else f"{found}::{nodeid.partition('::')[2]}"
+
+
+test_id.__test__ = False  # type: ignore[attr-defined]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse listed tests that don't exist; leave out what a simulated backend can't meet."""
+    selection = config.stash[SELECTION]
+    found = {test for item in items if (test := test_id(item.nodeid))}
+    _check_list(selection, found, whole=not any("::" in str(arg) for arg in config.args))
+    if selection.backend.simulated:
+        kept = [i for i in items if not (section(i.nodeid) and i.get_closest_marker("correctness"))]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+
+def _check_list(selection: Selection, found: set[str], *, whole: bool) -> None:
+    """Raise UsageError for listed tests that are none; by node id only some are collected."""
+    collected = {test.partition("::")[0] for test in found}
+    for test in selection.known:
+        kind = test.partition("::")[0]
+        judged = kind not in SECTIONS or (whole and kind in collected)
+        if judged and test not in found | selection.possible:
+            raise pytest.UsageError(
+                f"{selection.known_file}: there is no test {test}; take it off the list"
+            )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell what isn't covered from what is skipped, and hold the run against the list."""
+    report = yield
+    test = test_id(item.nodeid)
+    if test is None:
+        return report
+    if call.excinfo is not None and isinstance(call.excinfo.value, NotCovered):
+        why = str(call.excinfo.value)
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), 0, f"not covered: {why}")
+        report.user_properties.append((_NOT_COVERED, why))
+    selection = item.config.stash[SELECTION]
+    reason = selection.known.get(test)
+    if reason is not None and call.when != "teardown":
+        if report.failed:
+            report.outcome = "skipped"
+            report.wasxfail = reason
+        elif call.when == "call" or report.skipped:
+            now = "isn't covered" if report.skipped else "passes"
+            report.outcome = "failed"
+            report.longrepr = (
+                f"{test} {now}, but {selection.known_file} lists it as failing ({reason}): "
+                "take it off the list"
+            )
+    return report
+
+
+def _reason(report: Any) -> str:
+    """Why the test isn't covered; empty where it is."""
+    return str(dict(getattr(report, "user_properties", ())).get(_NOT_COVERED, ""))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(
+    report: pytest.CollectReport | pytest.TestReport,
+) -> tuple[str, str, str] | None:
+    """Categories of their own for what isn't covered and for known failures."""
+    if report.skipped and section(report.nodeid) is not None:
+        if hasattr(report, "wasxfail"):
+            return "known failures", "k", "KNOWN FAILURE"
+        if _reason(report):
+            return "not covered", "n", "NOT COVERED"
+    return None
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """What is tested."""
+    selection = config.stash.get(SELECTION, None)
+    if selection is None:
+        return []
+    backend = selection.backend
+    simulated = ", simulated: no values are judged" if backend.simulated else ""
+    return [
+        f"conformance: {backend.name} {backend.version} on {selection.device}{simulated}; "
+        f"precisions {', '.join(selection.chosen) or 'none'}; "
+        f"{len(selection.known)} known failures listed"
+    ]
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Counts for each section; with ``-v`` the reason of everything that isn't covered."""
+    selection = config.stash.get(SELECTION, None)
+    if selection is None:
+        return
+    stats: dict[str, list[Any]] = terminalreporter.stats
+    counts: dict[str, Counter[str]] = {name: Counter() for name in (*SECTIONS, "all")}
+    categories = {"passed": "covered", "error": "failed"}
+    for category, reports in stats.items():
+        outcome = categories.get(category, category)
+        for report in reports:
+            found = section(getattr(report, "nodeid", ""))
+            if found is not None and outcome in _OUTCOMES:
+                counts[found][outcome] += 1
+                counts["all"][outcome] += 1
+    write = terminalreporter.write_line
+    title = f"conformance of {selection.backend.name} on {selection.device}"
+    terminalreporter.section(title)
+    if config.get_verbosity() > 0:
+        for report in stats.get("not covered", []):
+            write(f"not covered: {test_id(report.nodeid)}: {_reason(report)}")
+    write(f"{'section':<16}" + "".join(f"{outcome:>16}" for outcome in _OUTCOMES))
+    for name, count in counts.items():
+        if count:
+            write(f"{name:<16}" + "".join(f"{count[outcome]:>16}" for outcome in _OUTCOMES))
