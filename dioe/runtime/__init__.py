@@ -3,6 +3,7 @@
 from dioe.runtime.background import NewShape, ShapeTuner, Stopped
 from dioe.runtime.bound import BoundRequest
 from dioe.runtime.loading import LoadedPlan, load
+from dioe.runtime.memory import TransferReport
 from dioe.runtime.process import Runtime
 from dioe.runtime.session import Session
 from dioe.runtime.variant import Variant
@@ -15,6 +16,7 @@ __all__ = [
     "Session",
     "ShapeTuner",
     "Stopped",
+    "TransferReport",
     "Variant",
     "load",
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dioe.runtime.memory import Memory, TransferLog, memories
 from dioe.runtime.process import Runtime
 from dioe.runtime.request import PlanRequest, SingleStageRequest
 from dioe.runtime.staged import StagedRequest
@@ -39,19 +40,23 @@ class LoadedPlan:
         inputs: Sequence[TensorSpec],
         outputs: Sequence[TensorSpec],
         constants: Mapping[str, Array] | None = None,
+        homes: Sequence[Memory | None] = (),
     ) -> None:
-        """``constants`` are outputs of the model that no stage makes, for they never change."""
+        """``constants`` are outputs of the model that no stage makes, for they never change;
+        ``homes`` the memory that each stage works in, None for the host's."""
         self.plan = plan
         self.stages = tuple(stages)
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
         self.output_names = tuple(spec.name for spec in outputs)
         self.constants = dict(constants or {})
+        self.homes = tuple(homes) or (None,) * len(self.stages)
+        self.transfer_log = TransferLog()
         self._runtime = runtime
 
     def request(self) -> PlanRequest:
         """A single-threaded request over all stages."""
-        if len(self.stages) == 1:
+        if len(self.stages) == 1 and self.homes[0] is None:
             return SingleStageRequest(self.stages[0][1].request())
         return StagedRequest(self)
 
@@ -78,16 +83,19 @@ def load(plan: Plan, model: Model, runtime: Runtime, models: Mapping[str, Model]
     stage runs, by the stage's name (``dioe.graph.rebuild`` gives them).
     """
     with contextlib.ExitStack() as undo:
-        loaded = []
+        loaded, contexts = [], []
         for stage in plan.stages:
             context: Context = runtime.acquire(stage.target, stage.resources)
             undo.callback(runtime.release, stage.target, stage.resources)
             executable = context.compile(models[stage.name], stage.precisions, stage.options)
             undo.callback(executable.close)
             loaded.append((stage, executable))
+            contexts.append(context)
+        homes = memories(plan.stages, contexts)
         undo.pop_all()
-    constants = _constant_outputs(model) if len(loaded) > 1 else {}
-    return LoadedPlan(plan, runtime, loaded, model.inputs, model.outputs, constants)
+    staged = len(loaded) > 1 or homes[0] is not None
+    constants = _constant_outputs(model) if staged else {}
+    return LoadedPlan(plan, runtime, loaded, model.inputs, model.outputs, constants, homes)
 
 
 def _constant_outputs(model: Model) -> dict[str, Array]:

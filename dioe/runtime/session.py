@@ -20,6 +20,7 @@ from dioe.runtime.background import Background, NewShape, ShapeTuner
 from dioe.runtime.bound import BoundRequest
 from dioe.runtime.feeds import check_feeds, check_mapping
 from dioe.runtime.loading import load, owned
+from dioe.runtime.memory import TransferReport
 from dioe.runtime.process import Runtime
 from dioe.runtime.state import State
 from dioe.runtime.variant import Retired, Variant
@@ -108,6 +109,12 @@ class Session:
     def executables(self) -> tuple[tuple[Stage, Executable], ...]:
         """The compiled stages of the variant that was used last, in order."""
         return self._hot.loaded.stages
+
+    @property
+    def transfers(self) -> tuple[TransferReport, ...]:
+        """The copies between memories of devices that runs made so far, with bytes and times; of
+        the variant that was used last."""
+        return self._hot.loaded.transfer_log.reports()
 
     # --- running ---------------------------------------------------------------------------
 

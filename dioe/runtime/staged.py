@@ -24,7 +24,7 @@ binding another address costs OpenVINO's next run more than that
 
 
 class StagedRequest(PlanRequest):
-    """Stages one after the other; values between host stages pass without a copy.
+    """Stages one after the other; values between stages in one memory pass without a copy.
 
     ``call`` on the one hand and ``bind`` and ``run`` on the other have requests and buffers of
     their own, made when first used.
@@ -68,9 +68,11 @@ class _Parts:
         self.inputs = loaded.inputs
         self.output_names = loaded.output_names
         self.constants = loaded.constants
+        self.homes = loaded.homes
+        self.transfer_log = loaded.transfer_log
 
     def wiring(self) -> Wiring:
-        return Wiring(self.stages, self.output_names)
+        return Wiring(self.stages, self.output_names, self.homes, self.transfer_log)
 
 
 _NONE: Array = np.empty(0)
@@ -105,13 +107,11 @@ class _Calls:
             for spec in read
             if can_bind_once(spec)
             and size_bytes(spec) <= COPY_LIMIT_BYTES
-            and wiring.on_host(spec.name)
+            and wiring.read_on_host(spec.name)
         }
         self._copied = list(copied.items())
         self._bound = [
-            (spec.name, spec.kind == "tensor" and wiring.on_host(spec.name))
-            for spec in read
-            if spec.name not in copied
+            (spec.name, spec.kind == "tensor") for spec in read if spec.name not in copied
         ]
         self._last: dict[str, Value] = {}
         wiring.join({**buffers, **self._own, **copied})

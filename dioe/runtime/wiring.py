@@ -9,7 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from dioe.host_backend import aligned_empty, can_preset, static_shape
-from dioe.types import Array, Executable, Request, Stage, TensorSpec, Value
+from dioe.runtime.memory import HOST_DEVICE, Memory, Transfer, TransferLog, is_device_buffer
+from dioe.types import (
+    Array,
+    Buffer,
+    Executable,
+    HostBuffer,
+    Request,
+    Stage,
+    TensorSpec,
+    Value,
+)
 
 _PACKED = frozenset({"int2", "uint2", "int4", "uint4", "float4_e2m1fn"})
 """Dtypes that some runtimes hold in less than the byte an element that numpy gives them."""
@@ -17,22 +27,34 @@ _PACKED = frozenset({"int2", "uint2", "int4", "uint4", "float4_e2m1fn"})
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One stage: its request, and the names of what a run hands to it and takes from it."""
+    """One stage: copies into its memory, its request, and the names of what a run hands to it and
+    takes from it; then copies out."""
 
     request: Request
+    before: tuple[Transfer, ...]
     reads: tuple[str, ...]
     gives: tuple[str, ...]
+    after: tuple[Transfer, ...]
 
 
 class Wiring:
     """The requests of a plan's stages, in order, and what joins them.
 
-    A value with a buffer is bound once, where it is made and wherever it is read. All others
-    (of open shape, strings, sequences, on devices) are handed on in each run.
+    A value with a buffer is bound once, where it is made and wherever it is read. Where those are
+    in different memories, it has a buffer in each, and every run copies it explicitly: out of the
+    memory it is made in to the host, from the host to wherever else it is read. All other values
+    (of open shape, strings, sequences) are handed on in each run.
     """
 
-    def __init__(self, stages: Sequence[tuple[Stage, Executable]], outputs: Sequence[str]) -> None:
-        """Make a request of each stage; ``outputs`` are the model's. Raises BackendError."""
+    def __init__(
+        self,
+        stages: Sequence[tuple[Stage, Executable]],
+        outputs: Sequence[str],
+        homes: Sequence[Memory | None],
+        log: TransferLog,
+    ) -> None:
+        """Make a request of each stage; ``outputs`` are the model's, ``homes`` the memory of each
+        stage, None for the host's; copies are counted in ``log``. Raises BackendError."""
         # by what the executables say, not the plan: a plan is a file that anybody may have edited
         self.readers: dict[str, list[int]] = {}
         """The stages that read a value, by index."""
@@ -40,7 +62,8 @@ class Wiring:
         self._specs: dict[str, TensorSpec] = {}
         self._inputs: list[tuple[str, ...]] = []
         self._requests: list[Request] = []
-        self._on_host = [stage.target.device.partition(":")[0] == "cpu" for stage, _ in stages]
+        self._homes = list(homes)
+        self._log = log
         self._outputs = frozenset(outputs)
         for i, (_, executable) in enumerate(stages):
             self._requests.append(executable.request())
@@ -48,9 +71,14 @@ class Wiring:
             for name in self._inputs[i]:
                 self.readers.setdefault(name, []).append(i)
             for spec in executable.outputs:
-                self._makers[spec.name] = i
-                self._specs[spec.name] = spec
-        self._joined: dict[str, Array] = {}
+                if spec.name not in self._inputs[i]:  # else passed through: nobody makes it
+                    self._makers[spec.name] = i
+                    self._specs[spec.name] = spec
+        self._joined: dict[str, Array | Buffer] = {}
+        self._buffers: dict[tuple[str, Memory], Buffer] = {}
+        self._out: dict[str, Transfer] = {}
+        self._in: dict[tuple[str, Memory], Transfer] = {}
+        self._join_inside()
         self._steps = self._plan_steps()
 
     def makes(self, name: str) -> bool:
@@ -58,16 +86,17 @@ class Wiring:
         return name in self._makers
 
     def buffered(self) -> dict[str, TensorSpec]:
-        """The values that can be bound once: made and read by host stages, of known size."""
+        """The values that need a host array and can be bound to one once: of known size, made or
+        read on the host, or on their way from one memory to another."""
         return {
             name: spec
             for name, spec in self._specs.items()
-            if can_bind_once(spec) and self._on_host[self._makers[name]] and self.on_host(name)
+            if can_bind_once(spec) and not self._inside(name)
         }
 
-    def on_host(self, name: str) -> bool:
-        """True if every stage that reads the value is on the host."""
-        return all(self._on_host[i] for i in self.readers.get(name, ()))
+    def read_on_host(self, name: str) -> bool:
+        """True if a stage on the host reads the value."""
+        return any(self._homes[i] is None for i in self.readers.get(name, ()))
 
     def inner_buffers(self) -> dict[str, Array]:
         """A buffer for each value that can be bound once and that is no output of the model."""
@@ -77,6 +106,26 @@ class Wiring:
             if name not in self._outputs
         }
         return shared_buffers(lives)
+
+    def _inside(self, name: str) -> bool:
+        """True for a value that never leaves the memory of a device."""
+        home = self._homes[self._makers[name]]
+        if home is None or name in self._outputs:
+            return False
+        return all(self._homes[i] is home for i in self.readers.get(name, ()))
+
+    def _join_inside(self) -> None:
+        """Bind what stays in one device's memory, which nobody outside ever needs."""
+        for name, spec in self._specs.items():
+            maker = self._makers[name]
+            home = self._homes[maker]
+            if home is None or not can_bind_once(spec) or not self._inside(name):
+                continue
+            buffer = self._buffers[name, home] = home.buffer(spec)
+            self._requests[maker].bind({}, {name: buffer})
+            for i in self.readers.get(name, ()):
+                self._requests[i].bind({name: buffer})
+            self._joined[name] = buffer
 
     def join(self, buffers: Mapping[str, Array]) -> None:
         """Bind each buffer where its value is made and wherever it is read, from now on."""
@@ -90,12 +139,71 @@ class Wiring:
 
     def feed(self, name: str, value: Value) -> None:
         """Bind a value wherever it is read. Raises InputError."""
+        maker = self._makers.get(name)
+        origin = self._homes[maker] if maker is not None else None
         for i in self.readers.get(name, ()):
-            self._requests[i].bind({name: value})
+            home = self._homes[i]
+            if home is None:
+                self._requests[i].bind({name: value})
+            elif home is origin and (name, home) in self._buffers:
+                self._requests[i].bind({name: self._buffers[name, home]})
+            else:
+                self._feed_device(i, home, name, value)
+
+    def _feed_device(self, stage: int, home: Memory, name: str, value: Value) -> None:
+        """Bind a device buffer where the value is read, and have every run copy into it."""
+        is_array = isinstance(value, np.ndarray)
+        source = HostBuffer(np.ascontiguousarray(value)) if is_array else value
+        if not isinstance(source, Buffer) or source.dtype.hasobject:
+            self._requests[stage].bind({name: value})  # strings, sequences: the backend's affair
+            return
+        if is_device_buffer(source) and source.device == home.device:
+            self._requests[stage].bind({name: source})
+            self._in.pop((name, home), None)
+            return
+        key = (name, home)
+        transfer = self._in.get(key)
+        if transfer is None:
+            tally = self._log.tally(name, source.device, home.device)
+            transfer = self._in[key] = Transfer(home, tally)
+            self._steps = self._plan_steps()
+        transfer.between(source, self._bound_buffer(stage, home, name, source))
+
+    def _bound_buffer(self, stage: int, home: Memory, name: str, like: Buffer) -> Buffer:
+        """The device buffer for a value of this form, bound where a stage reads it."""
+        known = self._buffers.get((name, home))
+        if known is None or known.shape != like.shape or known.dtype != like.dtype:
+            known = home.buffer(TensorSpec(name, like.dtype, like.shape))
+            self._buffers[name, home] = known
+        self._requests[stage].bind({name: known})
+        return known
 
     def write_to(self, name: str, buffer: Value) -> None:
-        """Bind a buffer where its value is made. Raises InputError."""
-        self._requests[self._makers[name]].bind({}, {name: buffer})
+        """Bind a buffer where its value is made, or have every run copy into it. Raises
+        InputError."""
+        maker = self._makers[name]
+        home = self._homes[maker]
+        target = HostBuffer(buffer) if isinstance(buffer, np.ndarray) else buffer
+        if home is None or not isinstance(target, Buffer):
+            self._requests[maker].bind({}, {name: buffer})
+            return
+        made = self._buffers.get((name, home))
+        if made is None:
+            spec = self._specs[name]
+            if not spec.static:
+                spec = TensorSpec(name, spec.dtype, target.shape)
+            made = self._buffers[name, home] = home.buffer(spec)
+            self._requests[maker].bind({}, {name: made})
+        transfer = self._out.get(name)
+        if transfer is None:
+            transfer = self._new_out(name, home, target.device)
+            self._steps = self._plan_steps()
+        transfer.between(made, target)
+
+    def _new_out(self, name: str, home: Memory, destination: str) -> Transfer:
+        tally = self._log.tally(name, home.device, destination)
+        transfer = self._out[name] = Transfer(home, tally)
+        return transfer
 
     def _plan_steps(self) -> list[_Step]:
         handed = [
@@ -103,11 +211,21 @@ class Wiring:
             for name in self._makers
             if name not in self._joined and (name in self.readers or name in self._outputs)
         ]
+        first: dict[int, list[Transfer]] = {}
+        for (name, home), transfer in self._in.items():
+            reader = min(i for i in self.readers[name] if self._homes[i] is home)
+            first.setdefault(reader, []).append(transfer)
         return [
             _Step(
                 request,
+                tuple(t for t in first.get(i, ()) if t.value not in handed),
                 tuple(name for name in self._inputs[i] if name in handed),
                 tuple(name for name in handed if self._makers[name] == i),
+                tuple(
+                    t
+                    for t in self._out.values()
+                    if self._makers[t.value] == i and t.value not in handed
+                ),
             )
             for i, request in enumerate(self._requests)
         ]
@@ -115,30 +233,62 @@ class Wiring:
     def run(self) -> dict[str, Value]:
         """Run all stages; gives the values that were handed on."""
         values: dict[str, Value] = {}
-        for step in self._steps:
-            _run_step(step, values)
+        for i, step in enumerate(self._steps):
+            self._run_step(i, step, values)
         return values
 
     def run_timed(self) -> tuple[dict[str, Value], list[float]]:
         """``run``, and the milliseconds of each stage."""
         values: dict[str, Value] = {}
         times_ms = []
-        for step in self._steps:
+        for i, step in enumerate(self._steps):
             start = time.perf_counter_ns()
-            _run_step(step, values)
+            self._run_step(i, step, values)
             times_ms.append((time.perf_counter_ns() - start) / 1e6)
         return values, times_ms
 
+    def _run_step(self, stage: int, step: _Step, values: dict[str, Value]) -> None:
+        request = step.request
+        for transfer in step.before:
+            transfer.run()
+        if step.reads:
+            if self._homes[stage] is None:
+                request.bind({name: values[name] for name in step.reads})
+            else:
+                self._hand_to_device(stage, step.reads, values)
+        request.run().wait()
+        if step.gives:
+            made = request.outputs
+            for name in step.gives:
+                values[name] = self._handed_on(name, made[name])
+        for transfer in step.after:
+            transfer.run()
 
-def _run_step(step: _Step, values: dict[str, Value]) -> None:
-    request = step.request
-    if step.reads:
-        request.bind({name: values[name] for name in step.reads})
-    request.run().wait()
-    if step.gives:
-        made = request.outputs
-        for name in step.gives:
-            values[name] = made[name]
+    def _handed_on(self, name: str, value: Value) -> Value:
+        """A value of open shape as its readers get it: on the host if it leaves the memory it was
+        made in."""
+        home = self._homes[self._makers[name]]
+        if home is None or not is_device_buffer(value) or self._inside(name):
+            return value
+        assert isinstance(value, Buffer)
+        transfer = self._out.get(name) or self._new_out(name, home, HOST_DEVICE)
+        target = transfer.target
+        if target is None:
+            target = HostBuffer(np.empty(value.shape, value.dtype))
+        transfer.copy(value, target)
+        return target.array if isinstance(target, HostBuffer) else target
+
+    def _hand_to_device(
+        self, stage: int, names: Sequence[str], values: Mapping[str, Value]
+    ) -> None:
+        """Bind values of open shape where a stage on a device reads them, copied there first."""
+        home = self._homes[stage]
+        assert home is not None
+        for name in names:
+            self._feed_device(stage, home, name, values[name])
+            transfer = self._in.get((name, home))
+            if transfer is not None and not is_device_buffer(values[name]):
+                transfer.run()
 
 
 def can_bind_once(spec: TensorSpec) -> bool:

@@ -15,12 +15,14 @@ def staged_plan(
     parts: Sequence[tuple[str, Sequence[str]]],
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Plan:
-    """A plan with a stage on the CPU for each (backend, ops)."""
+    """A plan with a stage for each (backend, ops), on the CPU where no device stands before the
+    backend (``gpu:0/devtoy``)."""
     graph = OpGraph.build(model, shapes)
     stages = []
     for i, (backend, ops) in enumerate(parts):
         inputs, outputs = stage_io(graph, ops)
-        target = Target("cpu", backend)
+        device, _, name = backend.rpartition("/")
+        target = Target(device or "cpu", name)
         stages.append(Stage(f"s{i}", target, tuple(ops), inputs, outputs, resources=RESOURCES))
     whole = plan_for(model, shapes=shapes)
     return replace(whole, stages=tuple(stages), boundaries=boundaries(graph, stages))

@@ -21,12 +21,21 @@ from dioe.runtime.staged import StagedRequest
 from dioe.types import Array, HostBuffer, InputError, Plan, Value
 from tests.toys import models
 from tests.toys.backend import ToyBackend, registry_of
+from tests.toys.device import DeviceToyBackend
 from tests.toys.plans import plan_for
 from tests.toys.stages import staged_plan
 from tests.toys.values import close, tensor
 
 NATIVE = ("onnxruntime", "openvino")
-SHARED_RUNTIME = Runtime(registry_of(ToyBackend(), installed=(*NATIVE, "reference")))
+DEVICES = ("gpu:0/devtoy", "npu:0/other")
+SHARED_RUNTIME = Runtime(
+    registry_of(
+        ToyBackend(),
+        DeviceToyBackend(),
+        DeviceToyBackend("other", "npu:0"),
+        installed=(*NATIVE, "reference"),
+    )
+)
 
 
 def chained(proto: onnx.ModelProto, *backends: str) -> tuple[Model, Plan]:
@@ -80,7 +89,8 @@ def cut_graphs(draw: st.DrawFn) -> tuple[onnx.ModelProto, list[str], list[int]]:
     )
     opsets = [helper.make_opsetid("", 17)]
     proto = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-    backends = draw(st.lists(st.sampled_from(("toy", *NATIVE)), min_size=5, max_size=5))
+    names = ("toy", *NATIVE, *DEVICES)
+    backends = draw(st.lists(st.sampled_from(names), min_size=5, max_size=5))
     return proto, backends, stages
 
 
@@ -90,7 +100,7 @@ def cut_plan(model: Model, backends: list[str], stages: list[int]) -> Plan:
     return staged_plan(model, [(b, ops) for b, ops in parts if ops], shapes)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(cut=cut_graphs(), seed=st.integers(0, 2**32 - 1), limit=st.sampled_from((0, 2**23)))
 def test_staged_is_whole(
     cut: tuple[onnx.ModelProto, list[str], list[int]], seed: int, limit: int
