@@ -1,24 +1,18 @@
-"""What ONNX Runtime's CPU provider offers, and which ops of a model it takes."""
+"""What one execution provider of ONNX Runtime offers, and which ops of a model it takes."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dioe.host_backend import (
-    OptionRule,
-    host_device,
-    resolve_options,
-    support_by_trial,
-)
-from dioe.host_backend.options import fixed, is_bool, is_count
+from dioe.host_backend import resolve_options, support_by_trial
 from dioe.types import (
     ABI_VERSION,
     Capabilities,
     Context,
     DeviceInfo,
-    Effect,
     Precision,
     Resolution,
     Resources,
@@ -26,140 +20,137 @@ from dioe.types import (
     Support,
     UnsupportedError,
 )
+from dioe_onnxruntime.devices import absent, find
+from dioe_onnxruntime.options import rules
+from dioe_onnxruntime.providers import CPU, Provider
 
-LEVELS = {"disabled": 0, "basic": 1, "extended": 2, "all": 99}
-"""Values of the ``kernel_fusion`` option, as GraphOptimizationLevel counts them."""
-
-
-def _fusion(value: Any) -> Resolution:
-    level = value if isinstance(value, str) else ("all" if value else "disabled")
-    return Resolution(
-        Effect.APPLIED,
-        "graph_optimization_level",
-        f"{level}: fusion and all other graph optimisations go together",
-    )
-
-
-OPTIONS = {
-    "optimize": OptionRule(
-        is_bool,
-        "true or false",
-        fixed(Effect.APPLIED, "graph_optimization_level"),
-    ),
-    "profile": OptionRule(is_bool, "true or false", fixed(Effect.APPLIED, "enable_profiling")),
-    "kernel_fusion": OptionRule(
-        lambda v: isinstance(v, bool) or v in LEVELS,
-        f"true, false or one of {', '.join(LEVELS)}",
-        _fusion,
-    ),
-    "tiling_strategy": OptionRule(
-        lambda v: isinstance(v, (str, bool, int)),
-        "a name",
-        fixed(Effect.IGNORED, note="MLAS chooses its own tiles"),
-    ),
-    "precision": OptionRule(
-        lambda v: v in set(Precision),
-        "a precision",
-        lambda v: (
-            Resolution(Effect.APPLIED, note="as written")
-            if v == Precision.FP32
-            else Resolution(Effect.REJECTED, note=f"the CPU provider has no {v} of its own")
-        ),
-        compile=False,
-    ),
-    "threads": OptionRule(
-        is_count,
-        "a positive number",
-        fixed(Effect.APPLIED, "intra_op_num_threads"),
-        compile=False,
-    ),
-    "spin": OptionRule(
-        is_bool,
-        "true or false",
-        fixed(Effect.APPLIED, "session.intra_op.allow_spinning"),
-        compile=False,
-    ),
-    "streams": OptionRule(
-        is_count,
-        "a positive number",
-        fixed(Effect.IGNORED, note="requests of one session run side by side anyway"),
-        compile=False,
-    ),
-    "memory_limit_bytes": OptionRule(
-        is_count,
-        "a positive number",
-        fixed(Effect.IGNORED, note="the CPU arena takes no limit for one session"),
-        compile=False,
-    ),
-}
+if TYPE_CHECKING:
+    from dioe_onnxruntime.sessions import Placed
 
 
 class OnnxRuntimeBackend:
-    """ONNX Runtime's CPUExecutionProvider."""
+    """One execution provider, the CPU's unless another is given."""
 
-    name = "onnxruntime"
     abi_version = ABI_VERSION
     simulated = False
 
+    def __init__(self, provider: Provider = CPU) -> None:
+        self.provider = provider
+        self.name = provider.backend
+        self._lock = threading.Lock()
+        self._found: list[Placed] = []
+
     @property
     def version(self) -> str:
-        """Version of ONNX Runtime, empty where it isn't installed."""
+        """Version of ONNX Runtime, and of a plugin's package; empty where it isn't installed."""
+        version = _onnxruntime_version()
+        if not version or not self.provider.module:
+            return version
         try:
-            return importlib.metadata.version("onnxruntime")
+            plugin = importlib.metadata.version(self.provider.module.replace("_", "-"))
         except importlib.metadata.PackageNotFoundError:
-            pass  # another distribution of it (onnxruntime-gpu) knows its version itself
-        try:
-            import onnxruntime
-        except ImportError:
-            return ""
-        return str(onnxruntime.__version__)
+            return version
+        return f"{version}+{self.provider.name}.{plugin}"
 
     def probe(self) -> Sequence[DeviceInfo]:
-        """The host; absent if onnxruntime can't be imported or lacks the provider."""
+        """The provider's devices; one that is absent, with the reason, where there is none.
+
+        What was found stays found; while there is nothing, every call looks again.
+        """
         try:
-            import onnxruntime
-        except (ImportError, OSError) as error:
-            return [host_device(f"onnxruntime can't be imported: {error}")]
-        if "CPUExecutionProvider" not in onnxruntime.get_available_providers():
-            return [host_device("this onnxruntime was built without CPUExecutionProvider")]
-        return [host_device()]
+            return [placed.info for placed in self._devices()]
+        except UnsupportedError as error:
+            return [absent(self.provider, error.cause)]
 
     def capabilities(self, device: str) -> Capabilities:
-        """fp32, as written. Worker threads keep to their cores; the caller's own thread is the
-        first of them and stays where its caller put it."""
-        _check_device(device)
-        return Capabilities(keeps_to_cores=True)
+        """fp32, as written, and what the provider lowers it to. On the CPU worker threads keep to
+        their cores; the caller's own thread is the first of them and stays where its caller put
+        it."""
+        if self.provider is CPU:
+            _check_host(device)
+            return Capabilities(keeps_to_cores=True)
+        self._placed(device)
+        return Capabilities(
+            computes=frozenset(self.provider.precisions),
+            stores=frozenset(self.provider.precisions),
+            asynchronous=self.provider.asynchronous,
+        )
 
     def resolve(self, options: Mapping[str, Any]) -> Mapping[str, Resolution]:
-        """See ``OPTIONS``."""
-        return resolve_options(OPTIONS, options)
+        """See ``dioe_onnxruntime.options``."""
+        return resolve_options(rules(self.provider), options)
 
     def query(self, model: StageModel, device: str, precision: Precision) -> Support:
         """Found by making sessions, with the optimisations that ``compile`` uses: a few models
-        load without them only."""
-        from dioe_onnxruntime.context import OnnxRuntimeContext
-
-        _check_device(device)
-        if precision is not Precision.FP32:
-            reason = f"ONNX Runtime's CPU provider computes as written (fp32), not {precision}"
+        load without them only. Ops that would run on the CPU instead are refused."""
+        placed = self._placed(device)
+        if precision not in self.provider.precisions:
+            reason = f"{self.provider.title} computes as written (fp32), not {precision}"
             return Support(frozenset(), dict.fromkeys(model.op_ids, reason))
-        context = OnnxRuntimeContext(device, Resources(threads=1))
+        from dioe_onnxruntime.context import OnnxRuntimeContext
+        from dioe_onnxruntime.sessions import Misplaced
+
+        context = OnnxRuntimeContext(placed, Resources(threads=1), device)
+        refused: Mapping[str, str] = {}
+
+        def whole(stage: StageModel) -> None:
+            nonlocal refused
+            try:
+                context.try_model(stage, precision)
+            except Misplaced as error:
+                refused = error.ops
+
         try:
-            return support_by_trial(model, context.try_model, context.try_bytes)
+            answer = support_by_trial(
+                model, whole, lambda single: context.try_bytes(single, precision)
+            )
         finally:
             context.close()
+        if not refused:
+            return answer
+        return Support(answer.supported - refused.keys(), {**answer.refused, **refused})
 
     def open(self, device: str, resources: Resources) -> Context:
-        """A context whose sessions use ``resources``; raises UnsupportedError without ORT."""
+        """A context whose sessions use ``resources``; raises UnsupportedError with the reason
+        where there is no such device."""
+        placed = self._placed(device)
         from dioe_onnxruntime.context import OnnxRuntimeContext
 
-        _check_device(device)
-        info = self.probe()[0]
-        if info.reason:
-            raise UnsupportedError(info.reason, place="onnxruntime")
-        return OnnxRuntimeContext(device, resources)
+        return OnnxRuntimeContext(placed, resources, device)
+
+    def _devices(self) -> list[Placed]:
+        with self._lock:
+            if not self._found:
+                self._found = find(self.provider)
+            return self._found
+
+    def _placed(self, device: str) -> Placed:
+        if self.provider.kind == "cpu":
+            _check_host(device)
+            device = "cpu"
+        try:
+            found = self._devices()
+        except UnsupportedError as error:
+            raise UnsupportedError(error.cause, place=self.name) from error
+        for placed in found:
+            if placed.info.id == device:
+                return placed
+        known = ", ".join(placed.info.id for placed in found)
+        raise UnsupportedError(f"no device {device!r} here", place=self.name, fix=f"use {known}")
 
 
-def _check_device(device: str) -> None:
+def _onnxruntime_version() -> str:
+    try:
+        return importlib.metadata.version("onnxruntime")
+    except importlib.metadata.PackageNotFoundError:
+        pass  # another distribution of it (onnxruntime-gpu) knows its version itself
+    try:
+        import onnxruntime
+    except ImportError:
+        return ""
+    return str(onnxruntime.__version__)
+
+
+def _check_host(device: str) -> None:
     if device != "cpu" and not device.startswith("cpu:"):
         raise UnsupportedError(f"no device {device!r} here", place="onnxruntime", fix="use cpu")

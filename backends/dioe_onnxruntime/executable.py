@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
-from onnxruntime.capi.onnxruntime_pybind11_state import OrtValue as NativeOrtValue
 
 from dioe.host_backend import (
     PassThroughRequest,
@@ -38,13 +36,16 @@ from dioe.types import (
 )
 from dioe_onnxruntime.errors import run_error
 from dioe_onnxruntime.profile import Profiler
+from dioe_onnxruntime.values import HOST, array_of, numpy_knows, ort_value
+
+if TYPE_CHECKING:
+    from dioe_onnxruntime.memory import DeviceMemory
 
 PLACE = "onnxruntime"
-_HOST = ort.OrtDevice.make("cpu", 0)._get_c_device()
 
 
 class OnnxRuntimeExecutable:
-    """One InferenceSession."""
+    """One InferenceSession; ``memory`` is its device's, where that has one of its own."""
 
     def __init__(
         self,
@@ -52,11 +53,13 @@ class OnnxRuntimeExecutable:
         inputs: tuple[TensorSpec, ...],
         outputs: tuple[TensorSpec, ...],
         profiler: Profiler | None,
+        memory: DeviceMemory | None = None,
     ) -> None:
         self.inputs, self.outputs = inputs, outputs
         self.memory_bytes: int | None = None  # ONNX Runtime doesn't tell
         self._session: ort.InferenceSession | None = session
         self._profiler = profiler
+        self._memory = memory
         self._requests: weakref.WeakSet[BoundRequest | PlainRequest] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._computed = computed_outputs(inputs, outputs)
@@ -66,13 +69,20 @@ class OnnxRuntimeExecutable:
         """A new request; raises BackendError once closed."""
         with self._lock:
             if self._session is None:
-                raise _closed()
-            kind = BoundRequest if self._bindable else PlainRequest
-            request = kind(self._session, self.inputs, self._computed)
+                raise closed()
+            request = self._new_request(self._session)
             self._requests.add(request)
         if self._computed == self.outputs:
             return request
         return PassThroughRequest(request, self.inputs, self.outputs)
+
+    def _new_request(self, session: ort.InferenceSession) -> BoundRequest | PlainRequest:
+        if self._memory is not None:
+            from dioe_onnxruntime.device_request import DeviceRequest
+
+            return DeviceRequest(session, self.inputs, self._computed, self._memory)
+        kind = BoundRequest if self._bindable else PlainRequest
+        return kind(session, self.inputs, self._computed)
 
     def serialize(self) -> bytes | None:
         """Always None: ONNX Runtime's saved models load no faster than the model itself."""
@@ -90,7 +100,7 @@ class OnnxRuntimeExecutable:
             )
         with self._lock:
             if self._session is None:
-                raise _closed()
+                raise closed()
             return self._profiler.times(self._session)
 
     def close(self) -> None:
@@ -105,12 +115,13 @@ class OnnxRuntimeExecutable:
             request.drop()
 
 
-def _closed() -> BackendError:
+def closed() -> BackendError:
+    """The error of whatever is used after its executable was closed."""
     return BackendError("the executable is closed", place=PLACE)
 
 
 def _run_closed(*_: object) -> Any:
-    raise _closed()
+    raise closed()
 
 
 def _compute_nothing(*_: object) -> list[Any]:
@@ -218,17 +229,17 @@ class BoundRequest(_RequestBase):
         self._kept: dict[str, Any] = {}
         self._targets: dict[str, Array] = {}
         self._missing = set(self._inputs)
-        self._plain = all(_numpy_knows(s.dtype) for s in (*inputs, *outputs))
+        self._plain = all(numpy_knows(s.dtype) for s in (*inputs, *outputs))
         # ONNX Runtime keeps what it allocated for an output and refuses another shape in the next
         # run: outputs whose shape may change are bound anew each time.
         self._fresh = tuple(spec.name for spec in outputs if not spec.static)
         for name in self._output_names:
-            self._binding.bind_output(name, _HOST)
+            self._binding.bind_output(name, HOST)
 
     def bind(self, inputs: Feeds, outputs: Feeds | None = None) -> None:
         """See ``dioe.types.Request``."""
         if self._binding is None:
-            raise _closed()
+            raise closed()
         for name, value in inputs.items():
             spec = self._inputs.get(name)
             if spec is None:
@@ -237,11 +248,11 @@ class BoundRequest(_RequestBase):
             if array.dtype != spec.dtype or array.shape != spec.shape:
                 check_array(array, spec)
             try:
-                if _numpy_knows(array.dtype):
+                if numpy_knows(array.dtype):
                     self._binding.bind_input(name, array)
                 else:
                     array = contiguous(array)
-                    self._binding.bind_ortvalue_input(name, _ort_value(array))
+                    self._binding.bind_ortvalue_input(name, ort_value(array))
             except Exception as error:
                 raise run_error(error, PLACE) from error
             self._kept[name] = array
@@ -259,7 +270,7 @@ class BoundRequest(_RequestBase):
             if not (array.flags.c_contiguous and array.flags.writeable):
                 raise InputError("must be C-contiguous and writable", place=f"output {name!r}")
             try:
-                self._binding.bind_ortvalue_output(name, _ort_value(array))
+                self._binding.bind_ortvalue_output(name, ort_value(array))
             except Exception as error:
                 raise run_error(error, PLACE) from error
             self._targets[name] = array
@@ -271,7 +282,7 @@ class BoundRequest(_RequestBase):
             self._check_complete(self._kept)
         try:
             for name in self._fresh:
-                self._binding.bind_output(name, _HOST)
+                self._binding.bind_output(name, HOST)
             self._run()
         except BackendError:
             raise
@@ -283,12 +294,12 @@ class BoundRequest(_RequestBase):
     def outputs(self) -> Mapping[str, Value]:
         """See ``dioe.types.Request``."""
         if self._binding is None:
-            raise _closed()
+            raise closed()
         found: dict[str, Value] = {}
         values = self._binding.get_outputs() if len(self._targets) < len(self._outputs) else ()
         for i, name in enumerate(self._output_names):
             target = self._targets.get(name)
-            found[name] = _array(values[i], self._outputs[name]) if target is None else target
+            found[name] = array_of(values[i], self._outputs[name]) if target is None else target
         return found
 
     def call(self, inputs: Feeds, output_names: Sequence[str]) -> list[Value]:
@@ -296,7 +307,7 @@ class BoundRequest(_RequestBase):
         if self._plain:
             return self._plain_call(output_names, inputs)
         if self._binding is None:
-            raise _closed()
+            raise closed()
         output_names = name_list(output_names)
         self._check_complete(inputs)
         values = {}
@@ -306,13 +317,13 @@ class BoundRequest(_RequestBase):
                 raise unknown_name(name, self._inputs, "input")
             array = contiguous(host_array(value, spec))
             check_array(array, spec)
-            values[name] = _ort_value(array)
+            values[name] = ort_value(array)
         match_outputs(output_names, self._outputs)
         try:
             found = self._run_values(values, output_names, None)
         except Exception as error:
             raise run_error(error, PLACE) from error
-        return [_array(v, self._outputs[n]) for v, n in zip(found, output_names, strict=True)]
+        return [array_of(v, self._outputs[n]) for v, n in zip(found, output_names, strict=True)]
 
     def drop(self) -> None:
         """Let go of the session and of everything bound."""
@@ -321,33 +332,6 @@ class BoundRequest(_RequestBase):
         self._missing.clear()
         self._kept.clear()
         self._targets.clear()
-
-
-_CTYPES_SAFE = frozenset("?bBhHiIlLqQefd")
-
-
-def _numpy_knows(dtype: np.dtype[Any]) -> bool:
-    """True unless ``dtype`` is one of ml_dtypes'."""
-    return dtype.char in _CTYPES_SAFE and dtype.kind in "biuf"
-
-
-def _ort_value(array: Array) -> Any:
-    """An OrtValue over the array's own memory."""
-    if _numpy_knows(array.dtype):
-        return NativeOrtValue.ortvalue_from_numpy(array, _HOST)
-    from onnx import helper
-
-    element_type = helper.np_dtype_to_tensor_dtype(array.dtype)
-    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, element_type)._ortvalue
-
-
-def _array(value: Any, spec: TensorSpec) -> Array:
-    if _numpy_knows(spec.dtype):
-        array: Array = value.numpy()
-        return array
-    nbytes = value.tensor_size_in_bytes()
-    raw = (ctypes.c_uint8 * nbytes).from_address(value.data_ptr())
-    return np.frombuffer(raw, np.uint8).copy().view(spec.dtype).reshape(value.shape())
 
 
 class PlainRequest(_RequestBase):
@@ -405,7 +389,7 @@ class PlainRequest(_RequestBase):
 
     def _check_open(self) -> None:
         if self._session_run is _run_closed:
-            raise _closed()
+            raise closed()
 
     def call(self, inputs: Feeds, output_names: Sequence[str]) -> list[Value]:
         """See ``BoundRequest.call``."""

@@ -15,7 +15,10 @@ from dioe.graph import Model
 from dioe.types import Backend, Executable, Precisions, Resources
 
 PLUGINS = (dioe_onnxruntime, dioe_openvino, dioe_reference)
-BACKENDS: dict[str, Backend] = {b.name: b for plugin in PLUGINS for b in plugin.backends()}
+# Those of the host; other execution providers are ``onnxruntime.NAME``.
+BACKENDS: dict[str, Backend] = {
+    b.name: b for plugin in PLUGINS for b in plugin.backends() if "." not in b.name
+}
 
 Compile = Callable[..., Executable]
 

@@ -1,0 +1,183 @@
+"""A request on a device with a memory of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import onnxruntime as ort
+
+from dioe.host_backend import (
+    check_array,
+    contiguous,
+    host_array,
+    match_outputs,
+    name_list,
+    unknown_name,
+)
+from dioe.types import DONE, Array, BackendError, Event, Feeds, InputError, TensorSpec, Value
+from dioe_onnxruntime.errors import run_error
+from dioe_onnxruntime.executable import PLACE, BoundRequest, closed
+from dioe_onnxruntime.memory import DeviceBuffer, DeviceMemory
+from dioe_onnxruntime.values import array_of, ort_value
+
+
+class DeviceRequest(BoundRequest):
+    """A request whose inputs and outputs may be buffers of the device or host arrays.
+
+    Device buffers are read and written where they are. Host arrays are copied in as a run starts
+    and out before it returns, which lets other threads of Python go on. An output that isn't bound
+    is the backend's own, on the host.
+    """
+
+    __slots__ = ("_from_host", "_memory", "_on_device", "_to_host")
+
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        memory: DeviceMemory,
+    ) -> None:
+        super().__init__(session, inputs, outputs)
+        self._memory = memory
+        self._from_host: dict[str, Array] = {}
+        self._on_device: dict[str, DeviceBuffer] = {}
+        self._to_host = bool(outputs)
+
+    def bind(self, inputs: Feeds, outputs: Feeds | None = None) -> None:
+        """See ``dioe.types.Request``. Raises InputError for a buffer of another device."""
+        host: dict[str, Value] = {}
+        with self._memory.lane.exclusive():
+            for name, value in inputs.items():
+                if isinstance(value, DeviceBuffer):
+                    self._bind_buffer(name, value)
+                else:
+                    host[name] = value
+            super().bind(host)
+            self._from_host.update((name, self._kept[name]) for name in host)
+            plain: dict[str, Value] = {}
+            for name, value in (outputs or {}).items():
+                if isinstance(value, DeviceBuffer):
+                    self._bind_output_buffer(name, value)
+                else:
+                    plain[name] = value
+            if plain:
+                super().bind({}, plain)
+                for name in plain:
+                    self._on_device.pop(name, None)
+        self._to_host = len(self._on_device) < len(self._outputs)
+
+    def _checked(self, name: str, buffer: DeviceBuffer, what: str) -> DeviceBuffer:
+        specs = self._inputs if what == "input" else self._outputs
+        spec = specs.get(name)
+        if spec is None:
+            raise unknown_name(name, specs, what)
+        self._memory.check_mine(buffer)
+        fits = spec.shape is None or (
+            len(spec.shape) == len(buffer.shape)
+            and all(
+                not isinstance(want, int) or want == have
+                for want, have in zip(spec.shape, buffer.shape, strict=True)
+            )
+        )
+        if buffer.dtype != spec.dtype or not fits:
+            raise InputError(
+                f"the buffer is {buffer.dtype}{list(buffer.shape)}, the model wants {spec.dtype}"
+                f"{'' if spec.shape is None else list(spec.shape)}",
+                place=f"{what} {name!r}",
+            )
+        return buffer
+
+    def _bind_buffer(self, name: str, buffer: DeviceBuffer) -> None:
+        if self._binding is None:
+            raise closed()
+        value = self._checked(name, buffer, "input").value._ortvalue
+        try:
+            self._binding.bind_ortvalue_input(name, value)
+        except Exception as error:
+            raise run_error(error, PLACE) from error
+        self._from_host.pop(name, None)
+        self._kept[name] = buffer
+        self._missing.discard(name)
+
+    def _bind_output_buffer(self, name: str, buffer: DeviceBuffer) -> None:
+        if self._binding is None:
+            raise closed()
+        value = self._checked(name, buffer, "output").value._ortvalue
+        try:
+            self._binding.bind_ortvalue_output(name, value)
+        except Exception as error:
+            raise run_error(error, PLACE) from error
+        self._on_device[name] = buffer
+        self._targets.pop(name, None)
+        self._fresh = tuple(fresh for fresh in self._fresh if fresh != name)
+
+    def run(self) -> Event:
+        """See ``dioe.types.Request``. Done when this returns if any output goes to the host;
+        buffers of the device become ready with the event."""
+        lane = self._memory.lane
+        with lane.exclusive():
+            if self._binding is not None:
+                # ONNX Runtime copies a host array as it is bound, not as it is read.
+                super().bind(self._from_host)
+            super().run()
+            if self._to_host:
+                lane.drained()
+                event = DONE
+            else:
+                event = lane.submitted()
+        for buffer in self._on_device.values():
+            buffer.ready = event
+        return event
+
+    @property
+    def outputs(self) -> Mapping[str, Value]:
+        """See ``dioe.types.Request``."""
+        if self._binding is None:
+            raise closed()
+        found: dict[str, Value] = {}
+        values = self._binding.get_outputs()
+        for i, name in enumerate(self._output_names):
+            bound = self._on_device.get(name, self._targets.get(name))
+            found[name] = array_of(values[i], self._outputs[name]) if bound is None else bound
+        return found
+
+    def call(self, inputs: Feeds, output_names: Sequence[str]) -> list[Value]:
+        """See ``dioe.types.DirectRequest``: from and to the host, whatever inputs are on the
+        device."""
+        lane = self._memory.lane
+        if not any(isinstance(value, DeviceBuffer) for value in inputs.values()):
+            with lane.exclusive():
+                found = super().call(inputs, output_names)
+                lane.drained()
+            return found
+        names = name_list(output_names)
+        self._check_complete(inputs)
+        match_outputs(names, self._outputs)
+        with lane.exclusive():
+            values = {n: self._ort_value_of(n, v) for n, v in inputs.items()}
+            try:
+                results = self._run_values(values, names, None)
+            except BackendError:
+                raise
+            except Exception as error:
+                raise run_error(error, PLACE) from error
+            lane.drained()
+        return [array_of(v, self._outputs[n]) for v, n in zip(results, names, strict=True)]
+
+    def _ort_value_of(self, name: str, value: Value) -> Any:
+        if isinstance(value, DeviceBuffer):
+            return self._checked(name, value, "input").value._ortvalue
+        spec = self._inputs.get(name)
+        if spec is None:
+            raise unknown_name(name, self._inputs, "input")
+        array = contiguous(host_array(value, spec))
+        check_array(array, spec)
+        return ort_value(array)
+
+    def drop(self) -> None:
+        """Let go of the session and of everything bound."""
+        super().drop()
+        self._from_host.clear()
+        self._on_device.clear()
