@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from dioe.cli import options
 from dioe.cli.terminal import console, new_table
+from dioe.types import DeviceInfo, KnownAs
 
 
 def devices(
@@ -59,9 +60,14 @@ def devices(
         table.add_column(heading, overflow="fold")
     style = {"ready": "green", "absent": "dim"}
     for status in registry.statuses:
-        seen = ", ".join(p.device.id for p in registry.placements if status.name in p.backends)
+        seen = ", ".join(_known(p.device) for p in registry.placements if status.name in p.backends)
         table.add_row(
             status.name, f"[{style.get(status.state, 'red')}]{status.state}[/]", status.version,
             seen or "-", escape(status.reason),
         )  # fmt: skip
     out.print(table)
+
+
+def _known(device: DeviceInfo) -> str:
+    """A device's id, and how it is known where it isn't the real thing."""
+    return device.id if device.known_as is KnownAs.HARDWARE else f"{device.id} ({device.known_as})"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import dioe as dioe_package
-from dioe.types import BackendError, DeviceInfo
+from dioe.types import BackendError, DeviceInfo, KnownAs
 from tests.toys.backend import ToyBackend
 from tests.unit.cli.conftest import Dioe, UseBackends, is_told
 
@@ -24,11 +24,13 @@ def test_json(dioe: Dioe) -> None:
     found = dioe("devices", "--json").json
     assert set(found) == {"machine", "devices", "backends"}
     assert found["machine"]["capacity"] > 0
-    (cpu,) = found["devices"]
+    (cpu,) = (device for device in found["devices"] if device["known_as"] == "hardware")
     assert cpu["id"] == "cpu"
     assert cpu["backends"] == ["onnxruntime", "openvino", "reference"]
+    others = [device for device in found["devices"] if device != cpu]
+    assert all((d["known_as"], d["backends"]) == ("modelled", ["null"]) for d in others)
     assert {b["name"]: b["state"] for b in found["backends"]} == dict.fromkeys(
-        ("onnxruntime", "openvino", "reference"), "ready"
+        ("null", "onnxruntime", "openvino", "reference"), "ready"
     )
     assert all(b["version"] for b in found["backends"])
 
@@ -48,6 +50,18 @@ def test_a_broken_plugin_has_a_state_and_a_reason(dioe: Dioe, use_backends: UseB
     (status,) = [b for b in dioe("devices", "--json").json["backends"] if b["name"] == "acme"]
     assert status["state"] == "failed"
     assert "no [driver] here" in status["reason"]
+
+
+class Simulated(ToyBackend):
+    def probe(self) -> list[DeviceInfo]:
+        return [DeviceInfo("npu:0", "npu", known_as=KnownAs.SIMULATED)]
+
+
+def test_a_device_that_isnt_the_real_thing_says_so(dioe: Dioe, use_backends: UseBackends) -> None:
+    use_backends(Simulated("acme"))
+    lines = dioe("devices").out.splitlines()
+    assert any("acme" in line and "npu:0 (simulated)" in line for line in lines)
+    assert any("onnxruntime" in line and " cpu " in line for line in lines)
 
 
 @pytest.mark.parametrize("columns", [80, 200])
