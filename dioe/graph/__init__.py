@@ -1,7 +1,7 @@
 """ONNX models as graphs of ops: loading, shapes, costs, blocks, and back to ONNX."""
 
 from dioe.graph.blocks import Block, find_blocks
-from dioe.graph.extract import boundaries, extract, stage_io
+from dioe.graph.extract import GraphError, boundaries, extract, stage_io
 from dioe.graph.inputs import make_inputs
 from dioe.graph.model import Model, Source
 from dioe.graph.opgraph import OpGraph, OpInfo, ValueInfo
@@ -16,6 +16,7 @@ __all__ = [
     "NORM",
     "RECURRENT",
     "Block",
+    "GraphError",
     "Model",
     "OpGraph",
     "OpInfo",

@@ -6,12 +6,17 @@ from collections.abc import Iterable, Sequence
 
 import onnx_ir as ir
 
+from dioe.graph.guard import shown
 from dioe.graph.model import Model
-from dioe.graph.opgraph import OpGraph, ValueInfo
-from dioe.graph.tensors import MAP_TYPE
-from dioe.types import Boundary, Stage
+from dioe.graph.opgraph import OpGraph
+from dioe.graph.tensors import MAP_TYPE, has_map
+from dioe.types import Boundary, Stage, UnsupportedError
 
 _FIRST_IR_VERSION = 4  # from it on, initializers need not be inputs as well
+
+
+class GraphError(UnsupportedError):
+    """A model can't be cut there."""
 
 
 def stage_io(graph: OpGraph, ops: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -47,7 +52,8 @@ def extract(graph: OpGraph, ops: Iterable[str], name: str) -> Model:
 
     Initializers and ``Constant`` nodes that they read come along, their data shared; so do opsets
     and functions. Ops keep their ids; shapes and types stand on inputs and outputs where known.
-    Raises ValueError for an unknown op, or if ``ops`` has no outputs.
+    Raises ValueError for an unknown op, or if ``ops`` has no outputs; GraphError if the type of
+    what they read is unknown (made by a custom op, and not declared): no backend takes that.
     """
     inside = set(ops)
     inputs, outputs = stage_io(graph, inside)
@@ -74,17 +80,34 @@ def extract(graph: OpGraph, ops: Iterable[str], name: str) -> Model:
     )
     part = view.clone()
     for value in (*part.inputs, *part.outputs):
-        _describe(value, graph.values.get(value.name or ""))
+        _describe(value, graph)
+    untyped = [v.name or "" for v in part.inputs if v.type is None and MAP_TYPE not in v.meta]
+    if untyped:
+        maker = graph.producers.get(untyped[0])
+        made = "" if maker is None else f", made by {graph.ops[maker].op_type} {shown(maker)},"
+        raise GraphError(
+            f"{shown(name)} can't be a model of its own: the type of {shown(untyped[0])}{made} is "
+            "neither declared nor known",
+            place=graph.model.place,
+            fix="declare it in the model's value_info, or keep the ops around it together",
+        )
     functions = [function.clone() for function in source.functions.values()]
     version = max(source.ir_version, _FIRST_IR_VERSION)
     return Model(ir.Model(part, ir_version=version, functions=functions))
 
 
-def _describe(value: ir.Value, known: ValueInfo | None) -> None:
+def _describe(value: ir.Value, graph: OpGraph) -> None:
     """Put the inferred type and shape on an input or output of a stage."""
+    name = value.name or ""
+    known, full = graph.values.get(name), graph.inferred.types.get(name)
     if known is None or MAP_TYPE in value.meta:
         return
-    if value.type is None and known.dtype.kind != "O":
+    if value.type is None and full is not None:
+        if has_map(full):
+            value.meta[MAP_TYPE] = full
+            return
+        value.type = ir.serde.deserialize_type_proto_for_type(full)
+    elif value.type is None and known.dtype.kind != "O":
         value.type = ir.TensorType(ir.DataType.from_numpy(known.dtype))
     if value.type is None or known.shape is None:
         return

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from dioe.graph.checking import check_proto
 from dioe.graph.guard import reading, shown, words
-from dioe.graph.tensors import MAP_TYPE, Tensor, replace_tensors, skeleton
+from dioe.graph.tensors import MAP_TYPE, Tensor, has_map, replace_tensors, skeleton
 from dioe.types import Array, ModelError
 
 Readable = str | os.PathLike[str] | bytes | bytearray | memoryview | onnx.ModelProto | ir.Model
@@ -291,27 +291,20 @@ def _without_map_types(
 
     The given proto stays as it is; a copy is made only where there is something to remove.
     """
-    if not any(_has_map(info.type) for graph in _graphs(proto.graph) for info in _infos(graph)):
+    if not any(has_map(info.type) for graph in _graphs(proto.graph) for info in _infos(graph)):
         return proto, {}
     found = {
         info.name: onnx.TypeProto.FromString(info.type.SerializeToString())
         for info in (*proto.graph.input, *proto.graph.output)
-        if _has_map(info.type)
+        if has_map(info.type)
     }
     bare = onnx.ModelProto()
     bare.CopyFrom(proto)
     for graph in _graphs(bare.graph):
         for info in _infos(graph):
-            if _has_map(info.type):
+            if has_map(info.type):
                 info.ClearField("type")
     return bare, found
-
-
-def _has_map(proto: onnx.TypeProto) -> bool:
-    while proto.HasField("sequence_type") or proto.HasField("optional_type"):
-        field = "sequence_type" if proto.HasField("sequence_type") else "optional_type"
-        proto = getattr(proto, field).elem_type
-    return bool(proto.HasField("map_type"))
 
 
 def _infos(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:

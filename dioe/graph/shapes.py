@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import onnx
@@ -20,7 +19,7 @@ import onnx_ir as ir
 
 from dioe.graph.folding import Folded, Path, fold
 from dioe.graph.guard import shown
-from dioe.graph.tensors import dims, numpy_dtype, skeleton, spec
+from dioe.graph.tensors import dims, innermost, numpy_dtype, skeleton, spec
 from dioe.types import Array, Dim, InputError, TensorSpec
 
 _MAX_PASSES = 12  # inference and folding in turn; real models settle in two to five
@@ -31,13 +30,15 @@ class Scope:
     """What inference found in one graph: specs and constants by name, and the same for its bodies.
 
     ``bodies`` are keyed by (first output of the op, attribute name). ``taken`` names, for an ``If``
-    whose condition is known, the attribute of the branch that runs.
+    whose condition is known, the attribute of the branch that runs. ``types`` are those in full
+    that a spec doesn't tell apart: strings, sequences, optionals, maps.
     """
 
     specs: Mapping[str, TensorSpec]
     constants: Mapping[str, Array]
     bodies: Mapping[tuple[str, str], Scope] = field(default_factory=dict)
     taken: Mapping[str, str] = field(default_factory=dict)
+    types: Mapping[str, onnx.TypeProto] = field(default_factory=dict)
 
 
 def input_specs(model: ir.Model) -> tuple[TensorSpec, ...]:
@@ -159,37 +160,49 @@ def infer(model: ir.Model) -> Scope:
         if not fold(proto, inferred, found):
             break
     scope = _scope(inferred.graph, found, ())
-    specs = dict(scope.specs)
+    specs, types = dict(scope.specs), dict(scope.types)
     for node in model.graph:
-        _fill_types(node, specs, model.opset_imports)
-    return replace(scope, specs=specs)
+        _fill_types(node, specs, types, model.opset_imports)
+    return replace(scope, specs=specs, types=types)
 
 
-def _fill_types(node: ir.Node, specs: dict[str, TensorSpec], opsets: Mapping[str, int]) -> None:
-    """Element types that inference left out (it drops them where a shape fails), by the schema."""
+def _fill_types(
+    node: ir.Node,
+    specs: dict[str, TensorSpec],
+    full: dict[str, onnx.TypeProto],
+    opsets: Mapping[str, int],
+) -> None:
+    """Types that inference left out (it drops them where a shape fails), by the op's schema."""
     unknown = [
         (position, value.name)
         for position, value in enumerate(node.outputs)
-        if value.name and (value.name not in specs or specs[value.name].dtype.kind == "O")
+        if value.name
+        and value.name not in full
+        and (value.name not in specs or specs[value.name].dtype.kind == "O")
     ]
     if not unknown or not onnx.defs.has(node.op_type, opsets.get(node.domain, 1), node.domain):
         return
     schema = onnx.defs.get_schema(node.op_type, opsets[node.domain], node.domain)
-    types: dict[str, np.dtype[Any]] = {}
+    alike: dict[str, TensorSpec] = {}
     for position, value in enumerate(node.inputs):
         formal = schema.inputs[min(position, len(schema.inputs) - 1)]
         if value is not None and (known := specs.get(value.name or "")) is not None:
-            types.setdefault(formal.type_str, known.dtype)
+            alike.setdefault(formal.type_str, known)
     for position, name in unknown:
         formal = schema.outputs[min(position, len(schema.outputs) - 1)]
-        dtype = types.get(formal.type_str)
+        source = alike.get(formal.type_str)
         if node.op_type == "Cast":
-            dtype = numpy_dtype(ir.DataType(node.attributes["to"].as_int()))
-        elif dtype is None and formal.type_str in _FIXED_TYPES:
-            dtype = np.dtype(_FIXED_TYPES[formal.type_str])
-        if dtype is not None:
-            old = specs.get(name, TensorSpec(name, dtype, None))
-            specs[name] = replace(old, dtype=dtype)
+            element = ir.DataType(node.attributes["to"].as_int())
+            source = TensorSpec(name, numpy_dtype(element), None)
+            if element is ir.DataType.STRING:
+                full[name] = onnx.helper.make_tensor_type_proto(element.value, None)
+        elif source is None and formal.type_str in _FIXED_TYPES:
+            source = TensorSpec(name, np.dtype(_FIXED_TYPES[formal.type_str]), None)
+        elif source is not None and source.name in full:
+            full[name] = full[source.name]
+        if source is not None:
+            old = specs.get(name, TensorSpec(name, source.dtype, None))
+            specs[name] = replace(old, dtype=source.dtype, kind=source.kind)
 
 
 _FIXED_TYPES = {"tensor(bool)": "bool", "tensor(int64)": "int64", "tensor(float)": "float32"}
@@ -200,9 +213,13 @@ def _scope(graph: onnx.GraphProto, found: Folded, path: Path) -> Scope:
     for tensor in graph.initializer:
         dtype = numpy_dtype(ir.DataType(tensor.data_type))
         specs[tensor.name] = TensorSpec(tensor.name, dtype, tuple(tensor.dims))
+    types: dict[str, onnx.TypeProto] = {}
     for info in (*graph.input, *graph.value_info, *graph.output):
-        if info.type.WhichOneof("value") not in (None, "map_type"):
+        form = info.type.WhichOneof("value")
+        if form not in (None, "map_type"):
             specs[info.name] = _spec(info)
+        if form is not None and _needs_full(info.type):
+            types[info.name] = onnx.TypeProto.FromString(info.type.SerializeToString())
     constants = found.constants.get(path, {})
     for name, array in constants.items():
         specs[name] = TensorSpec(name, array.dtype, array.shape)
@@ -213,7 +230,16 @@ def _scope(graph: onnx.GraphProto, found: Folded, path: Path) -> Scope:
             if attribute.type == onnx.AttributeProto.GRAPH:
                 key = (first, attribute.name)
                 bodies[key] = _scope(attribute.g, found, (*path, key))
-    return Scope(specs, constants, bodies, found.taken.get(path, {}))
+    return Scope(specs, constants, bodies, found.taken.get(path, {}), types)
+
+
+def _needs_full(proto: onnx.TypeProto) -> bool:
+    """Whether a spec isn't enough to write the type down again; False if it isn't all known."""
+    inner = innermost(proto)
+    element = inner.tensor_type.elem_type
+    if inner is proto and inner.HasField("tensor_type"):
+        return bool(element == onnx.TensorProto.STRING)
+    return not inner.HasField("tensor_type") or element != onnx.TensorProto.UNDEFINED
 
 
 def _spec(info: onnx.ValueInfoProto) -> TensorSpec:

@@ -74,11 +74,21 @@ def spec(value: ir.Value) -> TensorSpec:
 
 def _map_spec(name: str, proto: onnx.TypeProto) -> TensorSpec:
     """Spec of a map, or of a sequence of maps; ``dtype`` is that of the map's values."""
-    kind = "sequence" if proto.HasField("sequence_type") else "map"
-    while not proto.HasField("map_type"):
-        proto = proto.sequence_type.elem_type
-    element = proto.map_type.value_type.tensor_type.elem_type
+    kind = (proto.WhichOneof("value") or "map_type").removesuffix("_type")
+    element = innermost(proto).map_type.value_type.tensor_type.elem_type
     return TensorSpec(name, numpy_dtype(ir.DataType(element)), None, kind)
+
+
+def innermost(proto: onnx.TypeProto) -> onnx.TypeProto:
+    """The type of what is in a sequence or an optional, however nested; else the type itself."""
+    while (form := proto.WhichOneof("value")) in ("sequence_type", "optional_type"):
+        proto = getattr(proto, form).elem_type
+    return proto
+
+
+def has_map(proto: onnx.TypeProto) -> bool:
+    """Whether it is a map, or a sequence or an optional of maps."""
+    return bool(innermost(proto).HasField("map_type"))
 
 
 def graphs(model: ir.Model) -> Iterator[ir.Graph]:

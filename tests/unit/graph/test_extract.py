@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from dioe.graph import Model, OpGraph, boundaries, extract, stage_io
+from dioe.graph import GraphError, Model, OpGraph, boundaries, extract, stage_io
 from dioe.types import Boundary, Stage, Target
 from tests.unit.graph import models
 
@@ -101,3 +101,144 @@ def test_boundaries_have_sizes(graph: OpGraph) -> None:
         Stage(name, Target("cpu", "x"), ops, *stage_io(graph, ops)) for name, ops in parts.items()
     ]
     assert boundaries(graph, stages) == (Boundary("d1", "a", "b", nbytes=4 * 8 * 8 * 4),)
+
+
+# --- types of values that no file declares
+
+STRINGS = """test (int64[n] x) => (float[n] y) {
+  [a] s = Cast <to = 8> (x)
+  [b] t = Identity (s)
+  [c] y = Cast <to = 1> (t)
+}"""
+SEQUENCES = """test (float[n,4] x) => (float[m,4] y) {
+  [a] h = Neg (x)
+  [b] s = SequenceConstruct (x, h)
+  [c] t = Identity (s)
+  [d] y = ConcatFromSequence <axis = 0> (t)
+}"""
+STRINGS_IN_SEQUENCES = """test (int64[n] x) => (float[m] y) {
+  [a] h = Cast <to = 8> (x)
+  [b] s = SequenceConstruct (h, h)
+  [c] t = ConcatFromSequence <axis = 0> (s)
+  [d] y = Cast <to = 1> (t)
+}"""
+OPTIONALS = """test (float[n,4] x) => (float[n,4] y) {
+  [a] o = Optional (x)
+  [b] p = Identity (o)
+  [c] y = OptionalGetElement (p)
+}"""
+OPTIONAL_SEQUENCES = """test (float[n,4] x) => (float[m,4] y) {
+  [a] s = SequenceConstruct (x, x)
+  [b] o = Optional (s)
+  [c] t = OptionalGetElement (o)
+  [d] y = ConcatFromSequence <axis = 0> (t)
+}"""
+TENSOR, TEXT = "tensor(float)", "tensor(string)"
+CUTS = [
+    (STRINGS, {"s": TEXT, "t": TEXT}),
+    (SEQUENCES, {"h": TENSOR, "s": f"seq({TENSOR})", "t": f"seq({TENSOR})"}),
+    (STRINGS_IN_SEQUENCES, {"h": TEXT, "s": f"seq({TEXT})", "t": TEXT}),
+    (OPTIONALS, {"o": f"optional({TENSOR})", "p": f"optional({TENSOR})"}),
+    (
+        OPTIONAL_SEQUENCES,
+        {"s": f"seq({TENSOR})", "o": f"optional(seq({TENSOR}))", "t": f"seq({TENSOR})"},
+    ),
+]
+
+
+def type_text(proto: onnx.TypeProto) -> str:
+    """As operator schemas write it."""
+    form = proto.WhichOneof("value")
+    if form == "tensor_type":
+        name = onnx.TensorProto.DataType.Name(proto.tensor_type.elem_type)
+        return f"tensor({name.lower()})"
+    if form == "map_type":
+        key = onnx.TensorProto.DataType.Name(proto.map_type.key_type).lower()
+        return f"map({key}, {type_text(proto.map_type.value_type)})"
+    assert form in ("sequence_type", "optional_type")
+    inner = type_text(getattr(proto, form).elem_type)
+    return f"{form.removesuffix('_type').replace('sequence', 'seq')}({inner})"
+
+
+@pytest.mark.parametrize("shapes", [None, {"x": (2, 4)}], ids=["open", "bound"])
+@pytest.mark.parametrize(("text", "types"), CUTS)
+def test_types_that_nothing_declares_are_inferred(
+    text: str, types: dict[str, str], shapes: dict[str, tuple[int, ...]] | None
+) -> None:
+    proto = models.parse(text)
+    rank = len(proto.graph.input[0].type.tensor_type.shape.dim)
+    bound = None if shapes is None else {"x": shapes["x"][:rank]}
+    graph = OpGraph.build(Model.load(proto), bound)
+    x = np.random.default_rng(5).integers(-9, 9, (2, 4)[:rank])
+    dtype = np.float32 if rank == 2 else np.int64
+    values = {"x": x.astype(dtype)}
+    found: dict[str, str] = {}
+    for op in graph.ids:
+        part = extract(graph, [op], op)
+        made = onnx.ModelProto.FromString(part.to_bytes())
+        onnx.checker.check_model(made, full_check=True)
+        assert [(s.kind, s.dtype) for s in Model.load(made).inputs] == [
+            (s.kind, s.dtype) for s in part.inputs
+        ]
+        for info in (*made.graph.input, *made.graph.output):
+            assert found.setdefault(info.name, type_text(info.type)) == type_text(info.type)
+        feeds = {info.name: values[info.name] for info in made.graph.input}
+        values |= models.reference(made, feeds)
+    assert {name: found[name] for name in types} == types
+    np.testing.assert_array_equal(values["y"], models.reference(proto, {"x": values["x"]})["y"])
+
+
+def test_shapes_of_what_is_inside_are_kept() -> None:
+    graph = OpGraph.build(Model.load(models.parse(SEQUENCES)), {"x": (2, 4)})
+    part = extract(graph, ["d"], "part")
+    (spec,) = part.inputs
+    assert (spec.kind, spec.dtype, spec.shape) == ("sequence", np.dtype(np.float32), (2, 4))
+
+
+def test_a_map_that_nothing_declares_crosses_a_cut() -> None:
+    proto = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]>
+        test (float[1,3] x) => (int64 y) {
+          [a] m = ai.onnx.ml.ZipMap <classlabels_int64s = [4, 5, 6]> (x)
+          [b] y = SequenceLength (m)
+        }
+    """)
+    graph = OpGraph.build(Model.load(proto))
+    for op in graph.ids:
+        part = extract(graph, [op], op).to_proto().graph
+        (info,) = [i for i in (*part.input, *part.output) if i.name == "m"]
+        assert type_text(info.type) == "seq(map(int64, tensor(float)))"
+
+
+def test_text_keeps_its_type_where_shapes_fail() -> None:
+    proto = models.parse("""test (int64[n] x, int64[m] s) => (float[a] y) {
+      [a] t = Cast <to = 8> (x)
+      [b] r = Reshape (t, s)
+      [c] u = Transpose (r)
+      [d] y = Cast <to = 1> (u)
+    }""")
+    graph = OpGraph.build(Model.load(proto))
+    for name in ("t", "r", "u"):
+        (reader,) = graph.consumers[name]
+        infos = extract(graph, [reader], "part").to_proto().graph.input
+        assert {i.name: type_text(i.type) for i in infos}[name] == "tensor(string)"
+
+
+def test_what_has_no_type_is_not_cut_off() -> None:
+    text = """
+        <ir_version: 8, opset_import: ["" : 17, "elsewhere" : 1]>
+        test (float[2] x) => (float[2] y) %s {
+          [a] h = elsewhere.Odd (x)
+          [b] y = Relu (h)
+        }
+    """
+    graph = OpGraph.build(Model.load(onnx.parser.parse_model(text % "")))
+    extract(graph, ["a"], "first")  # its maker knows what it makes
+    extract(graph, ["a", "b"], "both")
+    with pytest.raises(GraphError, match="the type of h, made by Odd a, is neither") as caught:
+        extract(graph, ["b"], "second")
+    assert "value_info" in caught.value.fix
+    assert caught.value.place == graph.model.place
+    declared = OpGraph.build(Model.load(onnx.parser.parse_model(text % "<float[2] h>")))
+    (spec,) = extract(declared, ["b"], "second").inputs
+    assert (spec.dtype, spec.shape) == (np.dtype(np.float32), (2,))
