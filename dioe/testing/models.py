@@ -137,4 +137,5 @@ def int8_network() -> Model:
         [info("x", TensorProto.FLOAT, [8, 64])],
         [info("y", TensorProto.FLOAT, [8, 64])],
         weights,
+        opset=19,  # the first that onnx.reference has DequantizeLinear of
     )

@@ -12,7 +12,6 @@ import pytest
 
 from dioe.registry import Registry
 from dioe.testing import known_failures
-from dioe.testing.entry import SUITE
 from dioe.testing.subject import NotCovered
 from dioe.types import (
     ENTRY_POINT_GROUP,
@@ -23,15 +22,11 @@ from dioe.types import (
     UnsupportedError,
 )
 
-SECTIONS = tuple(
-    sorted(
-        path.stem.removeprefix("test_")
-        for path in (Path(__file__).parent / "conformance").glob("test_*.py")
-    )
-)
+_FOLDER = Path(__file__).parent / "conformance"
+SECTIONS = tuple(sorted(path.stem.removeprefix("test_") for path in _FOLDER.glob("test_*.py")))
 """Each module of the suite is a section."""
 
-_NOT_COVERED = "not_covered"
+_TEST, _NOT_COVERED = "dioe_test", "dioe_not_covered"  # properties of reports
 _OUTCOMES = ("covered", "not covered", "failed", "known failures")
 
 
@@ -135,31 +130,30 @@ def _known(config: pytest.Config, entry_point: str, backend: str) -> tuple[dict[
     return known_failures.parse(file.read_text(encoding="utf-8"), str(file)), str(file)
 
 
-def section(nodeid: str) -> str | None:
-    """The section of a test of the suite, None for other tests of the same run."""
-    path = nodeid.partition("::")[0]
-    folder = SUITE.replace(".", "/")
-    stem = path.rpartition("/")[2].removesuffix(".py").removeprefix("test_")
-    return stem if path.endswith(f"{folder}/test_{stem}.py") else None
+def _id(item: pytest.Item) -> str | None:
+    """The id of a test in lists of known failures; None for tests that aren't of the suite."""
+    if item.path.parent != _FOLDER:
+        return None
+    return f"{item.path.stem.removeprefix('test_')}::{item.name}"
 
 
-def test_id(nodeid: str) -> str | None:
-    """The id of a test of the suite in lists of known failures; None for other tests."""
-    found = section(nodeid)
-    return None if found is None else f"{found}::{nodeid.partition('::')[2]}"
-
-
-test_id.__test__ = False  # type: ignore[attr-defined]
+def _property(report: Any, name: str) -> str:
+    """What a report says under a name of ours; empty where it says nothing."""
+    return str(dict(getattr(report, "user_properties", ())).get(name, ""))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Refuse listed tests that don't exist; leave out what a simulated backend can't meet."""
     selection = config.stash[SELECTION]
-    found = {test for item in items if (test := test_id(item.nodeid))}
+    found = set()
+    for item in items:
+        if test := _id(item):
+            found.add(test)
+            item.user_properties.append((_TEST, test))
     _check_list(selection, found, whole=not any("::" in str(arg) for arg in config.args))
     if selection.backend.simulated:
-        kept = [i for i in items if not (section(i.nodeid) and i.get_closest_marker("correctness"))]
+        kept = [i for i in items if not (_id(i) and i.get_closest_marker("correctness"))]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
 
@@ -182,7 +176,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Tell what isn't covered from what is skipped, and hold the run against the list."""
     report = yield
-    test = test_id(item.nodeid)
+    test = _id(item)
     if test is None:
         return report
     if call.excinfo is not None and isinstance(call.excinfo.value, NotCovered):
@@ -206,20 +200,15 @@ def pytest_runtest_makereport(
     return report
 
 
-def _reason(report: Any) -> str:
-    """Why the test isn't covered; empty where it is."""
-    return str(dict(getattr(report, "user_properties", ())).get(_NOT_COVERED, ""))
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(
     report: pytest.CollectReport | pytest.TestReport,
 ) -> tuple[str, str, str] | None:
     """Categories of their own for what isn't covered and for known failures."""
-    if report.skipped and section(report.nodeid) is not None:
+    if report.skipped and _property(report, _TEST):
         if hasattr(report, "wasxfail"):
             return "known failures", "k", "KNOWN FAILURE"
-        if _reason(report):
+        if _property(report, _NOT_COVERED):
             return "not covered", "n", "NOT COVERED"
     return None
 
@@ -249,16 +238,16 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     for category, reports in stats.items():
         outcome = categories.get(category, category)
         for report in reports:
-            found = section(getattr(report, "nodeid", ""))
-            if found is not None and outcome in _OUTCOMES:
-                counts[found][outcome] += 1
+            test = _property(report, _TEST)
+            if test and outcome in _OUTCOMES:
+                counts[test.partition("::")[0]][outcome] += 1
                 counts["all"][outcome] += 1
     write = terminalreporter.write_line
     title = f"conformance of {selection.backend.name} on {selection.device}"
     terminalreporter.section(title)
     if config.get_verbosity() > 0:
         for report in stats.get("not covered", []):
-            write(f"not covered: {test_id(report.nodeid)}: {_reason(report)}")
+            write(f"not covered: {_property(report, _TEST)}: {_property(report, _NOT_COVERED)}")
     write(f"{'section':<16}" + "".join(f"{outcome:>16}" for outcome in _OUTCOMES))
     for name, count in counts.items():
         if count:
