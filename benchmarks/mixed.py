@@ -121,8 +121,10 @@ class Outcome:
 
     @property
     def excuse(self) -> str:
-        """What the plan says on why it gains nothing; empty if it doesn't."""
-        return " ".join(note for note in self.notes if note != NOISY)
+        """What the plan says on why it gains nothing, where precision may be lowered on why it
+        isn't; empty if it doesn't."""
+        lowers = CLAIMS[self.claim].case.max_relative_l2 is not None
+        return "; ".join(n for n in self.notes if n != NOISY and ("lower" in n or not lowers))
 
     @property
     def verdict(self) -> str:

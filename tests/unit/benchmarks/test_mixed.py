@@ -87,6 +87,7 @@ def found(
         (found("rec", WRITTEN, speedup=1.02, notes=(NOISY,)), ["×1.02", "nothing is lowered"]),
         (found("rec", WRITTEN, speedup=0.98), ["×0.98", "nothing is lowered"]),
         (found("rec", LOWERED, speedup=0.9, notes=("lowered",)), ["×0.90"]),
+        (found("rec", WRITTEN, speedup=1.0, notes=("two stages: slow",)), ["×1.00", "nothing is"]),
         (found("det", LOWERED, warm_s=1.0), ["warm"]),
     ],
 )
@@ -99,13 +100,15 @@ def test_the_verdict(outcome_: Outcome, words: list[str]) -> None:
 def test_a_verdict_says_faster_or_why_not() -> None:
     assert found("rec", LOWERED, speedup=1.03).verdict == "faster"
     reason = "no block may be lowered"
-    told = found("rec", WRITTEN, speedup=1.02, notes=(reason, NOISY))
+    told = found("rec", WRITTEN, speedup=1.02, notes=(reason, "two stages: slow", NOISY))
     assert told.verdict == f"no gain: {reason}"
     assert not told.failures
     assert found("rec", WRITTEN, speedup=1.04, notes=(reason,)).verdict == f"no gain: {reason}"
     short = found("rec", LOWERED, speedup=1.02, notes=(reason,))
     assert short.verdict == f"no gain: ×1.02, not ×1.03 ({reason})"
     assert short.failures
+    slow = found("pair", WRITTEN, speedup=1.0, notes=("two stages: slow", NOISY)).verdict
+    assert slow == "no gain: ×1.00, not ×1.05 (two stages: slow); 1 backend, not 2"
     assert found("det-loose", LOWERED, speedup=1.2).verdict == "×1.20, not ×1.25"
 
 
