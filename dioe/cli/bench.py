@@ -59,9 +59,8 @@ def show(result: BenchResult, out: Console) -> None:
     cores = "" if machine["capacity"] is None else f", {machine['capacity']:g} cores"
     out.print(f"{name}: {result.model['ops']} ops", markup=False)
     out.print(f"on {machine['name']}{cores} ({machine['known_as']})", markup=False)
-    print_targets(out, (*result.targets, *result.mixed), chosen=chosen)
-    if any(t.target != chosen and t.p50_ms for t in result.mixed):
-        out.print("plans that weren't chosen: as the tuning timed them")
+    earlier = {t.target for t in result.mixed if t.target != chosen and t.p50_ms}
+    print_targets(out, (*result.targets, *result.mixed), chosen=chosen, earlier=earlier)
     if is_mixed(result.chosen):
         print_stages(out, result.chosen, [s["measured_ms"] for s in result.plan["stages"]])
         for reason in dict.fromkeys(s["reason"] for s in result.plan["stages"] if s["reason"]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NoReturn
 
 import typer
@@ -140,16 +140,27 @@ _FIGURES_WIDTH = 52
 """Columns of a table of targets without the names."""
 
 
-def print_targets(out: Console, reports: Sequence[TargetReport], chosen: str = "") -> None:
-    """The candidates with their figures, fastest first, and below them why some don't count."""
-    ordered = sorted(reports, key=lambda r: (r.state != "ok", r.p50_ms or float("inf")))
+def print_targets(
+    out: Console,
+    reports: Sequence[TargetReport],
+    chosen: str = "",
+    earlier: Collection[str] = (),
+) -> None:
+    """The candidates with their figures, fastest first, and below them why some don't count.
+
+    Those that are ``earlier`` were timed by the tuning, and the others after it.
+    """
+    ordered = sorted(
+        reports,
+        key=lambda r: (r.state != "ok", r.target in earlier, r.p50_ms or float("inf")),
+    )
     table = new_table("Targets")
     table.add_column("target", overflow="fold")
     table.add_column("state")
     for heading in ("p50 ms", "p90 ms", "p99 ms", "runs", "error"):
         table.add_column(heading, justify="right", no_wrap=True)
     for r in ordered:
-        mark = "> " if r.target == chosen else "  "
+        mark = "> " if r.target == chosen else "* " if r.target in earlier else "  "
         style = STATE_STYLE.get(r.state, "red")
         noisy = "~" if r.noisy else ""
         table.add_row(
@@ -158,6 +169,8 @@ def print_targets(out: Console, reports: Sequence[TargetReport], chosen: str = "
             error_text(r.relative_l2),
         )  # fmt: skip
     out.print(table)
+    if any(r.target in earlier for r in reports):
+        out.print("* as the tuning timed it: at another time than the others")
     if any(r.noisy for r in reports):
         out.print("~ measured while other processes used the cores")
     for r in ordered:
@@ -167,9 +180,12 @@ def print_targets(out: Console, reports: Sequence[TargetReport], chosen: str = "
 
 
 def _name(target: str, room: int) -> str:
-    """The name of a target or plan; a plan's stages on a line each where there is no room."""
-    lines = [target] if len(target) <= room else target.split(" -> ")
-    return " ->\n  ".join(escape(printable(line)) for line in lines)
+    """The name of a target or plan; where there is no room, a plan's stages on a line each, and
+    what tells it from others on the next."""
+    text = escape(printable(target))
+    if len(target) <= room:
+        return text
+    return text.replace(" -> ", " ->\n  ").replace(" (", "\n  (")
 
 
 def print_indented(out: Console, text: str) -> None:

@@ -173,6 +173,14 @@ def test_a_plan_has_its_stages_below_each_other_where_there_is_no_room() -> None
     )
 
 
+def test_what_tells_plans_apart_is_on_a_line_of_its_own_where_there_is_no_room() -> None:
+    named = TargetReport(f"{MIXED} (158 of 330 ops lowered)", "ok", p50_ms=5.0)
+    plan = replace(plan_of(), candidates=(named,))
+    lines = shown(plan, 80).splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith(f"   {MIXED} "))
+    assert lines[first + 1].rstrip() == "   (158 of 330 ops lowered)"
+
+
 @pytest.mark.parametrize("columns", [80, 200])
 def test_a_target_of_several_precisions_is_on_one_line(columns: int) -> None:
     stages = shown(plan_of(), columns).partition("Targets")[0]
