@@ -100,7 +100,9 @@ def _plan(inspection: Inspection, console: Console) -> None:
     console.print(table)
     if inspection.plan.predicted_ms is not None:
         console.print(
-            f"{milliseconds(inspection.plan.predicted_ms)} ({inspection.plan.basis})", markup=False
+            f"the plan takes {milliseconds(inspection.plan.predicted_ms)} "
+            f"({inspection.plan.basis})",
+            markup=False,
         )
 
 
