@@ -46,6 +46,7 @@ from dioe.tuning.buckets import (
     work_of,
 )
 from dioe.tuning.clock import Budget
+from dioe.tuning.modelled import is_modelled, modelled_devices
 from dioe.tuning.shape_options import check_memory, most_variants, options_of, points_of
 from dioe.tuning.targets import error_cause
 from dioe.tuning.trial import SLOW_RATIO, reference_outputs, verdict
@@ -129,7 +130,7 @@ class BackgroundTuner:
         start = time.perf_counter()
         with contextlib.ExitStack() as undo:
             undo.callback(self._spend, start)
-            trial = _Trial(new, self._reference(new), self._limit)
+            trial = self._trial(new)
             undo.callback(trial.close)
             costs = nearest(self._points, shapes).costs if self._points else {}
             for name in sorted(self._options, key=lambda name: costs.get(name, math.inf)):
@@ -155,7 +156,7 @@ class BackgroundTuner:
     def _unmeasured(self, new: NewShape, shapes: Shapes, ranking: Ranking) -> Variant | None:
         """The first of the ranking that can be loaded and is right; None if nothing is, or leaving
         the shapes as they are comes before."""
-        trial = _Trial(new, self._reference(new), self._limit)
+        trial = self._trial(new)
         for name, _ in ranking.costs:
             if name == OPEN:
                 break
@@ -171,6 +172,10 @@ class BackgroundTuner:
                 variant.loaded.plan = _with_cost(variant.plan, cost_ms, basis, error, (note,))
                 return variant
         return None
+
+    def _trial(self, new: NewShape) -> _Trial:
+        devices = modelled_devices(self._runtime.registry)
+        return _Trial(new, self._reference(new), self._limit, devices)
 
     def _reference(self, new: NewShape) -> Mapping[str, Value]:
         (outputs,) = reference_outputs(new.model, [new.feeds], self._runtime)
@@ -188,6 +193,7 @@ class _Trial:
     new: NewShape
     reference: Mapping[str, Value]
     limit: float
+    modelled: frozenset[str] = frozenset()
     open: dict[str, Variant] = field(default_factory=dict)
     reports: dict[str, TargetReport] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
@@ -199,7 +205,7 @@ class _Trial:
             try:
                 variant = self.new.load(plan)
                 undo.callback(variant.close)
-                found = _error(variant, self.new.feeds, self.reference)
+                found = self._error(variant)
                 call = self._call(variant)
                 times_ms = (
                     time_calls(call, seconds=_TURN_S, min_calls=2, warm=False) if timed else ()
@@ -218,6 +224,12 @@ class _Trial:
         if len(times_ms):
             self.costs[name] = cost_ms = float(np.median(times_ms))
             self.reports[name] = replace(self.reports[name], p50_ms=cost_ms, runs=len(times_ms))
+
+    def _error(self, variant: Variant) -> Comparison:
+        """The worst error of an option; none for one on a modelled device, which has no outputs."""
+        if is_modelled(variant.plan, self.modelled):
+            return Comparison(0.0)
+        return _error(variant, self.new.feeds, self.reference)
 
     def _reject(self, name: str, state: str, reason: str) -> None:
         log.info("%s is not used: %s", name, reason)

@@ -15,6 +15,7 @@ from dioe.types import (
     DeviceState,
     DioeError,
     InputError,
+    KnownAs,
     Precision,
     Resources,
     StageModel,
@@ -40,6 +41,8 @@ class Candidate:
     held_back: str = ""
     mixes: bool = False
     """Whether the backend computes in several precisions inside one executable."""
+    modelled: bool = False
+    """Whether the device is a descriptor only, so that outputs are worth nothing."""
 
     @property
     def refusal(self) -> str:
@@ -81,7 +84,8 @@ def candidates(
     """Every target worth a try, those that refuse the model with their reasons.
 
     ``devices`` is ``auto`` or names what may be used: device ids, or the beginnings of targets such
-    as ``cpu/openvino``. Simulated backends are used only when named so. ``broken`` gives the
+    as ``cpu/openvino``. Simulated backends are used only when named so, the backend included
+    (``npu:0/null``), for their outputs may be worth nothing. ``broken`` gives the
     reasons of targets that failed already; a backend that raises when it is asked refuses. Nobody
     else is asked after a candidate that is ``enough`` (asking may mean compiling). Raises
     InputError for a name that matches nothing.
@@ -90,8 +94,8 @@ def candidates(
     unmatched = set(wanted or ())
     found: list[Candidate] = []
     settled = False
-    for device in pool.devices:
-        placements = [p for p in runtime.registry.placements if p.device.id == device.id]
+    for device_id, resources in _devices(pool, runtime):
+        placements = [p for p in runtime.registry.placements if p.device.id == device_id]
         for placement in placements:
             if placement.device.state is not DeviceState.PRESENT:
                 continue
@@ -99,9 +103,13 @@ def candidates(
                 backend = runtime.registry.backend(name)
                 capabilities, failure = _capabilities(backend, local_id)
                 for p in candidate_precisions(precision, capabilities, quantised=quantised):
-                    target = Target(device.id, name, (p,))
+                    target = Target(device_id, name, (p,))
                     if wanted is not None:
-                        matches = [w for w in wanted if _matches(str(target), w)]
+                        matches = [
+                            w
+                            for w in wanted
+                            if _matches(str(target), w) and ("/" in w or not backend.simulated)
+                        ]
                         unmatched.difference_update(matches)
                         if not matches:
                             continue
@@ -111,7 +119,7 @@ def candidates(
                         found.append(
                             Candidate(
                                 target,
-                                resources_for(device),
+                                resources,
                                 Support(frozenset()),
                                 capabilities.last_resort,
                                 held_back=UNTRIED,
@@ -127,19 +135,44 @@ def candidates(
                     found.append(
                         Candidate(
                             target,
-                            resources_for(device),
+                            resources,
                             support,
                             capabilities.last_resort,
                             mixes=capabilities.mixes_precisions,
+                            modelled=placement.device.known_as is KnownAs.MODELLED,
                         )
                     )
                     settled = enough(found[-1])
     if unmatched:
+        if simulated := _simulated(min(unmatched), runtime):
+            raise InputError(
+                f"{min(unmatched)!r} is here as simulated only",
+                fix=f"to use it name the backend as well: {simulated}",
+            )
         usable = ", ".join(str(c.target) for c in found) or "`dioe devices` lists them"
         raise InputError(
             f"nothing here matches the device {min(unmatched)!r}", fix=f"usable: {usable}"
         )
     return _hold_back_last_resort(found)
+
+
+def _devices(pool: Pool, runtime: Runtime) -> list[tuple[str, Resources]]:
+    """The pool's devices with what may be used of each, and those that are modelled: no pool has to
+    list what isn't there."""
+    found = {device.id: resources_for(device) for device in pool.devices}
+    for placement in runtime.registry.placements:
+        if placement.device.known_as is KnownAs.MODELLED:
+            found.setdefault(placement.device.id, Resources())
+    return list(found.items())
+
+
+def _simulated(device: str, runtime: Runtime) -> str:
+    """How to name a simulated backend on that device; empty if there is none."""
+    for placement in runtime.registry.placements:
+        for name in placement.backends if placement.device.id == device else ():
+            if runtime.registry.backend(name).simulated:
+                return f"{device}/{name}"
+    return ""
 
 
 def _capabilities(backend: Backend, device: str) -> tuple[Capabilities, str]:

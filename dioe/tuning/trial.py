@@ -29,12 +29,14 @@ from dioe.profiling import (
 from dioe.runtime import Runtime
 from dioe.runtime.loading import SingleStageRequest, owned
 from dioe.tuning.clock import Budget, Stopwatch
+from dioe.tuning.modelled import UNCHECKED
 from dioe.tuning.targets import Candidate, error_cause
 from dioe.types import (
     Context,
     DioeError,
     Executable,
     Feeds,
+    KnownAs,
     Precisions,
     Request,
     Resources,
@@ -211,7 +213,7 @@ def try_target(
                 reason = f"a run takes {slow_ms:.4g} ms, over {SLOW_RATIO:g} times the best"
                 return TargetReport(name, "slow", reason, p50_ms=slow_ms, runs=1)
             with watch.part("verify_s"):
-                found = _verify(executable, given, reference)
+                found = None if candidate.modelled else _verify(executable, given, reference)
             times_ms = time_calls(call, seconds=_QUICK_S)
         if any(compare(g, s).error > 0 for g, s in zip(given, samples, strict=True)):
             return TargetReport(name, "failed", "it writes into its inputs")
@@ -221,14 +223,15 @@ def try_target(
         if not isinstance(error, DioeError):
             log.info("target %s failed", name, exc_info=True)
         return TargetReport(name, "failed", error_cause(error))
-    state, reason = verdict(found, limit)
+    state, reason = ("ok", UNCHECKED) if found is None else verdict(found, limit)
     return TargetReport(
         name,
         state,
         reason,
         p50_ms=float(np.median(times_ms)),
         runs=len(times_ms),
-        relative_l2=found.error if math.isfinite(found.error) else None,
+        relative_l2=found.error if found is not None and math.isfinite(found.error) else None,
+        known_as=KnownAs.HARDWARE if found is not None else KnownAs.MODELLED,
     )
 
 
@@ -248,7 +251,12 @@ def _shown_slow(call: Callable[[], object], *, enough_ms: float) -> float | None
         runs += 1
         if fastest_ms <= enough_ms:
             return None
-    return None if others_share(load, CpuLoad.now()) > NOISY_SHARE else fastest_ms
+    return None if disturbed_since(load) else fastest_ms
+
+
+def disturbed_since(load: CpuLoad) -> bool:
+    """Whether other processes have used the cores since then: times are noisy."""
+    return others_share(load, CpuLoad.now()) > NOISY_SHARE
 
 
 def verdict(found: Comparison, limit: float) -> tuple[str, str]:

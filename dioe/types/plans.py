@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dioe.types.devices import Resources
+from dioe.types.devices import KnownAs, Resources
 from dioe.types.targets import Precisions, Target
 from dioe.types.values import Dim
 
@@ -22,6 +22,7 @@ class Basis(enum.StrEnum):
     MEASURED = "measured"
     CORRECTED = "corrected"  # measured alone or in a whole, and corrected for its surroundings
     PREDICTED = "predicted"
+    MODELLED = "modelled"  # timed on a device that is a descriptor only: computed, not measured
     DEFAULT = "default"  # no cost known: a sensible choice without measuring
 
 
@@ -57,7 +58,11 @@ class Boundary:
 
 @dataclass(frozen=True, slots=True)
 class TargetReport:
-    """What became of one candidate target, with the figures behind it. Times in ms."""
+    """What became of one candidate target, with the figures behind it. Times in ms.
+
+    ``known_as`` is ``modelled`` where a device of it is: then its times are computed, and its
+    outputs were compared with nothing.
+    """
 
     target: str
     state: str  # ok | unsupported | infidel | slow | failed
@@ -69,6 +74,7 @@ class TargetReport:
     runs: int = 0
     relative_l2: float | None = None
     noisy: bool = False
+    known_as: KnownAs = KnownAs.HARDWARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +178,9 @@ def _explain(plan: Plan) -> list[str]:
     for c in sorted(plan.candidates, key=lambda c: (c.state != "ok", c.p50_ms or float("inf"))):
         parts = [f"  {c.target}: {c.state}"]
         if c.p50_ms is not None:
-            parts.append(f"{c.p50_ms:.3f} ms" + (f" (x{c.p50_ms / best:.2f})" if best else ""))
+            known_as = "" if c.known_as is KnownAs.HARDWARE else f" {c.known_as}"
+            ratio = f" (x{c.p50_ms / best:.2f})" if best else ""
+            parts.append(f"{c.p50_ms:.3f} ms{known_as}{ratio}")
             parts.append(f"n={c.runs}" + (", noisy" if c.noisy else ""))
         if c.relative_l2 is not None:
             parts.append(f"error {c.relative_l2:.2g}")
