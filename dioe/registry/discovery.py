@@ -1,51 +1,45 @@
 """Loading the plugins of the entry-point group ``dioe.backends``, one at a time, each in a net.
 
 A plugin that fails to import, returns something else than backends, has another ABI version or
-raises in ``probe`` gets a state and a reason. It hurts no other plugin and raises nothing here.
+raises in ``probe`` gets a state and a reason; so does one that hangs, crashes or exits, since
+plugins of other distributions are tried in a worker process first. It hurts no other plugin and
+raises nothing here.
 """
 
 from __future__ import annotations
 
-import enum
 import importlib.metadata
 import logging
+import os
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from dioe.registry.devices import Placement, merge_devices
+from dioe.registry.loading import inspect_backend, load_plugin
+from dioe.registry.status import PluginState, PluginStatus
 from dioe.types import (
-    ABI_VERSION,
     ENTRY_POINT_GROUP,
     Backend,
+    ConfigError,
     DeviceInfo,
-    DeviceState,
     UnsupportedError,
 )
 
 log = logging.getLogger(__name__)
 
+WORKER_ENTRY_POINT_GROUP = ENTRY_POINT_GROUP + ".worker"
+"""Plugins of this group are served by a worker process and never imported by the application."""
 
-class PluginState(enum.StrEnum):
-    """Whether a backend can be used."""
+GROUPS = (ENTRY_POINT_GROUP, WORKER_ENTRY_POINT_GROUP)
 
-    READY = "ready"
-    INCOMPATIBLE = "incompatible"  # another ABI version
-    FAILED = "failed"  # raised on import, or in probe
-    ABSENT = "absent"  # loaded, but none of its devices is present
+TRIAL_VARIABLE = "DIOE_PLUGIN_TRIAL"
+TRIALS = ("cached", "always", "never")
+TRIALS_AT_ONCE = 4
 
-
-@dataclass(frozen=True, slots=True)
-class PluginStatus:
-    """One backend as it was found: its state, the reason, and the devices it reports."""
-
-    name: str
-    state: PluginState
-    reason: str = ""
-    source: str = ""  # distribution and entry point
-    version: str = ""
-    devices: tuple[DeviceInfo, ...] = ()
+Found = list[tuple[PluginStatus, Backend | None]]
+"""Every backend of one plugin with its status; None for those that can't be used."""
 
 
 class Registry:
@@ -98,15 +92,13 @@ class Registry:
         with self._lock:
             if self._loaded:
                 return
-            points = self._entry_points
-            statuses: list[PluginStatus] = []
-            if points is None:
-                points, statuses = _installed_points()
+            given = self._entry_points
+            points, statuses = _installed_points() if given is None else (given, [])
             backends: dict[str, Backend] = {}
             reports: list[tuple[str, DeviceInfo]] = []
             names: set[str] = set()
-            for point in sorted(points, key=lambda p: p.name):
-                for found, backend in _load_plugin(point):
+            for found_in_plugin in _find_backends(sorted(points, key=lambda p: p.name)):
+                for found, backend in found_in_plugin:
                     status = found
                     if backend is not None and status.name in names:
                         reason = "another plugin already provides a backend of this name"
@@ -128,7 +120,8 @@ class Registry:
 def _installed_points() -> tuple[tuple[importlib.metadata.EntryPoint, ...], list[PluginStatus]]:
     """The entry points of the installed plugins, and what can't be read of any distribution."""
     try:
-        return tuple(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)), []
+        every = importlib.metadata.entry_points()
+        return tuple(point for group in GROUPS for point in every.select(group=group)), []
     except Exception as error:  # noqa: BLE001 - whatever a broken file makes importlib raise
         log.warning("looking for backends in one distribution after the other: %s", error)
     points: list[importlib.metadata.EntryPoint] = []
@@ -140,7 +133,7 @@ def _installed_points() -> tuple[tuple[importlib.metadata.EntryPoint, ...], list
             continue  # the first on the path is the one that is imported
         seen.add(name)
         try:
-            points += distribution.entry_points.select(group=ENTRY_POINT_GROUP)
+            points += [p for p in distribution.entry_points if p.group in GROUPS]
         except Exception as error:  # noqa: BLE001 - as above
             reason = f"its entry points can't be read: {type(error).__name__}: {error}"
             broken.append(PluginStatus(name, PluginState.FAILED, reason, source=name))
@@ -156,51 +149,83 @@ def _distribution_name(distribution: importlib.metadata.Distribution | None) -> 
     return "unknown distribution"
 
 
-def _load_plugin(
-    point: importlib.metadata.EntryPoint,
-) -> list[tuple[PluginStatus, Backend | None]]:
-    """Every backend of one plugin with its status; None for those that can't be used."""
-    source = f"{_distribution_name(point.dist)}: {point.value}"
-    try:
-        backends = list(point.load()())
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
-        return [(_failed(point.name, "failed to load", error, source), None)]
-    return [_probe(backend, point.name, source) for backend in backends]
+def _find_backends(points: Sequence[importlib.metadata.EntryPoint]) -> list[Found]:
+    """The backends of each plugin. Those that concern workers go first, side by side."""
+    trial = _trial()
+    remote = [point for point in points if _needs_worker(point, trial)]
+    answers: dict[int, Found | None] = {}
+    if remote:
+        with ThreadPoolExecutor(min(TRIALS_AT_ONCE, len(remote))) as pool:
+            found = pool.map(lambda point: _ask_worker(point, trial), remote)
+            answers = {id(point): answer for point, answer in zip(remote, found, strict=True)}
+    backends = []
+    for point in points:
+        answer = answers.get(id(point))
+        backends.append(_load(point) if answer is None else answer)
+    return backends
 
 
-def _probe(backend: Any, name: str, source: str) -> tuple[PluginStatus, Backend | None]:
-    """The status of what a plugin returned as a backend; None if it can't be used."""
-    try:
-        name, abi = str(backend.name), backend.abi_version
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
-        return _failed(name, "not a backend", error, source), None
-    if abi != ABI_VERSION:
-        reason = f"made for ABI version {abi}, this DIOE has {ABI_VERSION}: update the plugin"
-        return PluginStatus(name, PluginState.INCOMPATIBLE, reason, source), None
-    try:
-        devices = tuple(backend.probe())
-        version = str(backend.version)
-        for device in devices:
-            _check_device(device)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
-        return _failed(name, "probe failed", error, source), None
-    if any(device.state is DeviceState.PRESENT for device in devices):
-        return PluginStatus(name, PluginState.READY, "", source, version, devices), backend
-    reason = "; ".join(d.reason for d in devices if d.reason) or "no device found"
-    return PluginStatus(name, PluginState.ABSENT, reason, source, version, devices), backend
+def _trial() -> str:
+    trial = os.environ.get(TRIAL_VARIABLE) or TRIALS[0]
+    if trial not in TRIALS:
+        raise ConfigError(
+            "is no way to try plugins",
+            place=f"{TRIAL_VARIABLE}={trial}",
+            fix=f"one of {', '.join(TRIALS)}",
+        )
+    return trial
 
 
-def _check_device(device: object) -> None:
-    """Raise TypeError for what the merging of devices could choke on."""
-    if not isinstance(device, DeviceInfo):
-        raise TypeError(f"{type(device).__name__} instead of DeviceInfo was returned")
-    if not isinstance(device.state, DeviceState):
-        raise TypeError(f"the state of a device is {device.state!r:.40}, no DeviceState")
-    for name in ("id", "kind", "reason", "uuid"):
-        if not isinstance(getattr(device, name), str):
-            raise TypeError(f"the {name} of a device is no text")
+def _needs_worker(point: importlib.metadata.EntryPoint, trial: str) -> bool:
+    """Whether a plugin is served or has to be tried by a worker."""
+    if point.group == WORKER_ENTRY_POINT_GROUP:
+        return True
+    if trial == "never" or os.name == "nt":  # no workers there
+        return False
+    # An entry point with a ``load`` of its own is the application's own code.
+    own = type(point).load is not importlib.metadata.EntryPoint.load
+    return not own and _distribution_name(point.dist).lower() != "dioe"
 
 
-def _failed(name: str, action: str, error: BaseException, source: str) -> PluginStatus:
-    reason = f"{action}: {type(error).__name__}: {error}".strip()
-    return PluginStatus(name, PluginState.FAILED, reason, source)
+def _ask_worker(point: importlib.metadata.EntryPoint, trial: str) -> Found | None:
+    """What a worker says of a plugin; None if it is to be loaded here."""
+    source = _source(point)
+    if os.name == "nt":
+        reason = "asks to run in a worker, and there are none on Windows"
+        return [(PluginStatus(point.name, PluginState.FAILED, reason, source), None)]
+    from dioe.registry import verdicts
+    from dioe.registry.trial import serve_plugin, try_plugin
+
+    key = verdicts.plugin_key(point)
+    known = None
+    if key is not None and trial == "cached":
+        known = verdicts.known_verdict(key, point.name, source)
+    if known:
+        return [(status, None) for status in known]
+    if point.group == WORKER_ENTRY_POINT_GROUP:
+        outcome = serve_plugin(point, source)
+    elif known is not None:
+        return None
+    else:
+        outcome = try_plugin(point, source)
+    if key is not None and (outcome.passed or outcome.harmful):
+        reason = outcome.statuses[0].reason if outcome.harmful else ""
+        verdicts.keep_verdict(key, reason)
+    if outcome.backends:
+        return list(zip(outcome.statuses, outcome.backends, strict=True))
+    if outcome.passed and point.group != WORKER_ENTRY_POINT_GROUP:
+        return None
+    return [(status, None) for status in outcome.statuses]
+
+
+def _load(point: importlib.metadata.EntryPoint) -> Found:
+    """Import a plugin into this process and probe its backends."""
+    source = _source(point)
+    backends, failure = load_plugin(point, source)
+    if failure is not None:
+        return [(failure, None)]
+    return [inspect_backend(backend, point.name, source) for backend in backends]
+
+
+def _source(point: importlib.metadata.EntryPoint) -> str:
+    return f"{_distribution_name(point.dist)}: {point.value}"
