@@ -69,7 +69,7 @@ class Known:
 
     def report(self, candidate: Candidate, limit: float) -> TargetReport | None:
         """The report on a target as measured before, judged by ``limit``."""
-        record = self._get(self._report_key(candidate))
+        record = self._lasting(candidate)
         if record is None:
             return None
         extra = record.extra
@@ -86,18 +86,36 @@ class Known:
 
     def ratio(self, candidate: Candidate) -> Ratio | None:
         """How the target compared with those that were timed in the same rounds."""
-        record = self._get(self._report_key(candidate))
+        record = self._lasting(candidate)
         kept = None if record is None else record.extra.get("compared")
         return None if kept is None else Ratio(**kept)
 
+    def took_s(self, candidate: Candidate) -> float:
+        """Seconds that a first look at the target took, compiling included; 0 if unknown."""
+        record = self._lasting(candidate)
+        return 0.0 if record is None else float(record.extra.get("took_s", 0.0))
+
+    def _lasting(self, candidate: Candidate) -> CostRecord | None:
+        record = self._get(self._report_key(candidate))
+        return record if record is not None and record.extra["state"] in _LASTING else None
+
     def keep_report(
-        self, candidate: Candidate, report: TargetReport, ratio: Ratio | None = None
+        self,
+        candidate: Candidate,
+        report: TargetReport,
+        ratio: Ratio | None = None,
+        *,
+        took_s: float = 0.0,
     ) -> None:
-        """Keep what is there to stay of a report, before anything but its error judged it."""
-        if report.state not in _LASTING:
+        """Keep what is there to stay of a report, before anything but its error judged it.
+
+        ``took_s`` is what a first look took. A target that has failed is no longer known.
+        """
+        if report.state not in _LASTING and self._lasting(candidate) is None:
             return
         extra: dict[str, Any] = {
-            "state": report.state, "reason": report.reason, "relative_l2": report.relative_l2
+            "state": report.state, "reason": report.reason, "relative_l2": report.relative_l2,
+            "took_s": took_s,
         }  # fmt: skip
         if ratio is not None:
             extra["compared"] = asdict(ratio)

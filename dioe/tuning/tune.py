@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,19 +16,18 @@ from dioe.profiling import Contender, Timing, measuring
 from dioe.runtime import Runtime
 from dioe.tuning.beside import Setting
 from dioe.tuning.clock import Budget, Stopwatch
+from dioe.tuning.first_looks import FirstLooks
 from dioe.tuning.found import Found, Mixed
 from dioe.tuning.known import Known, Ratio
 from dioe.tuning.mixed import Aim, MixedSearch
-from dioe.tuning.modelled import mark_plan, mark_reports, modelled_devices
 from dioe.tuning.not_chosen import NotChosen, gain_notes
 from dioe.tuning.plan_trial import PlanContender
-from dioe.tuning.reports import comparable, dropped, left_out, paired_ratios, retimed, with_failures
-from dioe.tuning.targets import UNTRIED, USED_UP, Candidate, is_lowered
+from dioe.tuning.reports import left_out, paired_ratios, retimed, with_failures
+from dioe.tuning.targets import UNTRIED, Candidate, is_lowered
 from dioe.tuning.trial import (
     TargetContender,
     reference_outputs,
     time_surviving,
-    try_target,
 )
 from dioe.types import (
     Dim,
@@ -87,15 +85,11 @@ class Tuning:
 
 @dataclass(slots=True)
 class _Measured:
-    """Reports on single targets, what neighbouring rounds say of all, and mixed plans.
-
-    ``rounds`` is the token of those, empty where nothing was timed in rounds.
-    """
+    """Reports on single targets, what neighbouring rounds say of all, and mixed plans."""
 
     reports: list[TargetReport]
     ratios: Mapping[str, float]
-    mixed: Found = field(default_factory=Found)
-    rounds: str = ""
+    mixed: Found
 
 
 class Tuner:
@@ -121,7 +115,6 @@ class Tuner:
         self._candidates = list(candidates)
         self._goal = goal
         self._runtime = runtime
-        self._modelled = modelled_devices(runtime.registry)
         self._known = known
         self._settings = settings
         self._broken = dict(broken or {})
@@ -150,10 +143,9 @@ class Tuner:
                 measured = self._measure(reference, budget, locked)
         with watch.part("plan_s"):
             measured.reports = [_final(r, self._goal, self._base) for r in measured.reports]
-            plan = mark_plan(self._choose(measured), self._modelled)
+            plan = self._choose(measured)
         return Tuning(
-            plan, self._candidates, list(mark_reports(measured.reports, self._modelled)), reference,
-            dict(watch.seconds),
+            plan, self._candidates, measured.reports, reference, dict(watch.seconds),
         )  # fmt: skip
 
     def _measure(
@@ -161,8 +153,14 @@ class Tuner:
     ) -> _Measured:
         """Single targets first, then a search for mixed plans; what is left of the budget goes to
         timing all that may win in the same rounds."""
-        known = self._all_known()
-        reports = known.reports if known is not None else self._try_all(reference, budget, {})
+        looks = FirstLooks(
+            self._candidates, self._model, self._samples, reference, self._runtime,
+            known=self._known, limit=self._limit, watch=self._watch, progress=self._progress,
+            locked=locked,
+        )  # fmt: skip
+        self._took_s = looks.took_s
+        known = looks.known()
+        reports = known.reports if known is not None else looks.all(budget)
         search = self._search(reference, reports, budget, locked)
         found = search.run(
             reports,
@@ -173,12 +171,13 @@ class Tuner:
         if known is not None and (found.known or not found.plans):
             if not found.known:
                 search.keep(found)
-            met = {
-                m.report.target: m.ratio.value
-                for m in found.plans
-                if m.ratio is not None and m.ratio.rounds == known.rounds
+            met = {m.report.target: m.ratio for m in found.plans if m.ratio is not None}
+            ratios = {
+                name: ratio.value
+                for name, ratio in {**known.ratios, **met}.items()
+                if ratio.rounds == known.rounds
             }
-            return replace(known, mixed=found, ratios={**known.ratios, **met})
+            return _Measured(known.reports, ratios, found)
         failures: dict[str, str] = {}
         while True:
             timings, new = self._time_survivors(reports, found, budget, locked)
@@ -186,32 +185,11 @@ class Tuner:
             # one that fails in the rounds may have made others look slow that are the best now
             if not new or not any(r.state == "slow" for r in reports):
                 break
-            reports = self._try_all(reference, budget, failures)
+            reports = looks.all(budget, failures)
         found.retell(with_failures(found.reports, failures))
         measured = self._judged(with_failures(reports, failures), found, timings)
         search.keep(found)
         return measured
-
-    def _all_known(self) -> _Measured | None:
-        """What the history says of all candidates; None unless it knows each, and who is faster."""
-        reports, ratios = [], dict[str, Ratio]()
-        for candidate in self._candidates:
-            name = str(candidate.target)
-            if candidate.refusal:
-                reports.append(TargetReport(name, "unsupported", candidate.refusal))
-                continue
-            report = self._known.report(candidate, self._limit)
-            if report is None:
-                return None
-            reports.append(report)
-            ratio = self._known.ratio(candidate)
-            if ratio is not None and report.state == "ok":
-                ratios[name] = ratio
-        if not comparable(reports, ratios):
-            return None
-        (rounds,) = {ratio.rounds for ratio in ratios.values()} or {""}
-        values = {name: ratio.value for name, ratio in ratios.items()}
-        return _Measured(reports, values, rounds=rounds)
 
     def _search(
         self,
@@ -264,9 +242,12 @@ class Tuner:
         told = {name: Ratio(ratio, rounds) for name, ratio in ratios.items()}
         found.plans = [replace(m, ratio=told.get(m.report.target)) for m in found.plans]
         for report in timed:
-            if not by_name[report.target].refusal:
-                self._known.keep_report(by_name[report.target], report, told.get(report.target))
-        return _Measured(timed, ratios, found, rounds)
+            name, candidate = report.target, by_name[report.target]
+            news = name in timings or report != self._known.report(candidate, self._limit)
+            if news and not candidate.refusal:
+                took_s = self._took_s.get(name, 0.0)
+                self._known.keep_report(candidate, report, told.get(name), took_s=took_s)
+        return _Measured(timed, ratios, found)
 
     def _choose(self, measured: _Measured) -> Plan:
         found = measured.mixed
@@ -298,46 +279,6 @@ class Tuner:
                 error.cause,
                 fix="together they take every op: a larger tuning budget may find a plan of them",
             ) from None
-
-    def _try_all(
-        self,
-        reference: Sequence[dict[str, Value]],
-        budget: Budget,
-        failures: Mapping[str, str],
-    ) -> list[TargetReport]:
-        reports: dict[str, TargetReport] = {}
-        best_ms = math.inf
-
-        def attempt(candidate: Candidate) -> None:
-            nonlocal best_ms
-            name = str(candidate.target)
-            if name in failures:
-                reports[name] = TargetReport(name, "failed", failures[name])
-                return
-            longest_s = max(self._took_s.values(), default=0.0)
-            fits = candidate.refusal or budget.allows(longest_s)
-            if math.isfinite(best_ms) and not fits:
-                reports[name] = TargetReport(name, "failed", USED_UP)
-                return
-            self._progress(name)
-            start = time.perf_counter()
-            report = try_target(
-                candidate, self._model, self._samples, reference, self._runtime,
-                limit=self._limit, best_ms=best_ms, watch=self._watch,
-            )  # fmt: skip
-            if not candidate.refusal:
-                self._took_s[name] = time.perf_counter() - start
-            log.info("%s: %s %s", name, report.state, report.reason)
-            if report.state == "ok" and report.p50_ms is not None:
-                best_ms = min(best_ms, report.p50_ms)
-            reports[name] = report
-
-        for candidate in self._candidates:
-            attempt(candidate)
-        for candidate in self._candidates:  # the last resort steps in where all others failed
-            if candidate.held_back and candidate.support.whole and not math.isfinite(best_ms):
-                attempt(replace(candidate, held_back=""))
-        return [dropped(r, best_ms) for r in reports.values()]
 
     def _time_survivors(
         self, reports: Sequence[TargetReport], found: Found, budget: Budget, locked: bool
@@ -400,8 +341,7 @@ class Tuner:
         ]
         chosen = next(r for r in reports if r.target == name)
         note = "nothing was measured (no tuning budget): the first target that takes the model"
-        plan = mark_plan(self._plan(chosen, reports, (note,)), self._modelled)
-        return Tuning(plan, self._candidates, list(mark_reports(reports, self._modelled)))
+        return Tuning(self._plan(chosen, reports, (note,)), self._candidates, reports)
 
     def _explained(
         self,

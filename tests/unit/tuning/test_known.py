@@ -117,6 +117,23 @@ def test_what_failed_is_tried_anew(known: Known) -> None:
     assert known.report(CANDIDATE, 1e-4) is None
 
 
+def test_what_fails_is_no_longer_known(known: Known) -> None:
+    """It worked in a first look, and then didn't."""
+    known.keep_report(CANDIDATE, OK, Ratio(1.0, "only"), took_s=0.5)
+    known.keep_report(CANDIDATE, replace(OK, state="failed", reason="out of breath"))
+    assert known.report(CANDIDATE, 1e-4) is None
+    assert known.ratio(CANDIDATE) is None
+    assert known.took_s(CANDIDATE) == 0.0
+    known.keep_report(CANDIDATE, OK)
+    assert known.report(CANDIDATE, 1e-4) == OK
+
+
+def test_what_a_look_took_is_kept(known: Known) -> None:
+    assert known.took_s(CANDIDATE) == 0.0
+    known.keep_report(CANDIDATE, OK, took_s=0.5)
+    assert known.took_s(CANDIDATE) == 0.5
+
+
 def test_what_is_noisy_isnt_known(known: Known) -> None:
     known.keep_report(CANDIDATE, replace(OK, noisy=True))
     known.keep_op_times(A, Resources(), 1.5, TIMES, runs=6, noisy=True)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dioe.profiling import History, blocks, rounds
+from dioe.tuning import trial
 from dioe.tuning.bench import bench
 from dioe.tuning.compile import Job, Settings
 from dioe.tuning.tune import Tuning
-from dioe.types import Precision
+from dioe.types import BackendError, Precision
 from tests.toys import models
 from tests.toys.work import Clock, Ops, WorkingBackend
 from tests.unit.tuning.conftest import UseBackends
@@ -199,6 +201,59 @@ def test_ctrl_c_in_the_middle_of_blocks_keeps_those_done(again: Again) -> None:
     assert info.entries["block"] >= 4
 
 
+def test_ctrl_c_in_first_looks_keeps_those_done(again: Again) -> None:
+    compiled: list[str] = []
+
+    def watch(name: str, ends: bool = False) -> Callable[[str, Ops], None]:
+        def hook(what: str, ops: Ops) -> None:
+            if what == "compile":
+                compiled.append(name)
+            elif ends:
+                raise KeyboardInterrupt
+
+        return hook
+
+    a, b = again.toys
+    a.hook, b.hook = watch("a"), watch("b", ends=True)
+    with pytest.raises(KeyboardInterrupt):
+        again.tune()
+    assert compiled == ["a", "b"]
+    assert History(again.pool.parent / "costs").info().entries == {"target": 1}
+    compiled.clear()
+    b.hook = watch("b")
+    assert again.tune().plan.targets == (A, B)
+    assert compiled[0] == "b"  # the first look at a is known
+
+
+def test_a_first_look_that_others_disturb_is_made_again(
+    again: Again, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as noise:
+        noise.setattr(trial, "others_share", lambda before, after: 0.5)
+        interrupted(again, ("MatMul",))
+    assert "target" not in History(again.pool.parent / "costs").info().entries
+
+
+def test_what_fails_in_the_rounds_isnt_known_by_its_first_look(again: Again) -> None:
+    _, b = again.toys
+    runs = 0
+
+    def hook(what: str, ops: Ops) -> None:
+        nonlocal runs
+        runs += what == "run" and ops == WHOLE
+        if runs > 40:
+            raise BackendError("out of breath")
+
+    b.hook = hook
+    failed = next(c for c in again.tune().plan.candidates if c.target == B)
+    assert (failed.state, failed.reason) == ("failed", "out of breath")
+    b.hook = lambda what, ops: None
+    mended = next(c for c in again.tune().plan.candidates if c.target == B)
+    assert mended.state == "ok"
+    again.tune()
+    assert again.runs == 0
+
+
 def test_ctrl_c_leaves_nothing_open(again: Again) -> None:
     interrupted(again, ("MatMul", "MatMul"))
     for toy in again.toys:
@@ -235,6 +290,24 @@ def test_a_budget_is_never_overrun(
     assert again.spent_s <= max(1.1 * budget_s, budget_s + compile_ms / 1e3)
     assert again.tune(budget_s, precision="auto").plan.candidates
     assert again.spent_s <= max(1.1 * budget_s, budget_s + compile_ms / 1e3)
+
+
+@pytest.mark.parametrize("budget_s", [0.3, 0.5, 0.7])
+def test_a_budget_too_small_for_the_rounds_goes_on_the_next_time(
+    clock: Clock, pool: Path, use_backends: UseBackends, budget_s: float
+) -> None:
+    """First looks are known then, so that the next tuning has time for what comes after them."""
+    toys = complementary(clock, compile_ms=80.0)
+    use_backends(*toys)
+    again = Again(pool, clock, *toys)
+    first = again.tune(budget_s)
+    assert [c.runs < 20 for c in first.plan.candidates if c.target in (A, B)] == [True, True]
+    for _ in range(3):
+        again.tune(budget_s)
+        assert again.spent_s <= 1.1 * budget_s
+    assert again.runs == 0
+    large = again.tune(10.0)
+    assert large.plan.targets == (A, B)
 
 
 def test_what_fits_into_a_budget_is_done(again: Again) -> None:

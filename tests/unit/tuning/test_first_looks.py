@@ -1,0 +1,131 @@
+"""First looks: made once for each target, within the budget, and remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dioe.graph import Model
+from dioe.hardware import load_pool
+from dioe.profiling import History
+from dioe.runtime import Runtime
+from dioe.tuning.clock import Budget, Stopwatch
+from dioe.tuning.first_looks import FirstLooks
+from dioe.tuning.known import Known, Ratio
+from dioe.tuning.targets import USED_UP, candidates
+from dioe.tuning.trial import reference_outputs
+from tests.toys import models
+from tests.toys.work import Clock, WorkingBackend
+from tests.unit.tuning.conftest import UseBackends
+from tests.unit.tuning.test_mixed import A, B, complementary, pool, rows
+
+__all__ = ["pool"]
+
+
+class Looks:
+    """First looks at the model of two kinds on some toys, made anew each time."""
+
+    def __init__(self, runtime: Runtime, pool: Path, *toys: WorkingBackend) -> None:
+        self.runtime, self.toys = runtime, toys
+        self.model = Model.load(models.two_kinds())
+        self.samples = [{"x": rows()}]
+        self.reference = reference_outputs(self.model, self.samples, runtime)
+        self.candidates = candidates(
+            self.model, load_pool(pool), runtime, precision="fp32", quantised=False,
+            devices=[f"cpu/{toy.name}" for toy in toys],
+        )  # fmt: skip
+        self.known = Known(
+            History(None), self.model.sha256, {"x": (4, 8)}, "samples", "machine",
+            {toy.name: "1" for toy in toys},
+        )  # fmt: skip
+
+    def make(self, *, locked: bool = True) -> FirstLooks:
+        self.told: list[str] = []
+        return FirstLooks(
+            self.candidates, self.model, self.samples, self.reference, self.runtime,
+            known=self.known, limit=1e-4, watch=Stopwatch(), progress=self.told.append,
+            locked=locked,
+        )  # fmt: skip
+
+
+MakeLooks = Callable[..., Looks]
+
+
+@pytest.fixture
+def make_looks(pool: Path, use_backends: UseBackends) -> MakeLooks:
+    def make(*toys: WorkingBackend) -> Looks:
+        return Looks(use_backends(*toys), pool, *toys)
+
+    return make
+
+
+def test_each_target_is_looked_at_once_in_a_lifetime(clock: Clock, make_looks: MakeLooks) -> None:
+    looks = make_looks(*complementary(clock))
+    first = looks.make()
+    assert first.known() is None
+    reports = first.all(Budget(10))
+    assert [(r.target, r.state) for r in reports] == [(A, "ok"), (B, "ok")]
+    assert looks.told == [A, B]
+    second = looks.make()
+    assert second.known() is None  # single looks don't tell who is faster
+    assert second.all(Budget(10)) == reports
+    assert looks.told == []
+    assert second.took_s == first.took_s
+    assert all(0.01 < took_s < 1 for took_s in first.took_s.values())
+
+
+def test_what_met_in_rounds_is_known(clock: Clock, make_looks: MakeLooks) -> None:
+    looks = make_looks(*complementary(clock))
+    reports = looks.make().all(Budget(10))
+    for candidate, each in zip(looks.candidates, reports, strict=True):
+        looks.known.keep_report(candidate, each, Ratio(1.0, "rounds"), took_s=0.25)
+    again = looks.make()
+    recalled = again.known()
+    assert recalled is not None
+    assert recalled.reports == reports
+    assert recalled.rounds == "rounds"
+    assert recalled.ratios == {A: Ratio(1.0, "rounds"), B: Ratio(1.0, "rounds")}
+    assert again.took_s == {A: 0.25, B: 0.25}
+
+
+def test_what_a_failure_made_look_slow_is_looked_at_again(
+    clock: Clock, make_looks: MakeLooks
+) -> None:
+    looks = make_looks(
+        WorkingBackend("a", clock, {"MatMul": 1.0, "Gemm": 1.0}),
+        WorkingBackend("b", clock, {"MatMul": 9.0, "Gemm": 9.0}),
+    )
+    first = looks.make()
+    assert [r.state for r in first.all(Budget(10))] == ["ok", "slow"]
+    reports = first.all(Budget(10), {A: "out of toys"})
+    assert [(r.state, r.reason) for r in reports] == [("failed", "out of toys"), ("ok", "")]
+    assert looks.told == [A, B, B]
+
+
+def test_a_slow_one_is_taken_as_it_was_when_the_budget_is_used_up(
+    clock: Clock, make_looks: MakeLooks
+) -> None:
+    looks = make_looks(
+        WorkingBackend("a", clock, {"MatMul": 1.0, "Gemm": 1.0}),
+        WorkingBackend("b", clock, {"MatMul": 9.0, "Gemm": 9.0}),
+    )
+    looks.make().all(Budget(10))
+    assert [r.state for r in looks.make().all(Budget(0))] == ["ok", "slow"]
+    assert looks.told == []
+
+
+def test_without_a_budget_only_as_many_as_it_takes(clock: Clock, make_looks: MakeLooks) -> None:
+    looks = make_looks(*complementary(clock))
+    reports = looks.make().all(Budget(0))
+    assert [(r.state, r.reason) for r in reports] == [("ok", ""), ("failed", USED_UP)]
+    assert [r.state for r in looks.make().all(Budget(10))] == ["ok", "ok"]
+    assert looks.told == [B]
+
+
+def test_what_wasnt_measured_alone_isnt_kept(clock: Clock, make_looks: MakeLooks) -> None:
+    looks = make_looks(*complementary(clock))
+    looks.make(locked=False).all(Budget(10))
+    looks.make().all(Budget(10))
+    assert looks.told == [A, B]
