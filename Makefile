@@ -8,6 +8,7 @@ check:  ## style, types, import direction
 	ruff check .
 	ruff format --check .
 	mypy
+	mypy docs/examples/numpy_backend/tests
 	lint-imports
 
 test:  ## the tests that run in minutes

@@ -10,8 +10,8 @@ The id is the section, ``::``, and the name of the test as pytest prints it.
 
 from __future__ import annotations
 
-import importlib.resources
-from importlib.resources.abc import Traversable
+import importlib.util
+from pathlib import Path
 
 from dioe.types import ConfigError
 
@@ -37,14 +37,16 @@ def parse(text: str, place: str) -> dict[str, str]:
     return found
 
 
-def shipped(entry_point: str, backend: str) -> Traversable | None:
-    """The list in the plugin's package, None if it ships none.
+def shipped(entry_point: str, backend: str) -> Path | None:
+    """The list in the plugin's package, None if it ships none. Imports nothing of it.
 
     ``known_failures.txt``, or ``known_failures.PROVIDER.txt`` for a backend that is one provider of
     several (``onnxruntime.webgpu``: ``known_failures.webgpu.txt``).
     """
-    package = entry_point.partition(":")[0].partition(".")[0]
+    package = importlib.util.find_spec(entry_point.partition(":")[0].partition(".")[0])
+    if package is None or not package.submodule_search_locations:
+        return None
     provider = backend.partition(".")[2]
     name = f"known_failures.{provider}.txt" if provider else FILE
-    file = importlib.resources.files(package) / name
+    file = Path(package.submodule_search_locations[0]) / name
     return file if file.is_file() else None

@@ -50,7 +50,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             metafunc, ("precision", "case"), pairs, [p for p in pairs if p[0] in selection.chosen]
         )
     elif "lower" in fixtures:
-        lower = [(p,) for p in selection.precisions if p is not Precision.FP32] or [("none",)]
+        lower: list[tuple[str]] = [(p,) for p in selection.precisions if p is not Precision.FP32]
+        lower = lower or [("none",)]
         chosen_lower = [p for p in lower if p[0] in (*selection.chosen, "none")]
         _parametrize(metafunc, ("lower",), lower, chosen_lower)
     elif "case" in fixtures:
