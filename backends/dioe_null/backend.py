@@ -6,8 +6,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dioe.host_backend import OptionRule, resolve_options
-from dioe.host_backend.options import fixed, is_bool, is_count
+from dioe.host_backend import OptionRule, resolve_options, resource_rules
+from dioe.host_backend.options import fixed, is_bool
 from dioe.types import (
     ABI_VERSION,
     Capabilities,
@@ -35,10 +35,6 @@ VERSION = "1"
 _NOTHING_RUNS = "nothing is executed"
 
 
-def _ignored(check: Any, expected: str, note: str = _NOTHING_RUNS) -> OptionRule:
-    return OptionRule(check, expected, fixed(Effect.IGNORED, note=note), compile=False)
-
-
 OPTIONS = {
     "optimize": OptionRule(
         is_bool, "true or false", fixed(Effect.APPLIED, note="there are no optimisations")
@@ -50,14 +46,12 @@ OPTIONS = {
     "tiling_strategy": OptionRule(
         lambda _: True, "anything", fixed(Effect.IGNORED, note=_NOTHING_RUNS)
     ),
-    "precision": OptionRule(
-        lambda v: v in set(Precision), "a precision", fixed(Effect.APPLIED), compile=False
-    ),
-    "threads": _ignored(is_count, "a positive number"),
-    "streams": _ignored(is_count, "a positive number", "a device has one lane"),
-    "spin": _ignored(is_bool, "true or false"),
-    "memory_limit_bytes": OptionRule(
-        is_count, "a positive number", fixed(Effect.APPLIED), compile=False
+    **resource_rules(
+        precision=fixed(Effect.APPLIED),
+        threads=fixed(Effect.IGNORED, note=_NOTHING_RUNS),
+        streams=fixed(Effect.IGNORED, note="a device has one lane"),
+        spin=fixed(Effect.IGNORED, note=_NOTHING_RUNS),
+        memory_limit_bytes=fixed(Effect.APPLIED),
     ),
 }
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dioe.host_backend import resolve_options, support_by_trial
+from dioe.host_backend import check_host, resolve_options, support_by_trial
 from dioe.types import (
     ABI_VERSION,
     Capabilities,
@@ -67,7 +67,7 @@ class OnnxRuntimeBackend:
         their cores; the caller's own thread is the first of them and stays where its caller put
         it."""
         if self.provider is CPU:
-            _check_host(device)
+            check_host(device, self.name)
             return Capabilities(keeps_to_cores=True)
         self._placed(device)
         return Capabilities(
@@ -126,7 +126,7 @@ class OnnxRuntimeBackend:
 
     def _placed(self, device: str) -> Placed:
         if self.provider.kind == "cpu":
-            _check_host(device)
+            check_host(device, self.name)
             device = "cpu"
         try:
             found = self._devices()
@@ -149,8 +149,3 @@ def _onnxruntime_version() -> str:
     except ImportError:
         return ""
     return str(onnxruntime.__version__)
-
-
-def _check_host(device: str) -> None:
-    if device != "cpu" and not device.startswith("cpu:"):
-        raise UnsupportedError(f"no device {device!r} here", place="onnxruntime", fix="use cpu")

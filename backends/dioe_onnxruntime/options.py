@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dioe.host_backend import OptionRule
-from dioe.host_backend.options import fixed, is_bool, is_count
+from dioe.host_backend import OptionRule, resource_rules
+from dioe.host_backend.options import fixed, is_bool
 from dioe.types import Effect, Precision, Resolution
 from dioe_onnxruntime.providers import Provider
 
@@ -55,39 +55,21 @@ def rules(provider: Provider) -> dict[str, OptionRule]:
             "a name",
             fixed(Effect.IGNORED, note=f"{'MLAS' if host else provider.title} chooses its tiles"),
         ),
-        "precision": OptionRule(
-            lambda v: v in set(Precision), "a precision", precision, compile=False
-        ),
-        "threads": OptionRule(
-            is_count,
-            "a positive number",
-            fixed(Effect.APPLIED, "intra_op_num_threads"),
-            compile=False,
-        ),
-        "spin": OptionRule(
-            is_bool,
-            "true or false",
-            fixed(Effect.APPLIED, "session.intra_op.allow_spinning"),
-            compile=False,
-        ),
-        "streams": OptionRule(
-            is_count,
-            "a positive number",
-            fixed(
+        **resource_rules(
+            precision=precision,
+            threads=fixed(Effect.APPLIED, "intra_op_num_threads"),
+            streams=fixed(
                 Effect.IGNORED,
                 note="requests of one session run side by side anyway"
                 if host
                 else "a device's queue is one",
             ),
-            compile=False,
-        ),
-        "memory_limit_bytes": OptionRule(
-            is_count,
-            "a positive number",
-            fixed(Effect.IGNORED, note="the CPU arena takes no limit for one session")
+            spin=fixed(Effect.APPLIED, "session.intra_op.allow_spinning"),
+            memory_limit_bytes=fixed(
+                Effect.IGNORED, note="the CPU arena takes no limit for one session"
+            )
             if host
             else fixed(Effect.APPROXIMATED, note="limits buffers that are allocated, not weights"),
-            compile=False,
         ),
     }
 

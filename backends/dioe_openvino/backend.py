@@ -8,8 +8,15 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dioe.host_backend import OptionRule, host_device, resolve_options, support_by_trial
-from dioe.host_backend.options import fixed, is_bool, is_count
+from dioe.host_backend import (
+    OptionRule,
+    check_host,
+    host_device,
+    resolve_options,
+    resource_rules,
+    support_by_trial,
+)
+from dioe.host_backend.options import fixed, is_bool
 from dioe.types import (
     ABI_VERSION,
     Capabilities,
@@ -42,6 +49,14 @@ def _fusion(value: Any) -> Resolution:
     return Resolution(Effect.IGNORED, note="OpenVINO can't switch fusion off")
 
 
+def _precision(value: Any) -> Resolution:
+    if value in (Precision.FP32, Precision.BF16):
+        return Resolution(Effect.APPLIED, "INFERENCE_PRECISION_HINT")
+    if value == Precision.INT8:
+        return Resolution(Effect.APPROXIMATED, "DYNAMIC_QUANTIZATION_GROUP_SIZE", "activations")
+    return Resolution(Effect.REJECTED, note=f"the CPU plugin doesn't compute {value}")
+
+
 OPTIONS = {
     "optimize": OptionRule(is_bool, "true", _switch),
     "profile": OptionRule(is_bool, "true or false", fixed(Effect.APPLIED, "PERF_COUNT")),
@@ -51,35 +66,12 @@ OPTIONS = {
         "a name",
         fixed(Effect.IGNORED, note="oneDNN chooses its own tiles"),
     ),
-    "precision": OptionRule(
-        lambda v: v in set(Precision),
-        "a precision",
-        lambda v: (
-            Resolution(Effect.APPLIED, "INFERENCE_PRECISION_HINT")
-            if v in (Precision.FP32, Precision.BF16)
-            else Resolution(Effect.APPROXIMATED, "DYNAMIC_QUANTIZATION_GROUP_SIZE", "activations")
-            if v == Precision.INT8
-            else Resolution(Effect.REJECTED, note=f"the CPU plugin doesn't compute {v}")
-        ),
-        compile=False,
-    ),
-    "threads": OptionRule(
-        is_count, "a positive number", fixed(Effect.APPLIED, "INFERENCE_NUM_THREADS"), compile=False
-    ),
-    "streams": OptionRule(
-        is_count, "a positive number", fixed(Effect.APPLIED, "NUM_STREAMS"), compile=False
-    ),
-    "spin": OptionRule(
-        is_bool,
-        "true or false",
-        fixed(Effect.IGNORED, note="TBB's workers sleep when idle"),
-        compile=False,
-    ),
-    "memory_limit_bytes": OptionRule(
-        is_count,
-        "a positive number",
-        fixed(Effect.IGNORED, note="the CPU plugin takes no limit"),
-        compile=False,
+    **resource_rules(
+        precision=_precision,
+        threads=fixed(Effect.APPLIED, "INFERENCE_NUM_THREADS"),
+        streams=fixed(Effect.APPLIED, "NUM_STREAMS"),
+        spin=fixed(Effect.IGNORED, note="TBB's workers sleep when idle"),
+        memory_limit_bytes=fixed(Effect.IGNORED, note="the CPU plugin takes no limit"),
     ),
 }
 
@@ -119,7 +111,7 @@ class OpenVinoBackend:
 
         Its threads float over the cores the process may use, so it doesn't keep to given ones.
         """
-        _check_device(device)
+        check_host(device, PLACE)
         return Capabilities(
             computes=self._computes(),
             stores=self._computes(),
@@ -146,7 +138,7 @@ class OpenVinoBackend:
 
         Ops that it would compute in other dtypes than the model says are refused: ``exactness``.
         """
-        _check_device(device)
+        check_host(device, PLACE)
         reason = ""
         if precision not in self._computes():
             reason = f"this CPU has no {precision} arithmetic that OpenVINO uses"
@@ -187,15 +179,10 @@ class OpenVinoBackend:
 
     def open(self, device: str, resources: Resources) -> Context:
         """A context with its own Core; raises UnsupportedError without OpenVINO."""
-        _check_device(device)
+        check_host(device, PLACE)
         info = self.probe()[0]
         if info.reason:
             raise UnsupportedError(info.reason, place=PLACE)
         from dioe_openvino.context import OpenVinoContext
 
         return OpenVinoContext(device, resources)
-
-
-def _check_device(device: str) -> None:
-    if device != "cpu" and not device.startswith("cpu:"):
-        raise UnsupportedError(f"no device {device!r} here", place=PLACE, fix="use cpu")

@@ -6,8 +6,15 @@ import importlib.metadata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dioe.host_backend import OptionRule, host_device, resolve_options, support_by_trial
-from dioe.host_backend.options import fixed, is_bool, is_count
+from dioe.host_backend import (
+    OptionRule,
+    check_host,
+    host_device,
+    resolve_options,
+    resource_rules,
+    support_by_trial,
+)
+from dioe.host_backend.options import fixed, is_bool
 from dioe.types import (
     ABI_VERSION,
     Capabilities,
@@ -19,7 +26,6 @@ from dioe.types import (
     Resources,
     StageModel,
     Support,
-    UnsupportedError,
 )
 
 PLACE = "reference"
@@ -36,23 +42,14 @@ OPTIONS = {
     "profile": OptionRule(is_bool, "true or false", fixed(Effect.APPLIED)),
     "kernel_fusion": _ignored("numpy computes op by op"),
     "tiling_strategy": _ignored("numpy chooses its own"),
-    "precision": OptionRule(
-        lambda v: v in set(Precision),
-        "a precision",
-        lambda v: Resolution(
+    **resource_rules(
+        precision=lambda v: Resolution(
             Effect.APPLIED if v == Precision.FP32 else Effect.REJECTED, note="computes as written"
         ),
-        compile=False,
-    ),
-    "threads": OptionRule(
-        is_count, "a positive number", fixed(Effect.IGNORED, note="numpy's own"), compile=False
-    ),
-    "streams": OptionRule(
-        is_count, "a positive number", fixed(Effect.IGNORED, note="one at a time"), compile=False
-    ),
-    "spin": OptionRule(is_bool, "true or false", fixed(Effect.IGNORED), compile=False),
-    "memory_limit_bytes": OptionRule(
-        is_count, "a positive number", fixed(Effect.IGNORED), compile=False
+        threads=fixed(Effect.IGNORED, note="numpy's own"),
+        streams=fixed(Effect.IGNORED, note="one at a time"),
+        spin=fixed(Effect.IGNORED),
+        memory_limit_bytes=fixed(Effect.IGNORED),
     ),
 }
 
@@ -79,7 +76,7 @@ class ReferenceBackend:
 
     def capabilities(self, device: str) -> Capabilities:
         """fp32, as written; a last resort, since it is slower by orders of magnitude."""
-        _check_device(device)
+        check_host(device, PLACE)
         return Capabilities(last_resort=True)
 
     def resolve(self, options: Mapping[str, Any]) -> Mapping[str, Resolution]:
@@ -90,7 +87,7 @@ class ReferenceBackend:
         """Found by loading: an evaluator looks up every op when it is made."""
         from dioe_reference.context import evaluator, try_bytes
 
-        _check_device(device)
+        check_host(device, PLACE)
         if precision is not Precision.FP32:
             reason = f"onnx.reference computes as written (fp32), not {precision}"
             return Support(frozenset(), dict.fromkeys(model.op_ids, reason))
@@ -100,14 +97,9 @@ class ReferenceBackend:
         """A context; ``resources`` have no effect on numpy."""
         from dioe_reference.context import ReferenceContext
 
-        _check_device(device)
+        check_host(device, PLACE)
         return ReferenceContext(device, resources)
 
 
 def void(_: object) -> None:
     """Drop a result."""
-
-
-def _check_device(device: str) -> None:
-    if device != "cpu" and not device.startswith("cpu:"):
-        raise UnsupportedError(f"no device {device!r} here", place=PLACE, fix="use cpu")

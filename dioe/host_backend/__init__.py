@@ -3,8 +3,8 @@
 Imports only ``dioe.types``; a plugin may use it or not.
 """
 
-from dioe.host_backend.context import HostContext, Registered, host_device
-from dioe.host_backend.options import OptionRule, check_options, resolve_options
+from dioe.host_backend.context import HostContext, Registered, check_host, host_device
+from dioe.host_backend.options import OptionRule, check_options, resolve_options, resource_rules
 from dioe.host_backend.passthrough import PassThroughRequest, computed_outputs
 from dioe.host_backend.trial import support_by_trial
 from dioe.host_backend.values import (
@@ -30,6 +30,7 @@ __all__ = [
     "aligned_empty",
     "can_preset",
     "check_array",
+    "check_host",
     "check_options",
     "computed_outputs",
     "contiguous",
@@ -40,6 +41,7 @@ __all__ = [
     "missing_inputs",
     "name_list",
     "resolve_options",
+    "resource_rules",
     "static_shape",
     "support_by_trial",
     "tensor_specs",

@@ -25,6 +25,7 @@ from dioe.types import (
     Resources,
     Sample,
     TensorSpec,
+    UnsupportedError,
 )
 
 MAX_THREADS = 4096
@@ -45,6 +46,12 @@ def host_device(absent_because: str = "") -> DeviceInfo:
         uuid=HOST_UUID,
         memory_bytes=int(psutil.virtual_memory().total),
     )
+
+
+def check_host(device: str, place: str) -> None:
+    """Raise UnsupportedError unless ``device`` is the host, or a part of its cores."""
+    if device != "cpu" and not device.startswith("cpu:"):
+        raise UnsupportedError(f"no device {device!r} here", place=place, fix="use cpu")
 
 
 def _cpu_name() -> str:

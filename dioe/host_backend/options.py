@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-from dioe.types import Effect, InputError, Resolution
+from dioe.types import Effect, InputError, Precision, Resolution
+
+Resolve: TypeAlias = Callable[[Any], Resolution]
+"""What becomes of an option that has this value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +22,11 @@ class OptionRule:
 
     accepts: Callable[[Any], bool]
     expected: str
-    resolve: Callable[[Any], Resolution]
+    resolve: Resolve
     compile: bool = True
 
 
-def fixed(effect: Effect, native_key: str = "", note: str = "") -> Callable[[Any], Resolution]:
+def fixed(effect: Effect, native_key: str = "", note: str = "") -> Resolve:
     """A rule's ``resolve`` that gives the same answer whatever the value."""
     answer = Resolution(effect, native_key, note)
     return lambda _: answer
@@ -37,6 +40,27 @@ def is_bool(value: object) -> bool:
 def is_count(value: object) -> bool:
     """True for a positive int."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def resource_rules(
+    *,
+    precision: Resolve,
+    threads: Resolve,
+    streams: Resolve,
+    spin: Resolve,
+    memory_limit_bytes: Resolve,
+) -> dict[str, OptionRule]:
+    """Rules of what a hardware profile sets for the whole of a device, and ``compile`` doesn't."""
+    count, switch = (is_count, "a positive number"), (is_bool, "true or false")
+    return {
+        "precision": OptionRule(
+            lambda v: v in set(Precision), "a precision", precision, compile=False
+        ),
+        "threads": OptionRule(*count, threads, compile=False),
+        "streams": OptionRule(*count, streams, compile=False),
+        "spin": OptionRule(*switch, spin, compile=False),
+        "memory_limit_bytes": OptionRule(*count, memory_limit_bytes, compile=False),
+    }
 
 
 def resolve_options(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -11,12 +13,25 @@ from hypothesis import strategies as st
 from dioe.host_backend import (
     aligned_empty,
     check_array,
+    check_host,
+    check_options,
     contiguous,
     host_array,
+    resolve_options,
+    resource_rules,
     support_by_trial,
     tensor_specs,
 )
-from dioe.types import HostBuffer, InputError, StageModel, TensorSpec, UnsupportedError
+from dioe.host_backend.options import fixed
+from dioe.types import (
+    Effect,
+    HostBuffer,
+    InputError,
+    Resources,
+    StageModel,
+    TensorSpec,
+    UnsupportedError,
+)
 from tests.backend.cases import cases, floats, model, small_network
 
 
@@ -88,3 +103,37 @@ def test_equal_ops_are_tried_once() -> None:
 
     support_by_trial(made, whole, tried.append)
     assert len(tried) == 2
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0", "cpu:12"])
+def test_the_host_and_parts_of_it(device: str) -> None:
+    check_host(device, "toy")
+
+
+@pytest.mark.parametrize("device", ["gpu:0", "", "cpux", "CPU"])
+def test_what_is_not_the_host(device: str) -> None:
+    with pytest.raises(UnsupportedError, match=f"no device {device!r} here") as caught:
+        check_host(device, "toy")
+    assert (caught.value.place, caught.value.fix) == ("toy", "use cpu")
+
+
+def test_options_of_resources() -> None:
+    rules = resource_rules(
+        precision=fixed(Effect.APPLIED, "p"),
+        threads=fixed(Effect.APPLIED, "t"),
+        streams=fixed(Effect.IGNORED),
+        spin=fixed(Effect.IGNORED),
+        memory_limit_bytes=fixed(Effect.APPROXIMATED),
+    )
+    assert {*rules} == {"precision"} | {field.name for field in fields(Resources)} - {"cores"}
+    taken = {"precision": "bf16", "threads": 2, "streams": 1, "spin": False}
+    answers = resolve_options(rules, taken | {"memory_limit_bytes": 1 << 20})
+    assert [a.effect for a in answers.values()] == [
+        Effect.APPLIED, Effect.APPLIED, Effect.IGNORED, Effect.IGNORED, Effect.APPROXIMATED,
+    ]  # fmt: skip
+    wrong = {"precision": "fp31", "threads": 0, "streams": True, "spin": 1}
+    answers = resolve_options(rules, wrong | {"memory_limit_bytes": -1})
+    assert {a.effect for a in answers.values()} == {Effect.REJECTED}
+    assert answers["threads"].note == "0 is not a positive number"
+    with pytest.raises(InputError, match="unknown option"):  # they are no options of compile
+        check_options("toy", rules, {"threads": 2})
