@@ -10,7 +10,7 @@ from rich.console import Console
 
 from dioe.cli import costs, options
 from dioe.cli.plan_text import is_mixed, print_notes, print_stages
-from dioe.cli.terminal import console, error_text, ms, print_targets, progress
+from dioe.cli.terminal import console, error_text, known, ms, print_targets, progress
 from dioe.text import printable
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def show(result: BenchResult, out: Console) -> None:
         for reason in dict.fromkeys(s["reason"] for s in result.plan["stages"] if s["reason"]):
             out.print(f"stages not timed: {printable(reason)}", markup=False)
     out.print(
-        f"plan: {printable(chosen)}, {ms(result.plan['p50_ms'])} ms through Session.run "
+        f"plan: {printable(chosen)}, {ms(result.plan['p50_ms'])} ms"
+        f"{known(result.plan['known_as'])} through Session.run "
         f"(predicted {ms(result.plan['predicted_ms'])}), "
         f"error {error_text(result.plan['relative_l2'])}",
         markup=False,
@@ -82,7 +83,8 @@ def _show_gain(result: BenchResult, out: Console) -> None:
         return
     others = [t for t in result.targets if t.state == "ok" and t.target != best["target"]]
     out.print(
-        f"best single target: {best['target']}, {ms(best['p50_ms'])} ms by its own fastest call; "
+        f"best single target: {best['target']}, {ms(best['p50_ms'])} ms"
+        f"{known(best['known_as'])} by its own fastest call; "
         f"the plan is {result.speedup_over_best_single:.2f} times as fast "
         f"({result.plan['p50_ms'] - best['p50_ms']:+.3f} ms a run)",
         markup=False,
@@ -90,4 +92,5 @@ def _show_gain(result: BenchResult, out: Console) -> None:
     for other in sorted(others, key=lambda t: t.p50_ms or 0.0):
         if other.p50_ms is not None:
             gain = other.p50_ms / result.plan["p50_ms"]
-            out.print(f"{gain:.2f} times as fast as {other.target}", markup=False)
+            name = f"{other.target}{known(other.known_as)}"
+            out.print(f"{gain:.2f} times as fast as {name}", markup=False)

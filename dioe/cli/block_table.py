@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
-from dioe.cli.terminal import ms, new_table
+from dioe.cli.terminal import known, ms, new_table
 from dioe.text import printable
 
 if TYPE_CHECKING:
@@ -50,10 +50,12 @@ def print_blocks(out: Console, found: BlockProfiles, *, top: int, seconds: float
 
 
 def _where(cost: BlockCost) -> str:
-    """The target, and its threads where they are few: ``cpu/openvino/fp32 on 1 thread``."""
+    """The target, its threads where they are few (``cpu/openvino/fp32 on 1 thread``), and how it is
+    known where its times aren't measured."""
     from dioe.planning import on_threads
 
-    return cost.target if cost.threads is None else on_threads(cost.target, cost.threads)
+    where = cost.target if cost.threads is None else on_threads(cost.target, cost.threads)
+    return where + known(cost.known_as)
 
 
 def _alone(cost: BlockCost) -> tuple[str, str, str]:

@@ -9,7 +9,7 @@ import typer
 
 from dioe.cli import options
 from dioe.cli.files import check_place, write_text
-from dioe.cli.terminal import console, progress
+from dioe.cli.terminal import console, known, progress
 
 Html = Annotated[
     Path | None, typer.Option("--html", help="Write a self-contained page.", metavar="FILE")
@@ -51,8 +51,12 @@ def inspect(
         found = job.candidates(job.groups[0])
         loaded = job.checked_plan(plan) if plan is not None else None
         graph = OpGraph.build(job.model, job.groups[0].shapes)
-        support = {str(c.target): c.support for c in found}
-        costs = op_costs(profile_targets(job, found, seconds=0.5), graph) if profile else None
+        names = {str(c.target): f"{c.target}{known(c.known_as)}" for c in found}
+        support = {names[str(c.target)]: c.support for c in found}
+        costs = None
+        if profile:
+            booked = op_costs(profile_targets(job, found, seconds=0.5), graph)
+            costs = {names[target]: by_op for target, by_op in booked.items()}
         inspection = inspect_model(graph, support, costs=costs, plan=loaded)
     if html is not None:
         write_text(html, render_html(inspection, graph))

@@ -81,7 +81,10 @@ def print_stages(out: Console, plan: Plan, measured: Sequence[float | None] | No
         table.add_column("measured ms", justify="right")
     for i, (stage, target) in enumerate(zip(plan.stages, targets, strict=True)):
         spin = {None: "-", True: "yes", False: "no"}[stage.resources.spin]
-        last = str(stage.basis) if measured is None else ms(measured[i])
+        last = str(stage.basis)
+        if measured is not None:
+            word = f" {stage.basis}" if stage.basis is Basis.MODELLED else ""
+            last = ms(measured[i]) + word
         table.add_row(
             _text(stage.name), _text(target), str(len(stage.ops)), _precisions(stage),
             _threads(stage), spin, ms(stage.predicted_ms), last,

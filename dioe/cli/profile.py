@@ -11,7 +11,7 @@ from rich.table import Table
 
 from dioe.cli import costs, options
 from dioe.cli.block_table import print_blocks
-from dioe.cli.terminal import console, ms, new_table, progress, progress_bar
+from dioe.cli.terminal import console, known, ms, new_table, progress, progress_bar
 from dioe.text import printable
 from dioe.types import OpTime
 
@@ -78,7 +78,12 @@ def profile(
             {
                 "model": _model(job),
                 "targets": [
-                    {"target": p.target, "reason": p.reason, "ops": [_plain(op) for op in p.ops]}
+                    {
+                        "target": p.target,
+                        "known_as": str(p.known_as),
+                        "reason": p.reason,
+                        "ops": [_plain(op) for op in p.ops],
+                    }
                     for p in found
                 ],
             }
@@ -122,7 +127,9 @@ def _table(entry: TargetProfile, top: int) -> Table | str:
     if not entry.ops:
         return f"{entry.target}: no times, {escape(entry.reason)}"
     total_ms = entry.total_ms
-    table = new_table(f"{entry.target}: {ms(total_ms)} ms in {len(entry.ops)} executed ops")
+    table = new_table(
+        f"{entry.target}: {ms(total_ms)} ms{known(entry.known_as)} in {len(entry.ops)} executed ops"
+    )
     for heading in ("ms", "share"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("type", overflow="fold", min_width=12)

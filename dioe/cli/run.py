@@ -17,7 +17,7 @@ from rich.markup import escape
 from dioe.cli import costs, options
 from dioe.cli.files import write_files
 from dioe.cli.plan_text import is_mixed, plan_title, print_stages
-from dioe.cli.terminal import console, ms, new_table, progress
+from dioe.cli.terminal import console, known, ms, new_table, progress
 from dioe.text import printable
 from dioe.types import Array, ConfigError, Value
 
@@ -42,6 +42,7 @@ def run(
 ) -> None:
     """Run MODEL once on --input arrays; outputs go to --output as .npy files."""
     import dioe
+    from dioe.tuning.reports import known_as
 
     feeds = options.parse_inputs(inputs) or {}
     if output is not None:
@@ -72,6 +73,7 @@ def run(
                     for stage in used.stages
                 ],
                 "run_ms": run_ms,
+                "known_as": str(known_as(used)),
                 "outputs": [
                     {"file": str(output / file) if output else None, "name": name,
                      "dtype": str(array.dtype), "shape": list(array.shape)}
@@ -92,7 +94,8 @@ def run(
     out = console()
     out.print(table)
     out.print(
-        f"{ms(run_ms)} ms on {printable(plan_title(used))}: the first run, nothing warmed up",
+        f"{ms(run_ms)} ms{known(known_as(used))} on {printable(plan_title(used))}: the first run, "
+        "nothing warmed up",
         markup=False,
     )
 

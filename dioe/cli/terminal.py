@@ -17,7 +17,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from dioe.text import printable
-from dioe.types import TargetReport
+from dioe.types import KnownAs, TargetReport
 
 
 def reader_gone() -> NoReturn:
@@ -121,6 +121,11 @@ def error_text(value: float | None) -> str:
     return "-" if value is None else "0" if value == 0 else f"{value:.1e}"
 
 
+def known(known_as: KnownAs | str) -> str:
+    """The word that stands beside figures that weren't measured on hardware; else empty."""
+    return "" if known_as == KnownAs.HARDWARE else f" {known_as}"
+
+
 STATE_STYLE = {"ok": "green", "infidel": "yellow", "slow": "dim", "unsupported": "dim"}
 
 
@@ -164,7 +169,8 @@ def print_targets(
         style = STATE_STYLE.get(r.state, "red")
         noisy = "~" if r.noisy else ""
         table.add_row(
-            mark + _name(r.target, out.width - _FIGURES_WIDTH), f"[{style}]{r.state}[/]",
+            mark + _name(r.target, out.width - _FIGURES_WIDTH),
+            f"[{style}]{r.state}[/]{known(r.known_as)}",
             noisy + ms(r.p50_ms), ms(r.p90_ms), ms(r.p99_ms), str(r.runs or "-"),
             error_text(r.relative_l2),
         )  # fmt: skip

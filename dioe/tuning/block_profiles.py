@@ -17,7 +17,7 @@ from dioe.tuning.compile import Job
 from dioe.tuning.parts import Parts
 from dioe.tuning.targets import Candidate
 from dioe.tuning.trial import reference_context
-from dioe.types import Basis
+from dioe.types import Basis, KnownAs
 
 _WHOLES_SHARE = 0.3
 """Of the budget, for whole models: what blocks cost in context."""
@@ -29,7 +29,8 @@ class BlockCost:
 
     ``context_ms`` is its share of the time of the whole model, a mean over its repetitions, from
     ``context_runs`` runs; None where the whole wasn't measured on that target. ``alone`` is the
-    block as a model of its own; None where that fails, for a ``reason``, or wasn't reached.
+    block as a model of its own; None where that fails, for a ``reason``, or wasn't reached. Both
+    are computed from a descriptor where the target is ``known_as`` modelled.
     """
 
     target: str
@@ -38,6 +39,7 @@ class BlockCost:
     context_runs: int
     alone: BlockTiming | None
     reason: str = ""
+    known_as: KnownAs = KnownAs.HARDWARE
 
     @property
     def cost_ms(self) -> float | None:
@@ -175,4 +177,5 @@ def _cost(
         context_runs=max((runs for _, runs in inside), default=0),
         alone=alone if isinstance(alone, BlockTiming) else None,
         reason=alone if isinstance(alone, str) else "",
+        known_as=setting.candidate.known_as,
     )

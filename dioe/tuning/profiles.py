@@ -12,18 +12,23 @@ from dioe.profiling import op_costs as booked_costs
 from dioe.tuning.clock import check_seconds
 from dioe.tuning.compile import Job
 from dioe.tuning.targets import Candidate, error_cause
-from dioe.types import DioeError, OpTime, Precisions
+from dioe.types import DioeError, KnownAs, OpTime, Precisions
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class TargetProfile:
-    """One target's executed ops, slowest first, or the reason why there are none."""
+    """One target's executed ops, slowest first, or the reason why there are none.
+
+    Their times are measured, or computed from a descriptor where the target is ``known_as``
+    modelled.
+    """
 
     target: str
     ops: tuple[OpTime, ...] = ()
     reason: str = ""
+    known_as: KnownAs = KnownAs.HARDWARE
 
     @property
     def total_ms(self) -> float:
@@ -63,7 +68,7 @@ def profile_targets(
                 profiles.append(TargetProfile(target, reason=error_cause(error)))
                 continue
             ops = tuple(replace(t, ops=tuple(o for o in t.ops if o in placed)) for t in times)
-            profiles.append(TargetProfile(target, ops))
+            profiles.append(TargetProfile(target, ops, known_as=candidate.known_as))
     return profiles
 
 

@@ -14,7 +14,7 @@ from dioe.tuning.found import plan_name
 from dioe.tuning.known import Ratio
 from dioe.tuning.stage_times import StageTimes
 from dioe.tuning.trial import SLOW_RATIO
-from dioe.types import Basis, Plan, Stage, TargetReport
+from dioe.types import Basis, KnownAs, Plan, Stage, TargetReport
 
 _MAY_WIN = 2.0
 """A target whose first look was more than this many times the best's can't be the fastest."""
@@ -83,6 +83,12 @@ def chosen_name(plan: Plan) -> str:
     return " -> ".join(str(stage.target) for stage in plan.stages)
 
 
+def known_as(plan: Plan) -> KnownAs:
+    """How the times of a plan are known: ``modelled`` where a stage is on a modelled device."""
+    name = chosen_name(plan)
+    return next((r.known_as for r in plan.candidates if r.target == name), KnownAs.HARDWARE)
+
+
 def plan_report(plan: Plan, timing: Timing, stages: StageTimes) -> dict[str, Any]:
     """What a plan is made of, as plain data: what each part was thought to cost and what it took.
 
@@ -96,6 +102,7 @@ def plan_report(plan: Plan, timing: Timing, stages: StageTimes) -> dict[str, Any
         measured = [(each.p50_ms, "") for each in stages.timings]
     return {
         "name": chosen_name(plan),
+        "known_as": str(known_as(plan)),
         "predicted_ms": plan.predicted_ms,
         "basis": str(plan.basis),
         "max_relative_l2": plan.max_relative_l2,

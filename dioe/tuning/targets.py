@@ -45,6 +45,11 @@ class Candidate:
     """Whether the device is a descriptor only, so that outputs are worth nothing."""
 
     @property
+    def known_as(self) -> KnownAs:
+        """How times on the target are known: ``hardware`` where they are measured."""
+        return KnownAs.MODELLED if self.modelled else KnownAs.HARDWARE
+
+    @property
     def refusal(self) -> str:
         """Why the target isn't tried on the whole model; empty if it is."""
         return self.held_back or refusal_text(self.support)

@@ -20,6 +20,7 @@ from dioe.tuning.first_looks import FirstLooks
 from dioe.tuning.found import Found, Mixed
 from dioe.tuning.known import Known, Ratio
 from dioe.tuning.mixed import Aim, MixedSearch
+from dioe.tuning.modelled import mark_plan, mark_reports, modelled_devices
 from dioe.tuning.not_chosen import NotChosen, gain_notes
 from dioe.tuning.plan_trial import PlanContender
 from dioe.tuning.reports import left_out, paired_ratios, retimed, with_failures
@@ -115,6 +116,7 @@ class Tuner:
         self._candidates = list(candidates)
         self._goal = goal
         self._runtime = runtime
+        self._modelled = modelled_devices(runtime.registry)
         self._known = known
         self._settings = settings
         self._broken = dict(broken or {})
@@ -143,9 +145,10 @@ class Tuner:
                 measured = self._measure(reference, budget, locked)
         with watch.part("plan_s"):
             measured.reports = [_final(r, self._goal, self._base) for r in measured.reports]
-            plan = self._choose(measured)
+            plan = mark_plan(self._choose(measured), self._modelled)
         return Tuning(
-            plan, self._candidates, measured.reports, reference, dict(watch.seconds),
+            plan, self._candidates, list(mark_reports(measured.reports, self._modelled)), reference,
+            dict(watch.seconds),
         )  # fmt: skip
 
     def _measure(
@@ -341,7 +344,8 @@ class Tuner:
         ]
         chosen = next(r for r in reports if r.target == name)
         note = "nothing was measured (no tuning budget): the first target that takes the model"
-        return Tuning(self._plan(chosen, reports, (note,)), self._candidates, reports)
+        plan = mark_plan(self._plan(chosen, reports, (note,)), self._modelled)
+        return Tuning(plan, self._candidates, list(mark_reports(reports, self._modelled)))
 
     def _explained(
         self,

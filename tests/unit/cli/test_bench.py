@@ -76,10 +76,10 @@ def result(measured: list[float | None], reason: str = "", **machine: Any) -> Be
         targets=tuple(c for c in plan.candidates if c.target in (ORT, FP32)),
         mixed=(replace(chosen, p50_ms=4.5), other),
         plan={
-            "name": chosen.target, "p50_ms": 4.5, "predicted_ms": 4.25, "relative_l2": 0.004,
-            "stages": stages,
+            "name": chosen.target, "p50_ms": 4.5, "known_as": "hardware", "predicted_ms": 4.25,
+            "relative_l2": 0.004, "stages": stages,
         },
-        best_single={"target": ORT, "p50_ms": 6.5},
+        best_single={"target": ORT, "p50_ms": 6.5, "known_as": "hardware"},
         speedup_over_best_single=1.4,
         timings={},
         notes=("a [note]",),

@@ -39,7 +39,7 @@ def test_without_a_folder_nothing_is_written(
 def test_json(dioe: Dioe, model: Path, x: Path, tmp_path: Path) -> None:
     call = ["run", model, "--input", f"x={x}", "--json", *QUICK]
     found = dioe(*call, "--output", tmp_path / "out").json
-    assert set(found) == {"targets", "stages", "run_ms", "outputs"}
+    assert set(found) == {"targets", "stages", "run_ms", "known_as", "outputs"}
     assert found["targets"] == ["cpu/onnxruntime/fp32"]
     (stage,) = found["stages"]
     assert stage["target"] == "cpu/onnxruntime/fp32"

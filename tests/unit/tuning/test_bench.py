@@ -24,15 +24,16 @@ MAYBE = (int, float, type(None))
 TARGET = {
     "target": str, "state": str, "reason": str, "p50_ms": MAYBE, "p90_ms": MAYBE,
     "p99_ms": MAYBE, "spread_ms": MAYBE, "runs": int, "relative_l2": MAYBE, "noisy": bool,
+    "known_as": str,
 }  # fmt: skip
 PLAN = {
     "p50_ms": Number, "p90_ms": Number, "p99_ms": Number, "spread_ms": Number, "runs": int,
-    "noisy": bool, "name": str, "predicted_ms": MAYBE, "basis": str, "relative_l2": MAYBE,
-    "max_relative_l2": Number, "stages": list, "boundaries": list,
+    "noisy": bool, "name": str, "known_as": str, "predicted_ms": MAYBE, "basis": str,
+    "relative_l2": MAYBE, "max_relative_l2": Number, "stages": list, "boundaries": list,
 }  # fmt: skip
 DOCUMENTED: dict[str, dict[str, Any]] = {
     "model": {"path": (str, type(None)), "sha256": str, "ops": int},
-    "best_single": {"target": str, "p50_ms": Number},
+    "best_single": {"target": str, "p50_ms": Number, "known_as": str},
     "timings": dict.fromkeys(("profile_s", "plan_s", "compile_s", "verify_s", "bench_s"), Number),
 }
 STAGE = {
