@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -66,7 +67,6 @@ class NullBackend:
     name = "null"
     abi_version = ABI_VERSION
     simulated = True
-    version = VERSION
 
     def __init__(
         self, devices: Sequence[DeviceModel] = (NPU, GPU), clock: Clock | None = None
@@ -77,6 +77,12 @@ class NullBackend:
             raise ConfigError("devices need ids of their own", place=PLACE, fix="number them")
         self._devices: dict[str, Device] = {}
         self._lock = threading.Lock()
+
+    @property
+    def version(self) -> str:
+        """Version of the modelling, and a digest of the descriptions: together they make times."""
+        described = repr(sorted(map(repr, self._models.values())))
+        return f"{VERSION}+{hashlib.sha256(described.encode()).hexdigest()[:8]}"
 
     @classmethod
     def from_records(

@@ -21,6 +21,7 @@ from dioe.tuning.beside import settings_beside
 from dioe.tuning.clock import Budget, Stopwatch, check_seconds
 from dioe.tuning.found import breaking_names
 from dioe.tuning.known import Known
+from dioe.tuning.modelled import modelled_devices
 from dioe.tuning.plan_cache import PlanCache
 from dioe.tuning.samples import Samples, ShapeGroup, samples_digest, shape_groups
 from dioe.tuning.targets import Candidate, candidates, error_cause
@@ -190,6 +191,7 @@ class Job:
             samples=samples_digest(group.feeds),
             hardware=self.hardware,
             versions=self.versions,
+            modelled=modelled_devices(self.runtime.registry),
         )
 
     def start(self, cache: PlanCache, *, tune_shapes: bool = True) -> Session:

@@ -10,7 +10,7 @@ from typing import Any
 from dioe.planning import on_threads, plan_from_json
 from dioe.tuning.known import Ratio
 from dioe.tuning.targets import is_lowered
-from dioe.types import Basis, BlockReport, Plan, TargetReport, Tradeoff
+from dioe.types import Basis, BlockReport, KnownAs, Plan, TargetReport, Tradeoff
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def found_from_json(kept: Mapping[str, Any]) -> Found:
         plans=[
             Mixed(
                 plan_from_json(m["plan"], place="history"),
-                TargetReport(**m["report"]),
+                _report(m["report"]),
                 None if m["ratio"] is None else Ratio(**m["ratio"]),
             )
             for m in kept["plans"]
@@ -135,7 +135,7 @@ def found_from_json(kept: Mapping[str, Any]) -> Found:
             Tried(
                 **{
                     **each,
-                    "report": TargetReport(**each["report"]),
+                    "report": _report(each["report"]),
                     "lowering": None if each["lowering"] is None else _lowering(each["lowering"]),
                 }
             )
@@ -154,6 +154,10 @@ def found_from_json(kept: Mapping[str, Any]) -> Found:
             for name, blocks in kept["blocks"].items()
         },
     )
+
+
+def _report(kept: Mapping[str, Any]) -> TargetReport:
+    return TargetReport(**{**kept, "known_as": KnownAs(kept.get("known_as", KnownAs.HARDWARE))})
 
 
 def _lowering(kept: Mapping[str, Any]) -> Lowering:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dioe.profiling import BlockTiming, CostKey, CostRecord, History
@@ -27,7 +27,8 @@ class Known:
     """The costs in ``history`` of one model, for one set of shapes and samples.
 
     ``samples`` is a digest of the inputs: times and errors depend on them. A noisy cost is kept for
-    reports, and is not known: what it tells is measured again.
+    reports, and is not known: what it tells is measured again. What rests on a ``modelled`` device
+    is remembered by this object alone: it was computed, and other descriptors give other times.
     """
 
     history: History
@@ -36,6 +37,8 @@ class Known:
     samples: str
     hardware: str
     versions: Mapping[str, str]
+    modelled: frozenset[str] = frozenset()
+    passing: History = field(default_factory=lambda: History(None))
 
     def _key(
         self,
@@ -59,8 +62,16 @@ class Known:
         )
 
     def _get(self, key: CostKey) -> CostRecord | None:
-        record = self.history.get(key)
+        record = self._where(key).get(key)
         return None if record is None or record.noisy else record
+
+    def _put(self, key: CostKey, record: CostRecord) -> None:
+        self._where(key).put(key, record)
+
+    def _where(self, key: CostKey) -> History:
+        parts = key.target.split(" -> ")
+        modelled = any(part.partition("/")[0] in self.modelled for part in parts)
+        return self.passing if modelled else self.history
 
     # --- whole targets ------------------------------------------------------------------------
 
@@ -123,7 +134,7 @@ class Known:
             report.p50_ms, report.p90_ms, report.p99_ms, report.spread_ms, report.runs,
             report.noisy, extra,
         )  # fmt: skip
-        self.history.put(self._report_key(candidate), record)
+        self._put(self._report_key(candidate), record)
 
     # --- parts --------------------------------------------------------------------------------
 
@@ -149,7 +160,7 @@ class Known:
         record = CostRecord(
             whole_ms, runs=runs, noisy=noisy, extra={"times": [asdict(each) for each in times]}
         )
-        self.history.put(self._key("ops", [target], resources, samples=self.samples), record)
+        self._put(self._key("ops", [target], resources, samples=self.samples), record)
 
     def block(
         self, structure_hash: str, target: Target, resources: Resources
@@ -170,7 +181,7 @@ class Known:
         record = CostRecord(
             timing.p50_ms, timing.p90_ms, timing.p99_ms, timing.spread_ms, timing.runs, timing.noisy
         )
-        self.history.put(self._key("block", [target], resources, subject=structure_hash), record)
+        self._put(self._key("block", [target], resources, subject=structure_hash), record)
 
     # --- searches -----------------------------------------------------------------------------
 
@@ -185,4 +196,4 @@ class Known:
     ) -> None:
         """Keep what a search found, as JSON values."""
         key = self._key("search", targets, Resources(), samples=self.samples, **goal)
-        self.history.put(key, CostRecord(noisy=noisy, extra=found))
+        self._put(key, CostRecord(noisy=noisy, extra=found))

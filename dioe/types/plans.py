@@ -178,7 +178,7 @@ def _explain(plan: Plan) -> list[str]:
     for c in sorted(plan.candidates, key=lambda c: (c.state != "ok", c.p50_ms or float("inf"))):
         parts = [f"  {c.target}: {c.state}"]
         if c.p50_ms is not None:
-            known_as = "" if c.known_as is KnownAs.HARDWARE else f" {c.known_as}"
+            known_as = "" if c.known_as == KnownAs.HARDWARE else f" {c.known_as}"
             ratio = f" (x{c.p50_ms / best:.2f})" if best else ""
             parts.append(f"{c.p50_ms:.3f} ms{known_as}{ratio}")
             parts.append(f"n={c.runs}" + (", noisy" if c.noisy else ""))
