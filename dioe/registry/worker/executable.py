@@ -43,6 +43,9 @@ from dioe.types import (
 log = logging.getLogger(__name__)
 
 
+PACKED = frozenset({"int4", "uint4", "float4_e2m1fn", "int2", "uint2"})
+
+
 class WorkerExecutable:
     """A compiled stage in a worker. Thread-safe."""
 
@@ -122,7 +125,7 @@ class _Input:
 class WorkerRequest:
     """One single-threaded use. Tensors are bound to shared memory once; see decision 0010.
 
-    What can't be bound for good (strings, sequences, optionals) goes with each run.
+    What can't be bound for good (strings, sequences, optionals, packed tensors) goes with each run.
     """
 
     def __init__(self, executable: WorkerExecutable, number: int) -> None:
@@ -230,11 +233,11 @@ class WorkerRequest:
 
     def run(self) -> Event:
         """See ``dioe.types.Request``. The work is done when this returns."""
+        self._executable.check_open()
         if self._missing:
             raise missing_inputs(sorted(self._missing), self._process.place)
         if not self._ran and not self._preset and not self._tensors:
             self.bind({})  # nothing was bound, since there are no inputs
-        self._executable.check_open()
         for bound in self._tensors.values():
             if bound.copied is not None:
                 np.copyto(bound.array, bound.copied)
@@ -293,8 +296,10 @@ class WorkerRequest:
 
 
 def _is_tensor(spec: TensorSpec) -> bool:
-    """Whether values of it can be bound in shared memory."""
-    return spec.kind == "tensor" and spec.dtype.name in DTYPES
+    """Whether values of it can be bound in shared memory. Runtimes have packed tensors in another
+    form than numpy: they convert when such an input is bound, so it goes with each run."""
+    packed = spec.dtype.name in PACKED
+    return spec.kind == "tensor" and spec.dtype.name in DTYPES and not packed
 
 
 def _checked(value: Value, spec: TensorSpec) -> Value:

@@ -197,10 +197,10 @@ def precisions(data: object) -> Precisions:
 
 
 def resources(data: object) -> Resources:
-    """From ``asdict``."""
+    """From ``asdict``; what the values are is for the backend to judge."""
     found = dict(data) if isinstance(data, dict) else {}
     if found.get("cores") is not None:
-        found["cores"] = tuple(items(found, "cores", int))
+        found["cores"] = tuple(field(found, "cores", list))
     return _made(lambda: Resources(**found))
 
 
