@@ -82,7 +82,7 @@ def _candidates(provider: Provider) -> list[Placed]:
         listed = [d for d in ort.get_ep_devices() if d.ep_name == provider.native]
         if not listed and provider.native not in ort.get_available_providers():
             raise UnsupportedError(f"this onnxruntime was built without {provider.native}")
-    if listed:
+    if listed or provider.plugin:
         return [Placed(provider, d.ep_name, describe(provider, d), d) for d in listed]
     # An older kind of provider: it counts its devices itself, in an order of its own.
     hardware = [d for d in _hardware() if _is_of(d, provider)]

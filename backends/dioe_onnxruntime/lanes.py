@@ -28,6 +28,12 @@ def lane_of(placed: Placed) -> Lane:
         return lane
 
 
+def in_use(backend: str) -> bool:
+    """True while a context, an executable or a buffer on a device of this backend is left."""
+    with _lock:
+        return any(key[0] == backend for key in _lanes)
+
+
 class Lane:
     """The in-order queue of one device.
 

@@ -9,6 +9,7 @@ from typing import Any
 import onnxruntime as ort
 
 from dioe.types import UnsupportedError
+from dioe_onnxruntime.lanes import in_use
 from dioe_onnxruntime.providers import Provider
 
 _lock = threading.Lock()
@@ -38,6 +39,19 @@ def load(provider: Provider) -> list[Any]:
                 place=provider.backend,
             ) from error
     return devices
+
+
+def unload(provider: Provider) -> bool:
+    """Let go of a plugin library that was loaded; False where something still uses its devices,
+    for then its code must stay: WebGPU's ends the process otherwise."""
+    with _lock:
+        path, _ = _described(provider)
+        if path in _loaded:
+            if in_use(provider.backend):
+                return False
+            ort.unregister_execution_provider_library(provider.backend)
+            _loaded.discard(path)
+        return True
 
 
 def _described(provider: Provider) -> tuple[str, set[str]]:

@@ -136,6 +136,7 @@ def misplaced(
         reasons.update((ops[i], reason) for i in found if i < len(ops))
     if not reasons:
         reasons = dict.fromkeys(ops, "ONNX Runtime runs a part of the model on the CPU")
+    reasons = {op: reasons[op] for op in ops if op in reasons}
     shown = ", ".join(repr(op) for op in list(reasons)[:8]) + (", ..." if len(reasons) > 8 else "")
     error = Misplaced(
         f"{len(reasons)} of {len(ops)} ops would run on the CPU, not on {placed.info.id}: {shown}",
