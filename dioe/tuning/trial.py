@@ -209,8 +209,11 @@ def try_target(
             call()
             slow_ms = _shown_slow(call, enough_ms=SLOW_RATIO * best_ms)
             if slow_ms is not None:
-                reason = f"a run takes {slow_ms:.4g} ms, over {SLOW_RATIO:g} times the best"
-                return TargetReport(name, "slow", reason, p50_ms=slow_ms, runs=1)
+                word = " (modelled)" if candidate.modelled else ""
+                reason = f"a run takes {slow_ms:.4g} ms{word}, over {SLOW_RATIO:g} times the best"
+                return TargetReport(
+                    name, "slow", reason, p50_ms=slow_ms, runs=1, known_as=candidate.known_as
+                )
             with watch.part("verify_s"):
                 found = None if candidate.modelled else _verify(executable, given, reference)
             times_ms = time_calls(call, seconds=_QUICK_S)
