@@ -27,9 +27,8 @@ UNKNOWN_DIM = 1
 _KEPT_ELEMENTS = 4096
 """Constants up to this size may decide shapes; of larger ones only the shape is kept."""
 
-_MAX_PASSES = (
-    24  # each settles what depends on data one op further; then the rest is settled at once
-)
+_MAX_PASSES = 24
+"""Each settles what depends on data one op further; then the rest is settled at once."""
 
 Shape = tuple[int, ...]
 
@@ -109,7 +108,8 @@ class Shapes:
             [ir.to_proto(node) for node in graph],
             "shapes",
             [*inputs, *types],
-            [_numbers_only(value) for value in graph.outputs],
+            # of an output that is an input, inference would forget the shape that is fed
+            [_numbers_only(value) for value in graph.outputs if not value.is_graph_input()],
             kept,
             value_info=[
                 _numbers_only(value)
@@ -152,11 +152,12 @@ class Shapes:
         return self._settled(proto)
 
     def _settled(self, proto: onnx.ModelProto) -> Inferred:
-        for number in range(_MAX_PASSES + 1):
+        known: Mapping[str, ValueType] = {}
+        for number in range(_MAX_PASSES + 2):
             found = _infer(proto)
             known = _known_types(found.graph)
-            settled = _settle(proto, found, known, everything=number == _MAX_PASSES - 1)
-            if not settled:
+            in_order = number < _MAX_PASSES and _settle(proto, found, known, everything=False)
+            if not in_order and not _settle(proto, found, known, everything=True):
                 break
         inside = {
             node.output[0]: self._inside(node, known)
@@ -226,7 +227,7 @@ def _known_types(graph: onnx.GraphProto) -> dict[str, ValueType]:
 def _settle(
     proto: onnx.ModelProto,
     found: onnx.ModelProto,
-    known: dict[str, ValueType],
+    known: Mapping[str, ValueType],
     *,
     everything: bool,
 ) -> bool:

@@ -136,6 +136,23 @@ def test_a_dimension_that_depends_on_data_is_one(npu: Context) -> None:
     assert [v.shape for v in request.call(feeds, ["y", "z"])] == [(1, 2), (1, 1)]
 
 
+def test_an_output_may_be_an_input(npu: Context) -> None:
+    made = model("g (float[N] x) => (float[N] x, float[N] y) { y = Neg(x) }")
+    values = compiled(npu, made).request().call({"x": floats(7)}, ["x", "y"])
+    assert [v.shape for v in values] == [(7,), (7,)]
+
+
+@pytest.mark.parametrize("length", [1, 40])
+def test_what_depends_on_data_is_settled_however_long_the_chain(npu: Context, length: int) -> None:
+    ops = "".join(
+        f" v{i + 1} = Transpose(n{i}) n{i + 1} = NonZero(v{i + 1})" for i in range(length)
+    )
+    made = model(
+        f"g (float[N,4] x) => (int64[A,B] y) {{ n0 = NonZero(x){ops} y = Identity(n{length}) }}"
+    )
+    assert compiled(npu, made).request().call({"x": floats(3, 4)}, ["y"])[0].shape == (2, 1)
+
+
 def test_what_a_model_says_of_its_values_is_believed(npu: Context) -> None:
     made = model("g (float[12] x, int64[2] shape) => (float[3,4] z) { z = Reshape(x, shape) }")
     feeds = {"x": floats(12), "shape": np.array([3, 4])}
