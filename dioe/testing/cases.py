@@ -12,8 +12,9 @@ import onnx
 from onnx import TensorProto, helper
 
 from dioe.graph import Model
+from dioe.testing.judging import limit
 from dioe.testing.models import floats, int8_network, load, model, perceptron, rng, small_network
-from dioe.types import Array
+from dioe.types import Array, Precision
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class Case:
     feeds: dict[str, Any]
     expected: dict[str, Any]
     continuous: bool = False
+
+    def limit(self, precision: Precision) -> float:
+        """The largest error allowed in ``precision``."""
+        quantised = "DequantizeLinear" in self.model.op_types
+        return limit(precision, self.feeds, self.expected, quantised=quantised)
 
 
 def _typed(name: str, element: int, values: Array) -> Case:

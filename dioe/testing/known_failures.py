@@ -5,7 +5,8 @@ A text file with one test a line, its id and the reason; ``#`` starts a comment:
     # what ONNX says, and what this backend does instead
     nodes::test_node[fp32-round]  rounds halves up, ONNX to even; the runtime has no other mode
 
-The id is the section, ``::``, and the name of the test as pytest prints it.
+The id is the section, ``::``, and the name of the test as pytest prints it. A test that takes the
+process down with it has a reason that begins with ``crashes``: it isn't run.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from pathlib import Path
 from dioe.types import ConfigError
 
 FILE = "known_failures.txt"
+
+CRASHES = "crashes"
+"""Reasons of tests that can't be run begin so."""
 
 
 def parse(text: str, place: str) -> dict[str, str]:

@@ -170,6 +170,18 @@ def _check_list(selection: Selection, found: set[str], *, whole: bool) -> None:
             )
 
 
+class _Crash(Exception):
+    """Stands for what would have happened to the whole run."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Don't run what is known to take the process down."""
+    reason = item.config.stash[SELECTION].known.get(_id(item) or "", "")
+    if reason.startswith(known_failures.CRASHES):
+        raise _Crash(reason)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]

@@ -68,7 +68,8 @@ def _judged(selection: Selection, name: str) -> list[Precision]:
     """The precisions that a node case is run in."""
     family = nodes.FAMILIES.get(nodes.SUBSET.get(name, ""))
     lower = family is not None and family.continuous
-    return [p for p in selection.precisions if p is Precision.FP32 or lower]
+    floats = (Precision.FP16, Precision.BF16) if lower else ()
+    return [p for p in selection.precisions if p is Precision.FP32 or p in floats]
 
 
 def _parametrize(

@@ -69,7 +69,7 @@ def test_wrong_outputs(subject: Subject) -> None:
         with pytest.raises(InputError, match=match):
             request.bind({"x": good}, outputs)
     if hasattr(request, "call"):
-        with pytest.raises(InputError, match="'q'"):
+        with pytest.raises(InputError, match="q"):
             request.call({"x": good}, ["q"])
     assert_works(request)
 

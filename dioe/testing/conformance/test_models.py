@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dioe.graph import Model
 from dioe.testing.cases import Case, cases
-from dioe.testing.judging import LIMITS, assert_outputs, assert_same, host, limit
+from dioe.testing.judging import LIMITS, assert_outputs, assert_same, host
 from dioe.testing.models import floats, load, small_network
 from dioe.testing.subject import Subject, call, not_covered, run
 from dioe.types import Array, Executable, Precision, Precisions, UnsupportedError
@@ -36,14 +36,14 @@ def test_case(subject: Subject, precision: Precision, case: str) -> None:
     request = executable.request()
     for _ in range(3):
         found = run(request, chosen.feeds)
-        assert_outputs(found, chosen.expected, limit(precision, chosen.feeds, chosen.expected))
+        assert_outputs(found, chosen.expected, chosen.limit(precision))
 
 
 def test_call(subject: Subject, case: str) -> None:
     """``call`` gives any of the outputs in any order, and they are the caller's own."""
     chosen = find(case)
     request = subject.request(chosen.model)
-    most = limit(Precision.FP32, chosen.feeds, chosen.expected)
+    most = chosen.limit(Precision.FP32)
     names = list(chosen.expected)[::-1]
     found = []
     for _ in range(3):
