@@ -23,6 +23,7 @@ _UNSUPPORTED = (
     "not currently registered or supported",
     "under development",
     "only *guarantees* support",
+    "unsupported model ir version",
 )
 _INPUT = (
     "invalid_argument",

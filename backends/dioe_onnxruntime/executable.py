@@ -26,6 +26,7 @@ from dioe.types import (
     DONE,
     Array,
     BackendError,
+    Buffer,
     Event,
     Feeds,
     InputError,
@@ -158,6 +159,9 @@ class _RequestBase:
         except BackendError:
             raise
         except Exception as error:
+            if any(isinstance(value, Buffer) for value in feeds.values()):  # it takes arrays only
+                arrays = {n: v.numpy() if isinstance(v, Buffer) else v for n, v in feeds.items()}
+                return self._plain_call(output_names, arrays)
             raise _translated(error, self._inputs, feeds) from error
 
     def _check_complete(self, feeds: Mapping[str, Any]) -> None:
