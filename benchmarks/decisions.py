@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
-from typing import cast
 
 import numpy as np
 
@@ -36,9 +35,9 @@ from dioe.profiling import (
     waiting_call,
 )
 from dioe.runtime import Runtime
+from dioe.runtime.loading import SingleStageRequest
 from dioe.types import (
     Array,
-    DirectRequest,
     Executable,
     Feeds,
     Precision,
@@ -298,8 +297,8 @@ def _copying_and_binding(bench: Bench, model: Model, feeds: Feeds) -> Iterator[C
             run().wait()
 
         names = [spec.name for spec in executable.outputs]
-        letting_go = cast(DirectRequest, executable.request()).call
-        keeping = cast(DirectRequest, executable.request()).call
+        letting_go = SingleStageRequest(executable.request()).call
+        keeping = SingleStageRequest(executable.request()).call
         last: list[Value] = []
 
         def keep() -> None:

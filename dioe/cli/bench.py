@@ -25,6 +25,8 @@ def bench(
     model: options.Model,
     hardware: options.Hardware = None,
     devices: options.Devices = "auto",
+    pin: options.Pins = None,
+    strict: options.Strict = False,
     shape: options.Shapes = None,
     inputs: options.Inputs = None,
     precision: options.Precision = "fp32",
@@ -44,7 +46,7 @@ def bench(
             model, hardware=hardware, devices=devices, precision=precision,
             max_relative_l2=max_relative_l2, sample_inputs=options.parse_inputs(inputs),
             shapes=options.parse_shapes(shape), tuning_budget_s=tuning_budget, time_s=seconds,
-            progress=say,
+            pins=pin or (), strict=strict, progress=say,
         )  # fmt: skip
     if as_json:
         options.print_json(result.to_dict())

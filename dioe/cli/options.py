@@ -28,6 +28,17 @@ Devices = Annotated[
         help="Devices or targets to use, comma-separated: cpu, cpu/openvino.", envvar="DIOE_DEVICES"
     ),
 ]
+Pins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pin",
+        help="Ops that have to run somewhere: a pattern of names, or of types (type:Conv).",
+        metavar="PATTERN=TARGET",
+    ),
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Fail where a pin can't be kept; no unnamed last resort.")
+]
 Shapes = Annotated[
     list[str] | None,
     typer.Option("--shape", help="Shape of an input, such as x=1,3,640,640.", metavar="NAME=DIMS"),

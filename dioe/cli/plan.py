@@ -41,6 +41,8 @@ def plan(
     every_block: All = False,
     hardware: options.Hardware = None,
     devices: options.Devices = "auto",
+    pin: options.Pins = None,
+    strict: options.Strict = False,
     shape: options.Shapes = None,
     inputs: options.Inputs = None,
     precision: options.Precision = "fp32",
@@ -64,7 +66,7 @@ def plan(
 
             settings = Settings(
                 devices=devices, precision=precision, max_relative_l2=max_relative_l2,
-                tuning_budget_s=tuning_budget,
+                tuning_budget_s=tuning_budget, pins=pin or (), strict=strict,
             )  # fmt: skip
             job = Job(
                 str(model), hardware=hardware, settings=settings,

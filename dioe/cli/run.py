@@ -33,6 +33,8 @@ def run(
     ] = None,
     hardware: options.Hardware = None,
     devices: options.Devices = "auto",
+    pin: options.Pins = None,
+    strict: options.Strict = False,
     precision: options.Precision = "fp32",
     max_relative_l2: options.MaxRelativeL2 = None,
     tuning_budget: options.Budget = 30.0,
@@ -54,7 +56,7 @@ def run(
         dioe.compile(
             model, hardware=hardware, devices=devices, precision=precision,
             max_relative_l2=max_relative_l2, sample_inputs=feeds, tuning_budget_s=tuning_budget,
-            plan=plan,
+            pins=pin or (), strict=strict, plan=plan,
         ) as session,
     ):  # fmt: skip
         start = time.perf_counter()

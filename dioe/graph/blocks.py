@@ -17,7 +17,9 @@ A block is what a backend would fuse anyway, grown around one op that does the w
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
 
 import onnx_ir as ir
 
@@ -58,28 +60,31 @@ _RANDOM = ("Random", "Bernoulli", "Multinomial")
 _TO_CONSUMER = ("GlobalAveragePool", "GlobalMaxPool", "Reduce", "Arg")  # belong to what uses them
 
 
-def find_blocks(graph: OpGraph) -> tuple[Block, ...]:
+def find_blocks(graph: OpGraph, marks: Mapping[str, str] | None = None) -> tuple[Block, ...]:
     """Blocks that cover each op once, in a topological order of their (acyclic) quotient graph.
 
-    Raises ModelError for a malformed model.
+    Ops whose ``marks`` (by op id; none is a mark too) differ are never in one block. Raises
+    ModelError for a malformed model.
     """
     with reading(graph.model.place):
-        return _find(graph)
+        return _find(graph, marks or {})
 
 
-def _find(graph: OpGraph) -> tuple[Block, ...]:
+def _find(graph: OpGraph, marks: Mapping[str, str]) -> tuple[Block, ...]:
     grower = _Grower(graph)
     grower.match()
     grower.grow()
     grower.absorb_light()
     grower.absorb_dead()
     hasher = _Hasher(graph)
-    blocks = []
-    for number, group in enumerate(grower.partition.groups()):
+    blocks: list[Block] = []
+    for group in grower.partition.groups():
         indices = sorted(grower.partition.members[group])
-        ops = tuple(graph.ids[i] for i in indices)
-        kind = grower.kind(indices)
-        blocks.append(Block(f"block{number}", ops, kind, hasher.hash(ops)))
+        # ops that follow each other in a topological order of a convex group are convex
+        for _, run in groupby(indices, key=lambda i: marks.get(graph.ids[i], "")):
+            part = list(run)
+            ops = tuple(graph.ids[i] for i in part)
+            blocks.append(Block(f"block{len(blocks)}", ops, grower.kind(part), hasher.hash(ops)))
     return tuple(blocks)
 
 

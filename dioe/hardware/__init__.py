@@ -4,7 +4,7 @@
 is built in. Pools are written to YAML and read back, strictly, with the place of every error.
 """
 
-from dioe.hardware.host import discover_host, host_pool, machine, versions
+from dioe.hardware.host import discover_host, host_pool, machine, versions, with_devices
 from dioe.hardware.pools import Hardware, load_pool, pool_from, save_pool
 from dioe.hardware.spec import (
     Cache,
@@ -32,4 +32,5 @@ __all__ = [
     "resources_for",
     "save_pool",
     "versions",
+    "with_devices",
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import psutil
@@ -13,7 +14,8 @@ from dioe.hardware.cgroups import Limits, read_limits
 from dioe.hardware.cpu import CpuInfo, parse_cpuinfo, read_caches, read_numa_nodes
 from dioe.hardware.files import FileTree
 from dioe.hardware.spec import DeviceSpec, Pool, fingerprint
-from dioe.types import KnownAs
+from dioe.registry import Placement
+from dioe.types import DeviceState, KnownAs
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,35 @@ def _capacity(counts: Counts, limits: Limits) -> float:
 def _is_virtual(files: FileTree, info: CpuInfo) -> bool | None:
     # /sys/hypervisor/type is there under Xen, and under others that register with the kernel.
     return True if files.text("/sys/hypervisor/type") else info.is_virtual
+
+
+def with_devices(pool: Pool, placements: Sequence[Placement]) -> Pool:
+    """The pool and every present device that backends found and it doesn't name, but for those that
+    are modelled: nothing is there."""
+    known = {device.id for device in pool.devices}
+    found = [
+        DeviceSpec(
+            id=info.id,
+            kind=info.kind,
+            name=info.name,
+            known_as=info.known_as,
+            provenance=f"reported by {', '.join(sorted(placement.backends))}",
+            memory_bytes=info.memory_bytes,
+            shares=info.shares,
+        )
+        for placement in placements
+        if (info := placement.device).state is DeviceState.PRESENT
+        and info.known_as is not KnownAs.MODELLED
+        and info.id not in known
+    ]
+    ids = known | {device.id for device in found}
+    return replace(
+        pool,
+        devices=(
+            *pool.devices,
+            *(replace(d, shares=d.shares if d.shares in ids else None) for d in found),
+        ),
+    )
 
 
 def host_pool() -> Pool:

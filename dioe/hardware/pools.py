@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from dioe.hardware.host import host_pool
@@ -31,7 +31,7 @@ Hardware: TypeAlias = "str | PathLike[str] | Pool | None"
 
 
 class PoolFile(BaseModel):
-    """The top level of a pool file; ``links`` may be left out."""
+    """The top level of a pool file; ``links`` and ``pins`` may be left out."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
         extra="forbid", strict=True, allow_inf_nan=False, frozen=True
@@ -41,6 +41,7 @@ class PoolFile(BaseModel):
     version: Literal[1] = 1
     devices: tuple[DeviceSpec, ...]
     links: tuple[Link, ...] = ()
+    pins: dict[str, str] = Field(default_factory=dict)
 
 
 _CLASSES: Mapping[str, type[DeviceSpec | Link | Cache | NumaNode]] = {
@@ -78,7 +79,7 @@ def load_pool(path: str | PathLike[str]) -> Pool:
         raise _config_error(document, error) from None
     for where, problem in contradictions(file.devices, file.links):
         raise ConfigError(problem, place=document.place(where), fix="correct it there")
-    return Pool(file.devices, file.links)
+    return Pool(file.devices, file.links, tuple(file.pins.items()))
 
 
 def save_pool(pool: Pool, path: str | PathLike[str]) -> None:
@@ -87,10 +88,12 @@ def save_pool(pool: Pool, path: str | PathLike[str]) -> None:
     What is at its default is left out. Raises ConfigError where the file can't be written.
     """
     header = {"format": "dioe-pool", "version": 1}
-    body = {
+    body: dict[str, Any] = {
         "devices": [_plain(device) for device in pool.devices],
         "links": [_plain(link) for link in pool.links],
     }
+    if pool.pins:
+        body["pins"] = dict(pool.pins)
     text = yaml.dump(
         header | body,
         Dumper=_Dumper,

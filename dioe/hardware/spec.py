@@ -121,11 +121,13 @@ class Link:
 class Pool:
     """The devices of a system and the links between them.
 
+    ``pins`` are patterns of ops, each with the device or target that those ops have to run on.
     Raises ConfigError if there is no device, two have one id, or a link or ``shares`` names none.
     """
 
     devices: tuple[DeviceSpec, ...]
     links: tuple[Link, ...] = ()
+    pins: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         for path, problem in contradictions(self.devices, self.links):

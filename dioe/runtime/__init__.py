@@ -3,7 +3,7 @@
 from dioe.runtime.background import NewShape, ShapeTuner, Stopped
 from dioe.runtime.bound import BoundRequest
 from dioe.runtime.loading import LoadedPlan, load
-from dioe.runtime.memory import TransferReport
+from dioe.runtime.memory import TransferReport, is_host
 from dioe.runtime.process import Runtime
 from dioe.runtime.session import Session
 from dioe.runtime.variant import Variant
@@ -18,5 +18,6 @@ __all__ = [
     "Stopped",
     "TransferReport",
     "Variant",
+    "is_host",
     "load",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 from dioe.runtime.memory import Memory, TransferLog, memories
 from dioe.runtime.process import Runtime
 from dioe.runtime.request import PlanRequest, SingleStageRequest
-from dioe.runtime.staged import StagedRequest
+from dioe.runtime.staged import Parts, StagedRequest
 from dioe.runtime.values import as_array, owned
 from dioe.types import Array, Context, Executable, Plan, Stage, TensorSpec
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LoadedPlan",
+    "Parts",
     "PlanRequest",
     "SingleStageRequest",
     "StagedRequest",
@@ -56,9 +57,15 @@ class LoadedPlan:
 
     def request(self) -> PlanRequest:
         """A single-threaded request over all stages."""
-        if len(self.stages) == 1 and self.homes[0] is None:
-            return SingleStageRequest(self.stages[0][1].request())
-        return StagedRequest(self)
+        executables = [executable for _, executable in self.stages]
+        if len(executables) == 1 and self.homes[0] is None:
+            return SingleStageRequest(executables[0].request())
+        return StagedRequest(
+            Parts(
+                executables, self.inputs, self.output_names, self.homes, self.constants,
+                self.transfer_log,
+            )
+        )  # fmt: skip
 
     @property
     def memory_bytes(self) -> int | None:
@@ -91,7 +98,7 @@ def load(plan: Plan, model: Model, runtime: Runtime, models: Mapping[str, Model]
             undo.callback(executable.close)
             loaded.append((stage, executable))
             contexts.append(context)
-        homes = memories(plan.stages, contexts)
+        homes = memories([stage.target.device for stage in plan.stages], contexts)
         undo.pop_all()
     staged = len(loaded) > 1 or homes[0] is not None
     constants = _constant_outputs(model) if staged else {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dioe.types import Buffer, Context, HostBuffer, Stage, TensorSpec, Value
+from dioe.types import Buffer, Context, HostBuffer, TensorSpec, Value
 
 HOST_DEVICE = "cpu"
 
@@ -29,15 +29,16 @@ class Memory:
         self._context.copy(source, destination).wait()
 
 
-def memories(stages: Sequence[Stage], contexts: Sequence[Context]) -> list[Memory | None]:
-    """The memory of each stage, None where that is the host's; one object for each context.
+def memories(devices: Sequence[str], contexts: Sequence[Context]) -> list[Memory | None]:
+    """The memory of each context on its device, None where that is the host's; one object for each
+    context.
 
     A device whose buffers the host can address in place counts as the host.
     """
     known: dict[int, Memory | None] = {}
-    for stage, context in zip(stages, contexts, strict=True):
+    for device, context in zip(devices, contexts, strict=True):
         if id(context) not in known:
-            known[id(context)] = _memory(stage.target.device, context)
+            known[id(context)] = _memory(device, context)
     return [known[id(context)] for context in contexts]
 
 

@@ -4,23 +4,40 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from dioe.host_backend import aligned_empty, static_shape
+from dioe.runtime.memory import Memory, TransferLog
 from dioe.runtime.request import PlanRequest
 from dioe.runtime.values import as_array, owned
 from dioe.runtime.wiring import Wiring, can_bind_once, new_buffer, size_bytes
-from dioe.types import Array, Feeds, HostBuffer, InputError, TensorSpec, Value
-
-if TYPE_CHECKING:
-    from dioe.runtime.loading import LoadedPlan
+from dioe.types import Array, Executable, Feeds, HostBuffer, InputError, TensorSpec, Value
 
 COPY_LIMIT_BYTES = 8 * 2**20
 """Up to this size the model's inputs and outputs are copied to and from buffers that stay bound:
 binding another address costs OpenVINO's next run more than that
 (``docs/decisions/0006-copies-on-openvino.md``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a staged request runs on: compiled stages in order, the inputs they read and the outputs
+    that are wanted; the memory of each stage (None is the host's); outputs that never change; and
+    where copies between memories are counted."""
+
+    executables: Sequence[Executable]
+    inputs: Sequence[TensorSpec]
+    output_names: Sequence[str]
+    homes: Sequence[Memory | None]
+    constants: Mapping[str, Array] = field(default_factory=dict)
+    transfer_log: TransferLog = field(default_factory=TransferLog)
+
+    def wiring(self) -> Wiring:
+        """New requests on the executables, joined."""
+        return Wiring(self.executables, self.output_names, self.homes, self.transfer_log)
 
 
 class StagedRequest(PlanRequest):
@@ -30,8 +47,8 @@ class StagedRequest(PlanRequest):
     their own, made when first used.
     """
 
-    def __init__(self, loaded: LoadedPlan) -> None:
-        self._parts = _Parts(loaded)
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
         self._calls: _Calls | None = None
         self._preset: _Preset | None = None
 
@@ -60,21 +77,6 @@ class StagedRequest(PlanRequest):
         return self._preset
 
 
-class _Parts:
-    """What both ways to run are made of. The plan forgets its stages when it is closed."""
-
-    def __init__(self, loaded: LoadedPlan) -> None:
-        self.stages = loaded.stages
-        self.inputs = loaded.inputs
-        self.output_names = loaded.output_names
-        self.constants = loaded.constants
-        self.homes = loaded.homes
-        self.transfer_log = loaded.transfer_log
-
-    def wiring(self) -> Wiring:
-        return Wiring(self.stages, self.output_names, self.homes, self.transfer_log)
-
-
 _NONE: Array = np.empty(0)
 
 
@@ -86,7 +88,7 @@ class _Calls:
     call.
     """
 
-    def __init__(self, parts: _Parts) -> None:
+    def __init__(self, parts: Parts) -> None:
         self._constants = parts.constants
         self._wiring = wiring = parts.wiring()
         buffers = wiring.inner_buffers()
@@ -162,7 +164,7 @@ class _Calls:
 class _Preset:
     """Runs on buffers that the caller reads and writes in place."""
 
-    def __init__(self, parts: _Parts) -> None:
+    def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._wiring = parts.wiring()
         self._inputs: dict[str, Value] = {}

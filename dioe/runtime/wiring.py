@@ -16,7 +16,6 @@ from dioe.types import (
     Executable,
     HostBuffer,
     Request,
-    Stage,
     TensorSpec,
     Value,
 )
@@ -48,7 +47,7 @@ class Wiring:
 
     def __init__(
         self,
-        stages: Sequence[tuple[Stage, Executable]],
+        stages: Sequence[Executable],
         outputs: Sequence[str],
         homes: Sequence[Memory | None],
         log: TransferLog,
@@ -65,7 +64,7 @@ class Wiring:
         self._homes = list(homes)
         self._log = log
         self._outputs = frozenset(outputs)
-        for i, (_, executable) in enumerate(stages):
+        for i, executable in enumerate(stages):
             self._requests.append(executable.request())
             self._inputs.append(tuple(spec.name for spec in executable.inputs))
             for name in self._inputs[i]:

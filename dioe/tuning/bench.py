@@ -29,6 +29,7 @@ from dioe.runtime import Runtime
 from dioe.tuning.clock import check_seconds
 from dioe.tuning.compile import Job, Settings, cache_folder
 from dioe.tuning.modelled import is_modelled, modelled_devices
+from dioe.tuning.pins import Pins
 from dioe.tuning.reports import chosen_name, known_as, plan_report, retimed, with_failures
 from dioe.tuning.samples import Samples
 from dioe.tuning.stage_times import StageTimes
@@ -121,6 +122,8 @@ def bench(
     sample_inputs: Samples = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     tuning_budget_s: float = 30.0,
+    pins: Pins = (),
+    strict: bool = False,
     time_s: float = 10.0,
     state: Mapping[str, str] | None = None,
     cache_dir: str | PathLike[str] | None = None,
@@ -134,7 +137,7 @@ def bench(
     in ``cache_dir``; the plan cache is not used.
     """
     check_seconds("time_s", time_s)
-    settings = Settings(devices, policy, precision, max_relative_l2, tuning_budget_s)
+    settings = Settings(devices, policy, precision, max_relative_l2, tuning_budget_s, pins, strict)
     job = Job(
         model, hardware=hardware, settings=settings, sample_inputs=sample_inputs, shapes=shapes,
         state=state, runtime=runtime, history=History(cache_folder(cache_dir)), progress=progress,

@@ -12,7 +12,7 @@ from typing import Any
 
 from dioe.cachedir import cache_dir as default_cache_dir
 from dioe.graph import CONTROL, RECURRENT, Model, Source
-from dioe.hardware import Pool, fingerprint, pool_from
+from dioe.hardware import Pool, fingerprint, pool_from, with_devices
 from dioe.planning import check_plan, load_plan
 from dioe.profiling import History
 from dioe.runtime import Runtime, Session
@@ -22,6 +22,7 @@ from dioe.tuning.clock import Budget, Stopwatch, check_seconds
 from dioe.tuning.found import breaking_names
 from dioe.tuning.known import Known
 from dioe.tuning.modelled import modelled_devices
+from dioe.tuning.pins import Pin, Pins, keep_to_pins, parse_pins
 from dioe.tuning.plan_cache import PlanCache
 from dioe.tuning.samples import Samples, ShapeGroup, samples_digest, shape_groups
 from dioe.tuning.targets import Candidate, candidates, error_cause
@@ -31,6 +32,8 @@ from dioe.types import ABI_VERSION, InputError, ModelError, Plan, UnsupportedErr
 log = logging.getLogger(__name__)
 
 POLICIES = ("latency",)
+
+_MADE_UP = "inputs were made up; give sample inputs for real ones"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,11 @@ class Settings:
     precision: str = "fp32"
     max_relative_l2: float | None = None
     tuning_budget_s: float = 30.0
+    pins: Pins = ()
+    strict: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "pins", tuple(map(str, parse_pins(self.pins))))
         if self.policy not in POLICIES:
             raise InputError(
                 f"policy {self.policy!r} is unknown", fix=f"use one of: {', '.join(POLICIES)}"
@@ -66,6 +72,8 @@ def compile_model(
     max_relative_l2: float | None = None,
     sample_inputs: Samples = None,
     tuning_budget_s: float = 30.0,
+    pins: Pins = (),
+    strict: bool = False,
     plan: Plan | str | PathLike[str] | None = None,
     state: Mapping[str, str] | None = None,
     cache_dir: str | PathLike[str] | None = None,
@@ -85,6 +93,11 @@ def compile_model(
         sample_inputs: One feed or several, real ones: what shapes to tune for and what to judge
             fidelity on. None makes inputs up, and then lowers no precision.
         tuning_budget_s: Seconds for measuring; 0 starts at once on a sensible default.
+        pins: Which ops have to run where: patterns of their names (or ``type:Conv``) and devices or
+            targets, as a mapping or ``PATTERN=TARGET``; the first that matches an op counts, those
+            given here before those of ``hardware``.
+        strict: Raise where a pin can't be kept, instead of placing its ops freely with a note, and
+            use no last resort that isn't named.
         plan: A plan made before (or its file): loads it and measures nothing.
         state: Outputs that become inputs of the next run (``{"stateN": "state"}``).
         cache_dir: Where tuned plans are kept; None is ``DIOE_CACHE_DIR`` or the user's cache.
@@ -95,7 +108,7 @@ def compile_model(
         ModelError, InputError, UnsupportedError, FidelityError, PlanMismatch, ConfigError,
         BackendError: as ``dioe.types`` describes them.
     """
-    settings = Settings(devices, policy, precision, max_relative_l2, tuning_budget_s)
+    settings = Settings(devices, policy, precision, max_relative_l2, tuning_budget_s, pins, strict)
     folder = cache_folder(cache_dir)
     job = Job(
         model, hardware=hardware, settings=settings, sample_inputs=sample_inputs, state=state,
@@ -138,10 +151,12 @@ class Job:
                 f"state is {state!r}", fix='map outputs to inputs: {"stateN": "state"}'
             )
         self.state = dict(state or {})
+        self.runtime = runtime or Runtime.current()
         self.pool = pool_from(hardware)
+        if hardware is None:
+            self.pool = with_devices(self.pool, self.runtime.registry.placements)
         self.hardware = fingerprint(self.pool)
         self.model = Model.load(model)
-        self.runtime = runtime or Runtime.current()
         self.progress = progress
         self.watch = Stopwatch()
         self._broken: dict[str, str] = {}
@@ -165,11 +180,11 @@ class Job:
 
     def candidates(self, group: ShapeGroup, *, measured: bool = True) -> list[Candidate]:
         """Every target worth a try on the group's shapes; the first to start on if none will be
-        measured."""
+        measured and no op is pinned."""
 
         def enough(candidate: Candidate) -> bool:
             first = may_start(candidate, self.settings.precision) and not candidate.last_resort
-            return first and not measured
+            return first and not measured and not self.pins
 
         return candidates(
             self.bound_model(group),
@@ -178,9 +193,16 @@ class Job:
             precision=self.settings.precision,
             quantised=self.model.quantised,
             devices=self.settings.devices,
+            pinned=[pin.target for pin in self.pins],
+            last_resorts=not self.settings.strict,
             broken=self._broken,
             enough=enough,
         )
+
+    @cached_property
+    def pins(self) -> tuple[Pin, ...]:
+        """Those of the settings, then those of the pool."""
+        return (*parse_pins(self.settings.pins), *parse_pins(dict(self.pool.pins)))
 
     def known(self, group: ShapeGroup) -> Known:
         """What the history knows of the model with the group's shapes and samples."""
@@ -256,6 +278,8 @@ class Job:
         bound = self.bound_model(group)
         with self.watch.part("plan_s"):
             found = self.candidates(group, measured=budget_s > 0)
+            pinned = keep_to_pins(found, bound, self.pins, strict=self.settings.strict)
+            found = pinned.candidates
         goal = Goal(
             self.settings.policy,
             self.settings.precision,
@@ -263,7 +287,12 @@ class Job:
             self.hardware,
             real_inputs=group.real,
             versions=self.versions,
-            notes=() if group.real else ("inputs were made up; give sample inputs for real ones",),
+            pinned=pinned.ops,
+            notes=(
+                *(() if group.real else (_MADE_UP,)),
+                *(f"pinned: {pin}" for pin in self.pins),
+                *pinned.notes,
+            ),
         )
         tuner = Tuner(
             bound, self.model, group.feeds, found, goal, self.runtime, self.known(group),
@@ -298,6 +327,7 @@ class Job:
             "shapes": group.shapes,
             "real": group.real,
             "settings": asdict(self.settings),
+            "pins": [str(pin) for pin in self.pins],
             "versions": self.versions,
             "abi": ABI_VERSION,
         }

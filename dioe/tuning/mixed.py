@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from dioe.graph import Model
@@ -101,6 +101,8 @@ class Aim:
     """Of the whole tuning."""
     broken: Mapping[str, str]
     """Reasons of plans that are passed over, by name."""
+    pinned: Mapping[str, str] = field(default_factory=dict)
+    """The device or target that an op has to be on, by op id."""
 
     def key(self) -> dict[str, object]:
         """What a search that was kept has to agree in."""
@@ -110,6 +112,7 @@ class Aim:
             "policy": self.policy,
             "limit": self.limit,
             "lowers": self.lowers,
+            "pinned": sorted(self.pinned.items()),
         }
 
 
@@ -143,6 +146,8 @@ class MixedSearch:
         self._found = Found()
         self._tried: set[Placement] = set()
         self._forbidden: set[tuple[str, Setting]] = set()
+        self._needed = False
+        """Whether no single target can do, so that a plan has to be found, whatever it takes."""
         self._verified: list[tuple[Setting, Setting, frozenset[str]]] = []
 
     def run(self, singles: Sequence[TargetReport], budget: Budget, least_s: float = 0.0) -> Found:
@@ -158,7 +163,8 @@ class MixedSearch:
             if found.cut_at_s is None or found.cut_at_s >= _SAME_BUDGET * self._aim.budget_s:
                 return found
         if self._aim.settings:
-            begins = budget.left_s > least_s
+            self._needed = not any(r.state == "ok" for r in singles)
+            begins = self._needed or budget.left_s > least_s
             if begins:
                 self._search(singles, budget)
             if not begins or budget.left_s <= 0:
@@ -187,9 +193,7 @@ class MixedSearch:
         return list(dict.fromkeys(s.target for s in self._aim.settings))
 
     def _search(self, singles: Sequence[TargetReport], budget: Budget) -> None:
-        parts = Parts(
-            self._model, self._samples[0], self._runtime, self._known, self._watch, self._progress
-        )
+        parts = self._parts()
         wholes = Budget(_WHOLES_SHARE * budget.left_s)
         meet = {r.target for r in singles if r.state == "ok"}
         if not parts.measure_wholes(
@@ -206,7 +210,7 @@ class MixedSearch:
         if (
             partial
             or self._verified
-            or self._next(parts.problem(usable), usable, best_ms) is not None
+            or self._next(self._problem(parts, usable), usable, best_ms) is not None
         ):
             with parts.anchor() as speed:
                 speed()  # at best counts from before the blocks are measured
@@ -215,6 +219,28 @@ class MixedSearch:
                     parts.measure_alone(usable, alone, context, locked=self._locked)
                 self._try_all(parts, usable, best_ms, speed, budget)
         self._explain_singles(parts.problem(usable), usable)
+
+    def _parts(self) -> Parts:
+        return Parts(
+            self._model, self._samples[0], self._runtime, self._known, self._watch, self._progress,
+            self._aim.pinned,
+        )  # fmt: skip
+
+    def _problem(self, parts: Parts, usable: Sequence[Setting]) -> Problem:
+        return parts.problem(usable, complete=self._needed and not self._found.plans)
+
+    def untried(self) -> Plan | None:
+        """The plan that looks best where nothing is measured; None if there is none."""
+        self._needed = True
+        parts = self._parts()
+        settings = list(self._aim.settings)
+        problem = self._problem(parts, settings)
+        placement = self._next(problem, settings, math.inf)
+        if placement is None:
+            return None
+        plan = self._plan(parts, problem, placement, settings)
+        stages = tuple(replace(s, predicted_ms=None, basis=Basis.DEFAULT) for s in plan.stages)
+        return replace(plan, stages=stages, predicted_ms=None, basis=Basis.DEFAULT)
 
     def _best_ms(self, parts: Parts, singles: Sequence[TargetReport]) -> float:
         """What a plan has to beat, at the speed that the machine had when the parts were measured.
@@ -317,12 +343,12 @@ class MixedSearch:
         longest_s = 0.0
         tried: list[Mixed] = []
         for _ in range(_MOST_TRIES):
-            problem = parts.problem(usable)
+            problem = self._problem(parts, usable)
             placement = self._as_verified(problem, usable) or self._next(problem, usable, best_ms)
             if placement is None:
                 break
             plan = self._plan(parts, problem, placement, usable)
-            if not budget.allows(longest_s):
+            if not budget.allows(longest_s) and not (self._needed and not self._found.plans):
                 self._cut_short()
                 report = TargetReport(plan_name(plan), "failed", USED_UP)
                 self._note(tried, Mixed(plan, report), best_ms)

@@ -73,6 +73,10 @@ differs more from its neighbours than any we have seen."""
 _FEWER_RATIO = 1.5
 """The same for a setting on fewer threads, against the same target on all."""
 
+_DEFAULT_MS_PER_FLOP = 1e3 / 20e9
+_DEFAULT_MS_PER_BYTE = 1e3 / 5e9
+"""For blocks that nobody has timed, where a plan has to be made all the same: one core's."""
+
 UNREACHED = "the tuning budget ended before the whole model was measured there"
 
 _SWITCH = Line(0.002, 5e-8)
@@ -108,10 +112,12 @@ class Parts:
         known: Known,
         watch: Stopwatch,
         progress: Callable[[str], None],
+        marks: Mapping[str, str] | None = None,
     ) -> None:
+        """Ops whose ``marks`` differ are never in one block."""
         self.model = model
         self.graph = OpGraph.build(model)
-        self.blocks: tuple[Block, ...] = find_blocks(self.graph)
+        self.blocks: tuple[Block, ...] = find_blocks(self.graph, marks)
         self.noisy = False
         """Whether a whole was timed while other processes used the cores."""
         self.left_out: dict[str, str] = {}
@@ -403,12 +409,16 @@ class Parts:
         alone = {setting for _, setting in self._alone}
         return [*self._wholes, *sorted(alone - set(self._wholes), key=lambda s: s.name)]
 
-    def problem(self, settings: Sequence[Setting]) -> Problem:
-        """The blocks and what each costs in every setting, as far as it is known by now."""
+    def problem(self, settings: Sequence[Setting], *, complete: bool = False) -> Problem:
+        """The blocks and what each costs in every setting, as far as it is known by now.
+
+        If ``complete``, a block that is taken where nothing is known of it has a default cost, by
+        its work and bytes.
+        """
         alone = fit(list(self._alone_observations()))
         fitted = fit(self._observed, alone)
         factors = block_corrections(self._observed, fitted)
-        targets = [self._costs(setting, fitted, factors) for setting in settings]
+        targets = [self._costs(setting, fitted, factors, complete) for setting in settings]
         handover = {
             (before.context, after.context): fitted.handover_ms(s.name, t.name)
             for s, before in zip(settings, targets, strict=True)
@@ -417,7 +427,11 @@ class Parts:
         return build_problem(self.graph, self.blocks, targets, handover=handover, switch=_SWITCH)
 
     def _costs(
-        self, setting: Setting, fitted: StageFit, factors: Mapping[tuple[str, str], float]
+        self,
+        setting: Setting,
+        fitted: StageFit,
+        factors: Mapping[tuple[str, str], float],
+        complete: bool,
     ) -> TargetCosts:
         stage = fitted.costs_of(setting.name)
         whole = self._wholes.get(setting)
@@ -431,6 +445,8 @@ class Parts:
                 )
             elif timing is not None and setting.takes(block):
                 blocks[block.id] = Cost(timing.p50_ms, Basis.MEASURED, timing.runs)
+            elif complete and setting.takes(block):
+                blocks[block.id] = self._default_cost(block)
         return TargetCosts(
             target=setting.target,
             blocks=blocks,
@@ -440,6 +456,12 @@ class Parts:
             entry=Line(0.0, stage.entry_ms_per_byte),
             exit=Line(0.0, stage.exit_ms_per_byte),
         )
+
+    def _default_cost(self, block: Block) -> Cost:
+        ops = [self.graph.ops[op] for op in block.ops]
+        work_ms = sum(op.flops or 0 for op in ops) * _DEFAULT_MS_PER_FLOP
+        moved = sum((op.bytes_read or 0) + (op.bytes_written or 0) for op in ops)
+        return Cost(work_ms + moved * _DEFAULT_MS_PER_BYTE, Basis.DEFAULT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 
 UNTRIED = "not tried: there was no tuning budget"
+STRICT = "a last resort, which is used only when named"
 USED_UP = "not tried: the tuning budget was used up"
 
 
@@ -83,6 +84,8 @@ def candidates(
     precision: str,
     quantised: bool,
     devices: Sequence[str] | str = "auto",
+    pinned: Sequence[str] = (),
+    last_resorts: bool = True,
     broken: Mapping[str, str] | None = None,
     enough: Callable[[Candidate], bool] = lambda candidate: False,
 ) -> list[Candidate]:
@@ -90,10 +93,11 @@ def candidates(
 
     ``devices`` is ``auto`` or names what may be used: device ids, or the beginnings of targets such
     as ``cpu/openvino``. Simulated backends are used only when named so, the backend included
-    (``npu:0/null``), for their outputs may be worth nothing. ``broken`` gives the
-    reasons of targets that failed already; a backend that raises when it is asked refuses. Nobody
-    else is asked after a candidate that is ``enough`` (asking may mean compiling). Raises
-    InputError for a name that matches nothing.
+    (``npu:0/null``), for their outputs may be worth nothing; ``pinned``, the names of what ops are
+    pinned to, count as well. Backends of the last resort too without ``last_resorts``. ``broken``
+    gives the reasons of targets that failed already; a backend that raises when it is asked
+    refuses. Nobody else is asked after a candidate that is ``enough`` (asking may mean compiling).
+    Raises InputError for a name that matches nothing.
     """
     wanted = None if devices == "auto" else _names(devices)
     unmatched = set(wanted or ())
@@ -110,15 +114,17 @@ def candidates(
                 for p in candidate_precisions(precision, capabilities, quantised=quantised):
                     target = Target(device_id, name, (p,))
                     if wanted is not None:
-                        matches = [
+                        matching = [
                             w
                             for w in wanted
-                            if _matches(str(target), w) and ("/" in w or not backend.simulated)
+                            if matches(str(target), w) and ("/" in w or not backend.simulated)
                         ]
-                        unmatched.difference_update(matches)
-                        if not matches:
+                        unmatched.difference_update(matching)
+                        if not matching:
                             continue
-                    elif backend.simulated:
+                    elif backend.simulated and not any(
+                        matches(str(target), w) and "/" in w for w in pinned
+                    ):
                         continue
                     if settled:
                         found.append(
@@ -158,7 +164,20 @@ def candidates(
         raise InputError(
             f"nothing here matches the device {min(unmatched)!r}", fix=f"usable: {usable}"
         )
+    if not last_resorts:
+        names = [*(wanted or ()), *pinned]
+        found = [
+            replace(c, support=Support(frozenset(), dict.fromkeys(model.op_ids, STRICT)))
+            if c.last_resort and not any(_names_backend(w, c.target) for w in names)
+            else c
+            for c in found
+        ]
     return _hold_back_last_resort(found)
+
+
+def _names_backend(wanted: str, target: Target) -> bool:
+    """True if ``wanted`` names the target down to its backend at least."""
+    return matches(str(target), wanted) and wanted != target.device
 
 
 def _devices(pool: Pool, runtime: Runtime) -> list[tuple[str, Resources]]:
@@ -210,7 +229,8 @@ def _names(devices: Sequence[str] | str) -> list[str]:
     return [name.strip() for name in names]
 
 
-def _matches(target: str, wanted: str) -> bool:
+def matches(target: str, wanted: str) -> bool:
+    """True if ``wanted`` is the target, its device, or another beginning of it."""
     return target == wanted or target.startswith(wanted + "/")
 
 

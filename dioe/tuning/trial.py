@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dioe.graph import Model
+from dioe.graph import Model, OpGraph, extract, find_blocks
 from dioe.precision import Comparison, compare
 from dioe.profiling import (
     NOISY_SHARE,
@@ -26,8 +26,9 @@ from dioe.profiling import (
     time_in_rounds,
     waiting_call,
 )
-from dioe.runtime import Runtime
-from dioe.runtime.loading import SingleStageRequest, owned
+from dioe.runtime import Runtime, is_host
+from dioe.runtime.loading import Parts, PlanRequest, SingleStageRequest, StagedRequest, owned
+from dioe.runtime.memory import Memory, memories
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.modelled import UNCHECKED
 from dioe.tuning.targets import Candidate, error_cause
@@ -50,6 +51,9 @@ _REFERENCE_RESOURCES = Resources(spin=False)
 
 SLOW_RATIO = 3.0
 """A target shown to be this many times slower than the best is dropped (architecture.md)."""
+
+_FIRST_SHARES = (0.01, 0.1)
+"""Of a model's work, in its first blocks: those that a device off the host is tried on first."""
 
 _QUICK_S = 0.15
 _SLOW_TRIES = 2
@@ -181,6 +185,47 @@ def run_once(request: Request, feeds: Feeds) -> dict[str, Value]:
     return {name: owned(value) for name, value in request.outputs.items()}
 
 
+def _slow_at_first(
+    candidate: Candidate, model: Model, feeds: Feeds, runtime: Runtime, best_ms: float
+) -> str:
+    """Why a target off the host isn't worth running the whole model: its first blocks alone take
+    over three times as long as the best target takes for everything. Empty if they don't.
+
+    A device may be a thousand times slower than the host, and one run of everything would then be
+    the end of the budget.
+    """
+    if is_host(candidate.target.device) or not math.isfinite(best_ms):
+        return ""
+    graph = OpGraph.build(model)
+    blocks = find_blocks(graph)
+    flops = [sum(graph.ops[op].flops or 0 for op in block.ops) for block in blocks]
+    for share in _FIRST_SHARES:
+        most = share * sum(flops)
+        count = next((i for i in range(1, len(blocks)) if sum(flops[:i]) >= most), len(blocks))
+        if count == len(blocks):
+            return ""
+        ops = [op for block in blocks[:count] for op in block.ops]
+        part = extract(graph, ops, "first")
+        with runtime.context(candidate.target, candidate.resources) as context:
+            executable = context.compile(part, Precisions(candidate.target.precisions[0]), {})
+            try:
+                names = {spec.name for spec in executable.inputs}
+                request = executable.request()
+                request.bind({n: value for n, value in feeds.items() if n in names})
+                call = waiting_call(request)
+                call()
+                ms = _shown_slow(call, enough_ms=SLOW_RATIO * best_ms)
+            finally:
+                executable.close()
+        if ms is not None:
+            of = f"{count} of {len(blocks)} blocks"
+            return (
+                f"the first {of} alone take {ms:.4g} ms, over {SLOW_RATIO:g} times the best "
+                f"whole, {best_ms:.4g} ms"
+            )
+    return ""
+
+
 def try_target(
     candidate: Candidate,
     model: Model,
@@ -202,7 +247,14 @@ def try_target(
         return TargetReport(name, "unsupported", candidate.refusal)
     given = [{name: owned(value) for name, value in feeds.items()} for feeds in samples]
     try:
-        with compiled(candidate, model, runtime, watch) as executable:
+        too_slow = _slow_at_first(candidate, model, given[0], runtime, best_ms)
+        if too_slow:
+            return TargetReport(name, "slow", too_slow)
+        with (
+            runtime.context(candidate.target, candidate.resources) as context,
+            compiled(candidate, model, runtime, watch) as executable,
+        ):
+            (home,) = memories([candidate.target.device], [context])
             request = executable.request()
             request.bind(given[0], preset_outputs(executable))
             call = waiting_call(request)
@@ -215,7 +267,7 @@ def try_target(
                     name, "slow", reason, p50_ms=slow_ms, runs=1, known_as=candidate.known_as
                 )
             with watch.part("verify_s"):
-                found = None if candidate.modelled else _verify(executable, given, reference)
+                found = None if candidate.modelled else _verify(executable, home, given, reference)
             times_ms = time_calls(call, seconds=_QUICK_S)
         if any(compare(g, s).error > 0 for g, s in zip(given, samples, strict=True)):
             return TargetReport(name, "failed", "it writes into its inputs")
@@ -271,16 +323,27 @@ def verdict(found: Comparison, limit: float) -> tuple[str, str]:
 
 def _verify(
     executable: Executable,
+    home: Memory | None,
     samples: Sequence[Feeds],
     reference: Sequence[Mapping[str, Value]],
 ) -> Comparison:
     """The worst error in both ways a session runs it: fresh outputs, and preset buffers."""
     names = [spec.name for spec in executable.outputs]
-    fresh, preset = SingleStageRequest(executable.request()), executable.request()
+    fresh, preset = _plan_requests(executable, home, names)
     worst = Comparison(0.0)
     for feeds, expected in zip(samples, reference, strict=True):
         outputs = dict(zip(names, fresh.call(feeds, names), strict=True))
         preset.bind(feeds, preset_outputs(executable))
-        preset.run().wait()
+        preset.run()
         worst = worst.worse(compare(outputs, expected)).worse(compare(preset.outputs, expected))
     return worst
+
+
+def _plan_requests(
+    executable: Executable, home: Memory | None, names: Sequence[str]
+) -> tuple[PlanRequest, PlanRequest]:
+    """Two requests as sessions make them on a plan of this one stage."""
+    if home is None:
+        return SingleStageRequest(executable.request()), SingleStageRequest(executable.request())
+    parts = Parts([executable], executable.inputs, names, [home])
+    return StagedRequest(parts), StagedRequest(parts)

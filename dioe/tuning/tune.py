@@ -51,6 +51,8 @@ RANDOM_OPS = frozenset(
 
 Progress = Callable[[str], None]
 
+_UNMEASURED = "nothing was measured (no tuning budget)"
+
 _SEARCH_SHARE = 0.5
 """Of what is left of the budget after a first look at single targets."""
 
@@ -64,6 +66,8 @@ class Goal:
     max_relative_l2: float | None
     hardware: str
     real_inputs: bool
+    pinned: Mapping[str, str] = field(default_factory=dict)
+    """The device or target that an op has to be on, by op id."""
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -201,11 +205,12 @@ class Tuner:
         budget: Budget,
         locked: bool,
     ) -> MixedSearch:
-        names = {r.target for r in reports if r.state != "failed"}
+        # one that was slow with its first blocks already is never run as a whole
+        out = {r.target for r in reports if r.state == "failed" or _hopeless(r)}
         settings = [
             s
             for s in self._settings
-            if str(s.target) in names
+            if str(s.target) not in out
             and (self._goal.lowers or not is_lowered(s.target, quantised=self._base.quantised))
         ]
         aim = Aim(
@@ -219,6 +224,7 @@ class Tuner:
             lowers=self._goal.lowers,
             budget_s=budget.seconds,
             broken=self._broken,
+            pinned=self._goal.pinned,
         )
         return MixedSearch(
             aim, self._model, self._samples, reference, runtime=self._runtime, known=self._known,
@@ -327,7 +333,12 @@ class Tuner:
             refused = [
                 TargetReport(str(c.target), "unsupported", c.refusal) for c in self._candidates
             ]
-            self._pick(refused)  # raises, with every reason
+            plan = self._search([], [], Budget(0.0), False).untried()
+            if plan is None:
+                self._pick(refused)  # raises, with every reason
+            else:
+                notes = (*self._goal.notes, _UNMEASURED)
+                return Tuning(replace(plan, notes=notes), self._candidates, refused)
         name = default_choice(
             [str(c.target) for c in usable if may_start(c, self._goal.precision)],
             last_resort=[str(c.target) for c in usable if c.last_resort],
@@ -343,7 +354,7 @@ class Tuner:
             for c in self._candidates
         ]
         chosen = next(r for r in reports if r.target == name)
-        note = "nothing was measured (no tuning budget): the first target that takes the model"
+        note = f"{_UNMEASURED}: the first target that takes the model"
         plan = mark_plan(self._plan(chosen, reports, (note,)), self._modelled)
         return Tuning(plan, self._candidates, list(mark_reports(reports, self._modelled)))
 
@@ -401,6 +412,10 @@ class Tuner:
             notes=(*self._goal.notes, *notes, *gain_notes(chosen, reports)),
             versions=self._goal.versions,
         )
+
+
+def _hopeless(report: TargetReport) -> bool:
+    return report.state == "slow" and report.p50_ms is None
 
 
 def may_start(candidate: Candidate, precision: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,11 +48,17 @@ class DeviceBuffer:
 class DeviceToyBackend(ToyBackend):
     """Right by ``onnx.reference``, on a device whose memory is strictly its own.
 
-    ``copied`` lists every copy: the two devices and the bytes.
+    ``copied`` lists every copy: the two devices and the bytes. ``strict`` requests refuse host
+    arrays, others copy them unseen, as backends do for single targets.
     """
 
-    def __init__(self, name: str = "devtoy", device: str = DEVICE, **settings: Any) -> None:
+    def __init__(
+        self, name: str = "devtoy", device: str = DEVICE, *, strict: bool = True, **settings: Any
+    ) -> None:
         super().__init__(name, **settings)
+        self.strict = strict
+        self.delay_s = 0.0
+        """What every op of a run takes at least."""
         self.device_id = device
         self.copied: list[tuple[str, str, int]] = []
 
@@ -112,6 +119,7 @@ class DeviceToyExecutable(ToyExecutable):
     ) -> None:
         super().__init__(backend, model, precisions)
         self.context = context
+        self.op_count = len(model.op_ids)
 
     def request(self) -> ToyRequest:
         self.backend.note("request")
@@ -119,20 +127,24 @@ class DeviceToyExecutable(ToyExecutable):
 
 
 class DeviceToyRequest(ToyRequest):
-    """Refuses host arrays, but for strings and what is no tensor."""
+    """Strict ones refuse host arrays, but for strings and what is no tensor."""
 
     _executable: DeviceToyExecutable
 
     def bind(self, inputs: Feeds, outputs: Feeds | None = None) -> None:
+        backend = self._executable.backend
+        assert isinstance(backend, DeviceToyBackend)
         for name, value in {**inputs, **(outputs or {})}.items():
             host = isinstance(value, np.ndarray | HostBuffer) and value.dtype.kind != "O"
-            assert not host, f"{name} is bound in host memory"
+            assert not (host and backend.strict), f"{name} is bound in host memory"
             if isinstance(value, DeviceBuffer):
                 assert value.context is self._executable.context
         super().bind(inputs, outputs)
 
     def run(self) -> Event:
         executable = self._executable
+        assert isinstance(executable.backend, DeviceToyBackend)
+        time.sleep(executable.backend.delay_s * executable.op_count)
         names = [spec.name for spec in executable.outputs]
         shown = {name: _hidden(value) for name, value in self._inputs.items()}
         results = executable.evaluate(names, shown)
@@ -142,6 +154,9 @@ class DeviceToyRequest(ToyRequest):
             target = self._targets.get(name)
             if isinstance(target, DeviceBuffer):
                 np.copyto(target.hidden, np.asarray(result))
+                found[name] = target
+            elif isinstance(target, np.ndarray):
+                np.copyto(target, np.asarray(result))
                 found[name] = target
             elif isinstance(result, np.ndarray | np.generic) and np.asarray(result).dtype != "O":
                 found[name] = DeviceBuffer(np.array(result), executable.context)
