@@ -53,6 +53,10 @@ Progress = Callable[[str], None]
 
 _UNMEASURED = "nothing was measured (no tuning budget)"
 
+_CLEAR = 1.3
+"""How many times as long the best single target took, where a plan may be chosen by first tries:
+they differ by up to that for no reason."""
+
 _SEARCH_SHARE = 0.5
 """Of what is left of the budget after a first look at single targets."""
 
@@ -237,13 +241,19 @@ class Tuner:
         """What the rounds told, for the choice and for the history."""
         timed = [retimed(r, timings.get(r.target)) for r in reports]
         if timings or any(r.state == "ok" for r in reports):
-            # a plan that nobody timed beside the others is no choice
-            left = {m.report.target for m in found.plans} - timings.keys()
+            # a plan that nobody timed beside the others is no choice, but for a clear one
+            best_ms = min((r.p50_ms for r in timed if r.state == "ok" and r.p50_ms), default=0.0)
+            left = {
+                m.report.target
+                for m in found.plans
+                if m.report.target not in timings
+                and (m.report.p50_ms or math.inf) * _CLEAR > best_ms
+            }
             found.retell([left_out(r, left) for r in found.reports])
             found.plans = [
-                Mixed(m.plan, retimed(m.report, timings[m.report.target]))
+                Mixed(m.plan, retimed(m.report, timings.get(m.report.target)))
                 for m in found.plans
-                if m.report.target in timings
+                if m.report.target not in left
             ]
         ratios = paired_ratios(timings, [*timed, *(m.report for m in found.plans)])
         by_name = {str(c.target): c for c in self._candidates}
