@@ -234,6 +234,8 @@ class MixedSearch:
         self._needed = True
         parts = self._parts()
         settings = list(self._aim.settings)
+        if not settings:
+            return None
         problem = self._problem(parts, settings)
         placement = self._next(problem, settings, math.inf)
         if placement is None:

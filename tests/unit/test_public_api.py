@@ -72,14 +72,26 @@ def test_what_compile_takes() -> None:
         "max_relative_l2": None,
         "sample_inputs": None,
         "tuning_budget_s": 30.0,
+        "pins": (),
+        "strict": False,
         "plan": None,
         "state": None,
         "cache_dir": None,
         "tune_shapes": True,
     }
     kinds = [p.kind for p in parameters.values()]
-    assert kinds == [inspect.Parameter.POSITIONAL_OR_KEYWORD] + 11 * [
+    assert kinds == [inspect.Parameter.POSITIONAL_OR_KEYWORD] + 13 * [
         inspect.Parameter.KEYWORD_ONLY
     ]
-    for name in ("run", "bind", "close", "plan", "plans", "reset_state", "__enter__", "__exit__"):
+    for name in (
+        "run",
+        "bind",
+        "close",
+        "plan",
+        "plans",
+        "transfers",
+        "reset_state",
+        "__enter__",
+        "__exit__",
+    ):
         assert hasattr(dioe.Session, name)

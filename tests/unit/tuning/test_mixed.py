@@ -255,7 +255,7 @@ def test_backends_that_take_a_part_each_run_the_model_together(
     assert bench.runs == 0
 
 
-def test_they_need_a_budget_and_the_error_says_so(
+def test_without_a_budget_a_plan_of_them_is_guessed(
     clock: Clock, pool: Path, use_backends: UseBackends
 ) -> None:
     toys = (
@@ -263,9 +263,12 @@ def test_they_need_a_budget_and_the_error_says_so(
         WorkingBackend("b", clock, {}, refuses=["MatMul"]),
     )
     use_backends(*toys)
-    with pytest.raises(UnsupportedError, match="has no Gemm") as caught:
-        Bench(pool, *toys).compile(tuning_budget_s=0)
-    assert "tuning" in caught.value.fix
+    plan = Bench(pool, *toys).plan(tuning_budget_s=0)
+    assert plan.targets == (A, B)
+    assert plan.predicted_ms is None
+    assert {stage.basis for stage in plan.stages} == {Basis.DEFAULT}
+    assert any("nothing was measured" in note for note in plan.notes)
+    assert all("has no" in c.reason for c in plan.candidates)
 
 
 def test_an_op_that_nobody_takes_is_refused(
