@@ -125,7 +125,9 @@ def test_what_it_says_is_what_it_says_in_process(backend: WorkerBackend, local: 
     assert backend.resolve(options) == local.resolve(options)
 
 
-def test_buffers_of_the_context_are_not_copied(backend: WorkerBackend, compile_on: Compile) -> None:
+def test_buffers_of_the_context_are_not_copied(
+    backend: WorkerBackend, compile_on: Compile
+) -> None:
     context = backend.open("cpu", Resources(threads=1))
     executable = context.compile(relu(64), Precisions(), {})
     spec = TensorSpec("b", np.dtype(np.float32), (64, 4))
