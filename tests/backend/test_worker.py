@@ -125,9 +125,7 @@ def test_what_it_says_is_what_it_says_in_process(backend: WorkerBackend, local: 
     assert backend.resolve(options) == local.resolve(options)
 
 
-def test_buffers_of_the_context_are_not_copied(
-    backend: WorkerBackend, compile_on: Compile
-) -> None:
+def test_buffers_of_the_context_are_not_copied(backend: WorkerBackend, compile_on: Compile) -> None:
     context = backend.open("cpu", Resources(threads=1))
     executable = context.compile(relu(64), Precisions(), {})
     spec = TensorSpec("b", np.dtype(np.float32), (64, 4))
@@ -161,8 +159,8 @@ def test_unbound_static_outputs_are_views_of_one_memory(
     first = request.outputs["y"]
     request.bind({"x": floats(8, 4, seed=1)})
     request.run()
-    assert np.shares_memory(first, request.outputs["y"])  # type: ignore[arg-type]
-    np.testing.assert_array_equal(first, np.maximum(floats(8, 4, seed=1), 0))  # type: ignore[arg-type]
+    assert np.shares_memory(first, request.outputs["y"])
+    np.testing.assert_array_equal(first, np.maximum(floats(8, 4, seed=1), 0))
 
 
 def test_results_larger_than_the_arena(backend: WorkerBackend, compile_on: Compile) -> None:
@@ -205,7 +203,7 @@ def test_a_worker_killed_in_a_run(own: WorkerBackend) -> None:
     fresh = again.compile(relu(), Precisions(), {}).request()
     fresh.bind({"x": floats(2, 4)})
     fresh.run()
-    np.testing.assert_array_equal(fresh.outputs["y"], np.maximum(floats(2, 4), 0))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(fresh.outputs["y"], np.maximum(floats(2, 4), 0))
 
 
 def open_things() -> tuple[int, int, int, set[str], set[str]]:

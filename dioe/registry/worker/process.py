@@ -297,6 +297,7 @@ class _Life:
     def __init__(self, command: Command) -> None:
         self.owner = os.getpid()
         self._lock = threading.Lock()
+        self._ending = threading.RLock()  # a finalizer may run in the thread that holds it
         self._ended = False
         self._idle: list[Channel] = []
         self._busy: set[Channel] = set()
@@ -391,12 +392,17 @@ class _Life:
             time.sleep(0.005)
 
     def end(self) -> None:
-        """Kill the process and what it started, and close everything. Once."""
-        with self._lock:
-            if self._ended:
-                return
-            self._ended = True
-            idle, self._idle = self._idle, []
+        """Kill the process and what it started, and close everything. Once: whoever calls while
+        another thread does so returns when it is done, and finds the exit code."""
+        with self._ending:
+            with self._lock:
+                if self._ended:
+                    return
+                self._ended = True
+                idle, self._idle = self._idle, []
+            self._end(idle)
+
+    def _end(self, idle: Sequence[Channel]) -> None:
         if self.owner == os.getpid():
             # Before the process is waited for, so that its id can't be another's by then.
             with contextlib.suppress(ProcessLookupError, PermissionError):

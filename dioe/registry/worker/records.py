@@ -52,7 +52,9 @@ def plain(value: Any, place: str) -> Any:
 
 def field(data: object, name: str, kind: type[T] | tuple[type, ...]) -> Any:
     """One field of a JSON object, of that type (bool is no number); raises BackendError."""
-    value = data.get(name) if isinstance(data, dict) else None
+    if not isinstance(data, dict) or name not in data:
+        raise malformed(f"there is no {name!r}")
+    value = data[name]
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         raise malformed(f"{name!r} is {value!r:.40}")

@@ -284,7 +284,10 @@ def test_unknown_names() -> None:
     assert no_device.value.fix == "devices found: none"
 
 
-def test_plugins_are_loaded_once_and_only_when_asked_for(site: Site) -> None:
+def test_plugins_are_loaded_once_and_only_when_asked_for(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIOE_PLUGIN_TRIAL", "never")  # printing is held against a plugin
     code = BACKEND + "\nprint('imported')\n"
     site.install(
         "good", code.replace("def probe(self):", "def probe(self):\n        print('probed')")
@@ -308,7 +311,10 @@ def test_plugins_are_loaded_once_and_only_when_asked_for(site: Site) -> None:
     assert seen == ["imported", "probed"]
 
 
-def test_an_interrupt_leaves_the_registry_unloaded(site: Site) -> None:
+def test_an_interrupt_leaves_the_registry_unloaded(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIOE_PLUGIN_TRIAL", "never")
     site.install("aaa", BACKEND.replace('"good"', '"aaa"'))
     flag = site.folder / "ready"
     code = f"""
