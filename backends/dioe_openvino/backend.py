@@ -1,16 +1,15 @@
-"""What OpenVINO's CPU plugin offers, and which ops of a model it takes."""
+"""What OpenVINO's devices offer, and which ops of a model they take."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from dioe.host_backend import (
     OptionRule,
-    check_host,
     host_device,
     resolve_options,
     resource_rules,
@@ -30,8 +29,12 @@ from dioe.types import (
     Support,
     UnsupportedError,
 )
+from dioe_openvino.devices import Device, find
 from dioe_openvino.errors import PLACE, named_nodes
 from dioe_openvino.weights import has_integer_weights
+
+if TYPE_CHECKING:
+    import openvino as ov
 
 KEPT_QUERIES = 64
 """Answers of ``query`` kept: each one costs about as much as compiling."""
@@ -60,6 +63,9 @@ def _precision(value: Any) -> Resolution:
 OPTIONS = {
     "optimize": OptionRule(is_bool, "true", _switch),
     "profile": OptionRule(is_bool, "true or false", fixed(Effect.APPLIED, "PERF_COUNT")),
+    "asynchronous": OptionRule(
+        is_bool, "true or false", fixed(Effect.APPLIED, "InferRequest::start_async")
+    ),
     "kernel_fusion": OptionRule(lambda v: isinstance(v, (bool, str)), "true or a level", _fusion),
     "tiling_strategy": OptionRule(
         lambda v: isinstance(v, (str, bool, int)),
@@ -71,22 +77,30 @@ OPTIONS = {
         threads=fixed(Effect.APPLIED, "INFERENCE_NUM_THREADS"),
         streams=fixed(Effect.APPLIED, "NUM_STREAMS"),
         spin=fixed(Effect.IGNORED, note="TBB's workers sleep when idle"),
-        memory_limit_bytes=fixed(Effect.IGNORED, note="the CPU plugin takes no limit"),
+        memory_limit_bytes=fixed(Effect.IGNORED, note="its plugins take no limit"),
     ),
 }
 
 
+def _new_core() -> ov.Core:
+    import openvino
+
+    return openvino.Core()
+
+
 class OpenVinoBackend:
-    """OpenVINO's CPU plugin."""
+    """OpenVINO on every device that it finds: the CPU, Intel's GPUs and NPUs."""
 
     name = "openvino"
     abi_version = ABI_VERSION
     simulated = False
 
-    def __init__(self) -> None:
+    def __init__(self, new_core: Callable[[], ov.Core] = _new_core) -> None:
+        """``new_core`` makes the Core of the backend, and one for each context."""
+        self._new_core = new_core
         self._lock = threading.Lock()
         self._answers: OrderedDict[tuple[object, ...], Support] = OrderedDict()
-        self._precisions: frozenset[Precision] | None = None
+        self._found: Mapping[str, Device] = {}
 
     @property
     def version(self) -> str:
@@ -97,37 +111,48 @@ class OpenVinoBackend:
             return ""
 
     def probe(self) -> Sequence[DeviceInfo]:
-        """The host; absent if openvino can't be imported or has no CPU plugin."""
+        """OpenVINO's devices; the host as absent if openvino can't be imported or has no CPU
+        plugin."""
         try:
-            import openvino
+            devices = self._devices()
         except (ImportError, OSError) as error:
             return [host_device(f"openvino can't be imported: {error}")]
-        if "CPU" not in openvino.Core().available_devices:
-            return [host_device("this OpenVINO has no CPU plugin")]
-        return [host_device()]
+        infos = [device.info for device in devices.values()]
+        if "cpu" not in devices:
+            infos.append(host_device("this OpenVINO has no CPU plugin"))
+        return infos
 
     def capabilities(self, device: str) -> Capabilities:
-        """fp32; bf16 where the CPU has instructions for it; int8 as dynamic quantisation.
+        """fp32; bf16 on a CPU that has instructions for it, fp16 on GPUs and NPUs; int8 as dynamic
+        quantisation.
 
-        Its threads float over the cores the process may use, so it doesn't keep to given ones.
+        On the CPU a context of one thread computes in its caller's thread, wherever that is. More
+        threads float over the cores the process may use, so it doesn't keep to given ones.
         """
-        check_host(device, PLACE)
+        found = self._device(device)
         return Capabilities(
-            computes=self._computes(),
-            stores=self._computes(),
-            mixes_precisions=Precision.BF16 in self._computes(),
+            computes=found.computes,
+            stores=found.computes,
+            mixes_precisions=found.host and Precision.BF16 in found.computes,
+            asynchronous=True,
         )
 
-    def _computes(self) -> frozenset[Precision]:
-        if self._precisions is None:
-            import openvino
+    def _devices(self) -> Mapping[str, Device]:
+        with self._lock:
+            if not self._found:
+                self._found = find(self._new_core())
+            return self._found
 
-            native = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-            known = {"BF16": Precision.BF16, "INT8": Precision.INT8}
-            self._precisions = frozenset({Precision.FP32}) | {
-                known[n] for n in native if n in known
-            }
-        return self._precisions
+    def _device(self, device: str) -> Device:
+        try:
+            devices = self._devices()
+        except (ImportError, OSError) as error:
+            raise UnsupportedError(f"openvino can't be imported: {error}", place=PLACE) from error
+        found = devices.get("cpu" if device.startswith("cpu:") else device)
+        if found is None:
+            known = ", ".join(devices) or "none"
+            raise UnsupportedError(f"no device {device!r} here", place=PLACE, fix=f"use {known}")
+        return found
 
     def resolve(self, options: Mapping[str, Any]) -> Mapping[str, Resolution]:
         """See ``OPTIONS``."""
@@ -138,34 +163,39 @@ class OpenVinoBackend:
 
         Ops that it would compute in other dtypes than the model says are refused: ``exactness``.
         """
-        check_host(device, PLACE)
+        found = self._device(device)
         reason = ""
-        if precision not in self._computes():
-            reason = f"this CPU has no {precision} arithmetic that OpenVINO uses"
+        if precision not in found.computes:
+            reason = f"{found.native} has no {precision} arithmetic that OpenVINO uses"
         elif precision is Precision.INT8 and not has_integer_weights(model.ir):
             reason = "int8 quantises activations of products with integer weights: there are none"
         if reason:
             return Support(frozenset(), dict.fromkeys(model.op_ids, reason))
         # The hash leaves declared shapes out, and what OpenVINO takes depends on them.
-        key = (model.sha256, precision, tuple(str(v.shape) for v in model.ir.graph.inputs))
+        key = (
+            found.native,
+            model.sha256,
+            precision,
+            tuple(str(v.shape) for v in model.ir.graph.inputs),
+        )
         with self._lock:
             if key in self._answers:
                 self._answers.move_to_end(key)
                 return self._answers[key]
-        answer = self._try(model, device, precision)
+        answer = self._try(model, found, precision)
         with self._lock:
             self._answers[key] = answer
             while len(self._answers) > KEPT_QUERIES:
                 self._answers.popitem(last=False)
         return answer
 
-    def _try(self, model: StageModel, device: str, precision: Precision) -> Support:
+    def _try(self, model: StageModel, device: Device, precision: Precision) -> Support:
         from dioe_openvino.context import OpenVinoContext
         from dioe_openvino.exactness import Exactness
 
         exactness = Exactness(model)
         inexact = exactness.by_outputs() | exactness.by_op()
-        context = OpenVinoContext(device, Resources())
+        context = OpenVinoContext(device, Resources(), core=self._new_core())
         try:
             answer = support_by_trial(
                 model,
@@ -178,11 +208,8 @@ class OpenVinoBackend:
         return Support(answer.supported - inexact.keys(), {**inexact, **answer.refused})
 
     def open(self, device: str, resources: Resources) -> Context:
-        """A context with its own Core; raises UnsupportedError without OpenVINO."""
-        check_host(device, PLACE)
-        info = self.probe()[0]
-        if info.reason:
-            raise UnsupportedError(info.reason, place=PLACE)
+        """A context with its own Core; raises UnsupportedError without OpenVINO or the device."""
+        found = self._device(device)
         from dioe_openvino.context import OpenVinoContext
 
-        return OpenVinoContext(device, resources)
+        return OpenVinoContext(found, resources, device, self._new_core())

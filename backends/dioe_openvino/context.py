@@ -18,12 +18,14 @@ from dioe.types import (
     Precision,
     Precisions,
     Resources,
+    Sample,
     StageModel,
     TensorSpec,
     UnsupportedError,
 )
 from dioe_openvino.backend import OPTIONS
 from dioe_openvino.blob import Head, read_blob
+from dioe_openvino.devices import Device
 from dioe_openvino.errors import PLACE, compile_error
 from dioe_openvino.exactness import Exactness
 from dioe_openvino.executable import OpenVinoExecutable
@@ -43,16 +45,25 @@ QUICK_TRIAL = {"SNIPPETS_MODE": "DISABLE"}
 """Leaves the fusion of element-wise chains out, whose time grows with their length squared: 0.16 s
 instead of 2.2 for 600 ops. What is fused runs unfused as well."""
 
+_HINTS = {Precision.BF16: "bf16", Precision.FP16: "f16"}
+
 QUANTISATION_GROUP = 32
 """Activations quantised together in int8; OpenVINO's own default size."""
 
 
 class OpenVinoContext(HostContext):
-    """OpenVINO on the host CPU with its resources, and a Core of its own."""
+    """OpenVINO on one device with its resources, and a Core of its own.
 
-    def __init__(self, device: str, resources: Resources) -> None:
-        super().__init__(device, resources)
-        self._core: ov.Core | None = ov.Core()
+    Inputs and outputs are in host memory on every device; OpenVINO moves them itself.
+    """
+
+    def __init__(
+        self, device: Device, resources: Resources, ident: str = "", core: ov.Core | None = None
+    ) -> None:
+        """``ident`` is the id it was opened by: a part of the CPU has one of its own."""
+        super().__init__(ident or device.info.id, resources)
+        self._target = device
+        self._core: ov.Core | None = ov.Core() if core is None else core
         self._mixer = Mixer()
 
     def compile(
@@ -74,7 +85,7 @@ class OpenVinoContext(HostContext):
         inputs, outputs = _edges(model)
         _check_exactness(model)
         profile = bool(options.get("profile"))
-        precision = _base(precisions)
+        precision = _base(precisions, self._target)
         config = self._config(precision) | {"PERF_COUNT": profile}
         names: LayerNames | None = None
         lowered: tuple[str, ...] = ()
@@ -95,7 +106,16 @@ class OpenVinoContext(HostContext):
             compiled = self._compile(self._read(model), config)
         profiler = Profiler(compiled, names, model) if profile and names is not None else None
         head = Head(inputs, outputs, precision, mixed)
-        return self.own(OpenVinoExecutable(compiled, head, profiler, lowered))
+        return self.own(
+            OpenVinoExecutable(
+                compiled,
+                head,
+                profiler,
+                lowered,
+                asynchronous=bool(options.get("asynchronous")),
+                exports=self._target.exports,
+            )
+        )
 
     def deserialize(self, blob: bytes) -> Executable:
         """An executable from ``Executable.serialize``; raises BackendError for any other bytes,
@@ -104,7 +124,7 @@ class OpenVinoContext(HostContext):
         head, compiled = read_blob(blob)
         config = self._config(head.precision) | (PLAIN_TEXT if head.mixed else {})
         try:
-            imported = self._running_core().import_model(compiled, "CPU", config)
+            imported = self._running_core().import_model(compiled, self._target.native, config)
         except Exception as error:
             raise BackendError(
                 f"the compiled model can't be loaded: {compile_error(error).cause}", place=PLACE
@@ -115,7 +135,7 @@ class OpenVinoContext(HostContext):
         """Compile and drop; raises like ``compile``."""
         inputs, outputs = _edges(model)
         config = self._config(precision)
-        if len(model.op_ids) <= FULL_TRIAL_OPS:
+        if len(model.op_ids) <= FULL_TRIAL_OPS or not self._target.host:
             compiled = self._compile(self._read(model), config)
         else:
             try:
@@ -130,6 +150,17 @@ class OpenVinoContext(HostContext):
         if any(v.type.tensor_type.elem_type == STRING for v in (*graph.input, *graph.output)):
             raise UnsupportedError(NO_STRINGS, place=PLACE)
         self._compile(self._read_source(model), self._config(precision))
+
+    def memory_info(self) -> Mapping[str, int]:
+        """Bytes of host memory; on another device its size, where OpenVINO tells it."""
+        if self._target.host:
+            return super().memory_info()
+        total = self._target.info.memory_bytes
+        return {} if total is None else {"total_bytes": total}
+
+    def utilization(self) -> Sample | None:
+        """The host's; None on other devices, whose load OpenVINO doesn't tell."""
+        return super().utilization() if self._target.host else None
 
     def close(self) -> None:
         """Close all executables and let go of the Core."""
@@ -148,13 +179,15 @@ class OpenVinoContext(HostContext):
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": resources.streams,
-            "INFERENCE_PRECISION_HINT": "bf16" if precision is Precision.BF16 else "f32",
+            "INFERENCE_PRECISION_HINT": _HINTS.get(precision, "f32"),
             # By default OpenVINO quantises activations that meet integer weights, f32 or not:
             # error 0.026 instead of 1.3e-6 on MiniLM with int8 weights.
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": (
                 QUANTISATION_GROUP if precision is Precision.INT8 else 0
             ),
         }
+        if not self._target.host:
+            return self._target.known(config)
         if threads is not None:
             config["INFERENCE_NUM_THREADS"] = threads
         if resources.cores:
@@ -177,7 +210,7 @@ class OpenVinoContext(HostContext):
 
     def _compile(self, model: ov.Model, config: Mapping[str, Any]) -> ov.CompiledModel:
         try:
-            return self._running_core().compile_model(model, "CPU", dict(config))
+            return self._running_core().compile_model(model, self._target.native, dict(config))
         except Exception as error:
             raise compile_error(error) from error
 
@@ -202,9 +235,17 @@ def _check_exactness(model: StageModel) -> None:
         raise UnsupportedError(f"op {op!r}: {reason}", place=PLACE)
 
 
-def _base(precisions: Precisions) -> Precision:
+def _base(precisions: Precisions, device: Device) -> Precision:
     """The precision to compile with; raises UnsupportedError for mixes that can't be."""
     used = set(precisions.used)
+    if not device.host:
+        if len(used) == 1 and used <= device.computes:
+            return precisions.default
+        raise UnsupportedError(
+            f"{device.native} can't compute {'+'.join(precisions.used)}",
+            place=PLACE,
+            fix=f"one of {', '.join(sorted(device.computes))}",
+        )
     if used <= {Precision.FP32, Precision.BF16}:
         return Precision.BF16 if Precision.BF16 in used else Precision.FP32
     if used == {Precision.INT8}:

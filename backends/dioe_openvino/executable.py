@@ -35,6 +35,7 @@ from dioe.types import (
 from dioe_openvino.blob import Head, write_blob
 from dioe_openvino.caller import Caller
 from dioe_openvino.errors import PLACE, run_error
+from dioe_openvino.inference import Inference
 from dioe_openvino.ports import NO_FEEDS, Ports, closed, native_infer, run_closed
 from dioe_openvino.profile import Profiler
 from dioe_openvino.tensors import array_of, is_packed, tensor_over
@@ -52,8 +53,13 @@ class OpenVinoExecutable:
         head: Head,
         profiler: Profiler | None,
         lowered: tuple[str, ...] = (),
+        *,
+        asynchronous: bool = False,
+        exports: bool = True,
     ) -> None:
-        """Raises UnsupportedError where OpenVINO's inputs and outputs differ from the model's."""
+        """``asynchronous`` requests return from ``run`` before it is done; one that ``exports``
+        can be serialized. Raises UnsupportedError where OpenVINO's inputs and outputs differ from
+        the model's."""
         self.lowered = lowered
         self.inputs, self.outputs = head.inputs, head.outputs
         self.memory_bytes: int | None = None  # OpenVINO doesn't tell
@@ -61,6 +67,7 @@ class OpenVinoExecutable:
         self._compiled: ov.CompiledModel | None = compiled
         self._profiler = profiler
         self._ports = Ports(compiled, head)
+        self._asynchronous, self._exports = asynchronous, exports
         self._requests: weakref.WeakSet[OpenVinoRequest] = weakref.WeakSet()
         self._lock = threading.Lock()
 
@@ -69,18 +76,23 @@ class OpenVinoExecutable:
         with self._lock:
             if self._compiled is None:
                 raise closed()
-            request = OpenVinoRequest(self._compiled, self._ports, self._profiler)
+            request = OpenVinoRequest(
+                self._compiled, self._ports, self._profiler, self._asynchronous
+            )
             self._requests.add(request)
         if len(self._ports.outputs) == len(self.outputs):
             return request
         return PassThroughRequest(request, self.inputs, self.outputs)
 
     def serialize(self) -> bytes | None:
-        """OpenVINO's compiled blob with our specs: loads in a fifth of compiling anew."""
+        """OpenVINO's compiled blob with our specs: loads in a fifth of compiling anew. None on a
+        device whose plugin can't export."""
         with self._lock:
             if self._compiled is None:
                 raise closed()
             compiled = self._compiled
+        if not self._exports:
+            return None
         stream = io.BytesIO()
         compiled.export_model(stream)
         return write_blob(self._head, stream.getvalue())
@@ -117,20 +129,30 @@ class OpenVinoRequest:
 
     __slots__ = (
         "__weakref__",
+        "_asynchronous",
         "_call",
         "_copied",
         "_infer",
         "_kept",
         "_make_caller",
         "_missing",
+        "_pending",
         "_ports",
         "_profiler",
         "_request",
         "_targets",
     )
 
-    def __init__(self, compiled: ov.CompiledModel, ports: Ports, profiler: Profiler | None) -> None:
+    def __init__(
+        self,
+        compiled: ov.CompiledModel,
+        ports: Ports,
+        profiler: Profiler | None,
+        asynchronous: bool = False,
+    ) -> None:
         self._ports, self._profiler = ports, profiler
+        self._asynchronous = asynchronous
+        self._pending: Inference | None = None
         self._request: Any = compiled.create_infer_request()
         self._infer: Callable[..., Any] = native_infer(self._request)
         self._kept: dict[str, Any] = {}
@@ -144,6 +166,8 @@ class OpenVinoRequest:
         """See ``dioe.types.Request``."""
         if self._request is None:
             raise closed()
+        if self._pending is not None:
+            self._pending.wait()
         for name, value in inputs.items():
             spec = self._ports.inputs.get(name)
             if spec is None:
@@ -187,20 +211,42 @@ class OpenVinoRequest:
         )
 
     def run(self) -> Event:
-        """See ``dioe.types.Request``. The work is done when this returns."""
+        """See ``dioe.types.Request``. The work is done when this returns, unless the executable
+        is asynchronous; a run waits for the one before."""
         if self._missing:
             raise missing_inputs(sorted(self._missing), PLACE)
+        if self._asynchronous:
+            return self._start()
         try:
             self._infer(NO_FEEDS, True, True)
         except BackendError:
             raise
         except Exception as error:
             raise run_error(error) from error
+        self._after_run()
+        return DONE
+
+    def _start(self) -> Event:
+        if self._request is None:
+            raise closed()
+        if self._pending is not None:
+            self._pending.wait()
+        try:
+            self._request.start_async()
+        except Exception as error:
+            raise run_error(error) from error
+        self._pending = Inference(self._request, self._finished)
+        return self._pending
+
+    def _finished(self) -> None:
+        self._pending = None
+        self._after_run()
+
+    def _after_run(self) -> None:
         if self._copied:
             self._copy_out()
         if self._profiler is not None:
             self._profiler.after_run(self._request)
-        return DONE
 
     def _copy_out(self) -> None:
         """Fill the bound outputs that OpenVINO doesn't write itself."""
@@ -222,6 +268,8 @@ class OpenVinoRequest:
         """See ``dioe.types.Request``."""
         if self._request is None:
             raise closed()
+        if self._pending is not None:
+            self._pending.wait()
         found: dict[str, Value] = {}
         for name, index in self._ports.output_index.items():
             target = self._targets.get(name)
@@ -247,7 +295,10 @@ class OpenVinoRequest:
         return self._call(inputs, name_list(output_names))
 
     def drop(self) -> None:
-        """Let go of the compiled model and of everything bound."""
+        """Let go of the compiled model and of everything bound, once what runs is done."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.abandon()
         self._infer = run_closed
         self._make_caller = run_closed
         self._request = None
