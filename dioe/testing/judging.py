@@ -22,7 +22,7 @@ LIMITS: dict[Precision, float] = {
     Precision.INT8: QUANTISED_LIMIT,
 }
 """The largest relative error of a case in a precision: fp32 as architecture.md has it, fp16 and
-bf16 5 times the rounding of one value (half of 2^-9 and 2^-7), for chains of a few ops, and int8 as all
+bf16 5 times the rounding of one value (half of 2^-9 and 2^-7), for chains of a few ops; int8 as all
 quantised models."""
 
 _NARROW_ULPS = 2

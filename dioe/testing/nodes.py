@@ -23,15 +23,15 @@ from dioe.types import Value
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Operators that belong together. ``continuous``: small errors of inputs stay small, so that
-    outputs can be judged in lower precisions too."""
+    """Operators that belong together. ``lower``: they compute, and small errors of inputs stay
+    small, so that they are run in lower precisions than fp32 too."""
 
     names: tuple[str, ...]
-    continuous: bool = True
+    lower: bool = True
 
 
-def _family(names: str, *, continuous: bool = True) -> Family:
-    return Family(tuple(names.split()), continuous)
+def _family(names: str, *, lower: bool = True) -> Family:
+    return Family(tuple(names.split()), lower)
 
 
 FAMILIES: dict[str, Family] = {
@@ -93,7 +93,8 @@ FAMILIES: dict[str, Family] = {
         " gathernd_example_float32 scatter_elements_with_axis scatternd scatternd_add"
         " constant_pad edge_pad reflect_pad depthtospace_example depthtospace_crd_mode_example"
         " spacetodepth where_example identity tril triu_neg reversesequence_batch"
-        " dropout_default_old"
+        " dropout_default_old",
+        lower=False,
     ),
     "resampling": _family(
         "resize_upsample_scales_nearest resize_upsample_scales_linear"
@@ -106,17 +107,17 @@ FAMILIES: dict[str, Family] = {
     "comparison": _family(
         "equal equal_bcast greater greater_equal less less_bcast less_equal and3d or_bcast3v1d"
         " xor2d not_2d isnan isinf where_long_example",
-        continuous=False,
+        lower=False,
     ),
     "rounding": _family(
         "ceil floor round sign mod_mixed_sign_float32 mod_float32_mixed_sign_fmod_0",
-        continuous=False,
+        lower=False,
     ),
     "integer": _family(
         "add_uint8 sub_int8 mul_int16 div_int32_trunc mod_mixed_sign_int32 max_int32 min_int64"
         " cumsum_2d_int32 bitwise_and_i32_2d bitshift_right_uint32 equal_int8 greater_uint8"
         " matmulinteger",
-        continuous=False,
+        lower=False,
     ),
     "indices": _family(
         "argmax_keepdims_random argmax_negative_axis_keepdims_random"
@@ -125,32 +126,32 @@ FAMILIES: dict[str, Family] = {
         " nonmaxsuppression_suppress_by_IOU shape shape_start_1_end_2 size"
         " range_int32_type_negative_delta constantofshape_float_ones constantofshape_int_zeros"
         " eyelike_with_dtype constant",
-        continuous=False,
+        lower=False,
     ),
     "types": _family(
         "cast_FLOAT_to_DOUBLE cast_DOUBLE_to_FLOAT cast_FLOAT_to_FLOAT16 cast_FLOAT16_to_FLOAT"
         " cast_FLOAT_to_BFLOAT16 cast_BFLOAT16_to_FLOAT cast_FLOAT_to_FLOAT8E4M3FN"
         " cast_FLOAT8E4M3FN_to_FLOAT cast_FLOAT_to_INT4 cast_INT4_to_FLOAT castlike_DOUBLE_to_FLOAT"
         " max_float16 max_float64",
-        continuous=False,
+        lower=False,
     ),
     "quantized": _family(
         "quantizelinear quantizelinear_axis dequantizelinear dequantizelinear_axis"
         " dequantizelinear_int4 dequantizelinear_blocked dynamicquantizelinear"
         " qlinearmatmul_2D_uint8_float32 qlinearconv",
-        continuous=False,
+        lower=False,
     ),
-    "control": _family("if loop11 scan9_sum", continuous=False),
+    "control": _family("if loop11 scan9_sum", lower=False),
     "text": _family(
         "string_concat string_split_basic regex_full_match_basic equal_string"
         " tfidfvectorizer_tf_only_bigrams_skip0",
-        continuous=False,
+        lower=False,
     ),
     "sequence": _family(
         "sequence_insert_at_back sequence_insert_at_front split_to_sequence_1 identity_sequence"
         " if_seq loop13_seq identity_opt optional_get_element_tensor"
         " optional_has_element_empty_optional_input",
-        continuous=False,
+        lower=False,
     ),
 }
 """The subset. Names are those of onnx, without ``test_``."""

@@ -12,12 +12,14 @@ from dioe.types import (
     Backend,
     Capabilities,
     Context,
+    DioeError,
     Executable,
     Feeds,
     Precision,
     Precisions,
     Request,
     Resources,
+    UnsupportedError,
 )
 
 RESOURCES = Resources(threads=1, spin=False)
@@ -78,6 +80,19 @@ class Subject:
     def request(self, model: Model, **how: Any) -> Request:
         """A request on ``model``, compiled as ``compile`` does."""
         return self.compile(model, **how).request()
+
+
+def assert_refused(context: Context, model: Model, precision: Precision) -> None:
+    """Assert that compiling what ``query`` refuses is an UnsupportedError."""
+    try:
+        context.compile(model, Precisions(precision), {}).close()
+    except UnsupportedError:
+        return
+    except DioeError as error:
+        raise AssertionError(
+            f"query refuses it, compile fails by {type(error).__name__}"
+        ) from error
+    raise AssertionError("query refuses it, but it is compiled")
 
 
 def run(request: Request, feeds: Feeds) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def _every_node() -> list[str]:
 def _judged(selection: Selection, name: str) -> list[Precision]:
     """The precisions that a node case is run in."""
     family = nodes.FAMILIES.get(nodes.SUBSET.get(name, ""))
-    lower = family is not None and family.continuous
+    lower = family is not None and family.lower
     floats = (Precision.FP16, Precision.BF16) if lower else ()
     return [p for p in selection.precisions if p is Precision.FP32 or p in floats]
 

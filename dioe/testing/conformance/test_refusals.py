@@ -6,10 +6,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from dioe.graph import Model
-from dioe.testing import nodes
 from dioe.testing.cases import cases
 from dioe.testing.models import floats, load, model, relu
-from dioe.testing.subject import Subject, run
+from dioe.testing.subject import Subject, assert_refused, run
 from dioe.types import (
     Context,
     DioeError,
@@ -30,49 +29,18 @@ def check(subject: Subject, made: Model, precision: Precision) -> Support:
         assert isinstance(reason, str), op
         assert reason.strip(), op
     context = subject.open()
-    try:
-        if support.whole:
-            context.compile(made, Precisions(precision), {}).close()
-        else:
-            _assert_refused(context, made, precision, "what query refuses")
-    finally:
-        context.close()
+    if support.whole:
+        context.compile(made, Precisions(precision), {}).close()
+    else:
+        assert_refused(context, made, precision)
+    context.close()
     return support
 
 
-def _assert_refused(context: Context, made: Model, precision: Precision, what: str) -> None:
-    """Assert that compiling is an UnsupportedError."""
-    try:
-        context.compile(made, Precisions(precision), {}).close()
-    except UnsupportedError:
-        return
-    except DioeError as error:
-        raise AssertionError(f"{what} is a {type(error).__name__} when compiled") from error
-    raise AssertionError(f"{what} is compiled")
-
-
 def test_case(subject: Subject, case: str) -> None:
-    """Claims and refusals of the cases are honest."""
+    """Claims and refusals of the cases are honest. (Those of ONNX's node cases are checked where
+    they are run, in the section ``nodes``.)"""
     check(subject, next(c.model for c in cases() if c.name == case), Precision.FP32)
-
-
-@pytest.mark.parametrize("family", nodes.FAMILIES)
-def test_family(subject: Subject, family: str) -> None:
-    """Claims and refusals of a family of node cases are honest. (What is claimed is compiled by
-    the section ``nodes``, so only the refused are tried here.)"""
-    context = subject.open()
-    precision = Precision.FP32
-    known = set(nodes.names())
-    for name in (name for name in nodes.FAMILIES[family].names if name in known):
-        try:
-            made = Model.load(nodes.node_case(name).proto)
-        except ModelError:
-            continue
-        support = subject.backend.query(made, subject.device, precision)
-        assert support.supported | set(support.refused) == set(made.op_ids), name
-        assert all(reason.strip() for reason in support.refused.values()), name
-        if not support.whole:
-            _assert_refused(context, made, precision, f"{name}, which query refuses,")
 
 
 def test_something_is_taken(subject: Subject) -> None:
