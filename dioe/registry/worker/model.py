@@ -70,6 +70,7 @@ class ReceivedModel:
     def to_path(self) -> Path:
         """A file with the model that exists as long as this object."""
         if self._path is None:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
             path = self._folder / f"model-{next(self._numbers)}.onnx"
             path.write_bytes(self.to_bytes())
             weakref.finalize(self, path.unlink, missing_ok=True)

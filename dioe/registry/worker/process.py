@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -47,7 +48,7 @@ class Command:
 
     ``handler`` is the name of a module or the path of a file (ending in ``.py``); ``sys_path`` goes
     before the worker's own. ``place`` names the worker in messages. The handler also gets
-    ``folder``, for files that may go when the worker does.
+    ``folder``, a path for files that go when the worker does; nobody has made it yet.
     """
 
     handler: str
@@ -302,8 +303,9 @@ class _Life:
         self._idle: list[Channel] = []
         self._busy: set[Channel] = set()
         with contextlib.ExitStack() as stack:
-            self.folder = tempfile.mkdtemp(prefix="dioe-worker-")
-            stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            # Only named here: who needs it makes it, so that it seldom outlives a killed client.
+            name = f"dioe-worker-{secrets.token_hex(16)}"
+            self.folder = os.path.join(tempfile.gettempdir(), name)
             ours, first = socket.socketpair()
             self._door, door = socket.socketpair()
             out, stdout = os.pipe()

