@@ -15,10 +15,10 @@ import platform
 import re
 import stat
 import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 from dioe.cachedir import cache_dir
@@ -46,7 +46,7 @@ def plugin_key(point: importlib.metadata.EntryPoint) -> str | None:
             "distribution": [point.dist.name, point.dist.version],
             "requires": sorted(_required_versions(point.dist)),
             "files": sorted({*_recorded_files(point.dist), *_module_files(point.module)}),
-            "python": [sys.implementation.cache_tag, sysconfig.get_config_var("SOABI")],
+            "python": [sys.version, EXTENSION_SUFFIXES],  # sysconfig isn't thread-safe at first
             "executable": sys.executable,
             "machine": [platform.node(), platform.machine()],
             "dioe": [importlib.metadata.version("dioe"), ABI_VERSION],
