@@ -167,7 +167,7 @@ class OpenVinoRequest:
         if self._request is None:
             raise closed()
         if self._pending is not None:
-            self._pending.wait()
+            self._settle()
         for name, value in inputs.items():
             spec = self._ports.inputs.get(name)
             if spec is None:
@@ -230,17 +230,19 @@ class OpenVinoRequest:
         if self._request is None:
             raise closed()
         if self._pending is not None:
-            self._pending.wait()
+            self._settle()
         try:
             self._request.start_async()
         except Exception as error:
             raise run_error(error) from error
-        self._pending = Inference(self._request, self._finished)
+        self._pending = Inference(self._request, self._after_run)
         return self._pending
 
-    def _finished(self) -> None:
-        self._pending = None
-        self._after_run()
+    def _settle(self) -> None:
+        """Wait for the run that was started last; raises what it fails with, once."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.wait()
 
     def _after_run(self) -> None:
         if self._copied:
@@ -269,7 +271,7 @@ class OpenVinoRequest:
         if self._request is None:
             raise closed()
         if self._pending is not None:
-            self._pending.wait()
+            self._settle()
         found: dict[str, Value] = {}
         for name, index in self._ports.output_index.items():
             target = self._targets.get(name)

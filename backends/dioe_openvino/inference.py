@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from dioe.types import TimedOut
+from dioe.types import DioeError, TimedOut
 from dioe_openvino.errors import PLACE, run_error
 
 
@@ -42,7 +42,7 @@ class Inference:
             raise
         except Exception as error:  # noqa: BLE001 - raised by each who waits
             self._done = True
-            self._error = run_error(error)
+            self._error = error if isinstance(error, DioeError) else run_error(error)
 
     def done(self) -> bool:
         """See ``dioe.types.Event``: also true of a run that failed."""
