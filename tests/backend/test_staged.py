@@ -196,7 +196,8 @@ def test_times_of_four_stages(
     model: Model, runtime: Runtime, answers: list[dict[str, Any]]
 ) -> None:
     with Session(model, [cut(model, "openvino")], runtime=runtime) as session:
-        request = StagedRequest(session._hot.loaded)
+        request = session._hot.loaded.request()
+        assert isinstance(request, StagedRequest)
         fed: Feeds = feed(1)
         request.bind(fed, {})
         times_ms = request.run_timed()

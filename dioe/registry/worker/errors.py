@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-from dioe import types
 from dioe.text import printable
 from dioe.types import BackendError, DioeError, OutOfMemory
+from dioe.types import errors as types
 
 MAX_TEXT = 4000
 
