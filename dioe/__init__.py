@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dioe.hardware import Pool, host_pool, load_pool
     from dioe.planning import load_plan
-    from dioe.runtime import BoundRequest, Runtime, Session
+    from dioe.runtime import BoundRequest, Pipeline, PipelineSession, Runtime, Session
     from dioe.tuning import bench
     from dioe.tuning import compile_model as compile  # noqa: A004 - the word users expect
-    from dioe.types import DioeError, Plan
+    from dioe.types import DioeError, PipelinePlan, Plan
 
 try:
     __version__ = _version("dioe")
@@ -32,6 +32,9 @@ except PackageNotFoundError:  # a checkout that was never installed
 __all__ = [
     "BoundRequest",
     "DioeError",
+    "Pipeline",
+    "PipelinePlan",
+    "PipelineSession",
     "Plan",
     "Pool",
     "Runtime",
@@ -47,6 +50,9 @@ __all__ = [
 _HOME = {
     "BoundRequest": "dioe.runtime",
     "DioeError": "dioe.types",
+    "Pipeline": "dioe.runtime",
+    "PipelinePlan": "dioe.types",
+    "PipelineSession": "dioe.runtime",
     "Plan": "dioe.types",
     "Pool": "dioe.hardware",
     "Runtime": "dioe.runtime",

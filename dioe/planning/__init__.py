@@ -5,7 +5,13 @@ from dioe.planning.choice import LEAST_GAIN, best_single, choose, default_choice
 from dioe.planning.explain import block_reports
 from dioe.planning.names import on_threads
 from dioe.planning.orders import block_orders
-from dioe.planning.plan_file import check_plan, load_plan, plan_from_json
+from dioe.planning.plan_file import (
+    AnyPlan,
+    check_plan,
+    load_plan,
+    pipeline_plan_from_json,
+    plan_from_json,
+)
 from dioe.planning.problem import (
     BlockNode,
     ContextKey,
@@ -29,6 +35,7 @@ from dioe.planning.tradeoff import (
 
 __all__ = [
     "LEAST_GAIN",
+    "AnyPlan",
     "BlockNode",
     "ContextKey",
     "Cost",
@@ -50,6 +57,7 @@ __all__ = [
     "default_choice",
     "load_plan",
     "on_threads",
+    "pipeline_plan_from_json",
     "place",
     "plan_from_json",
     "predicted_error",

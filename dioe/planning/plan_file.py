@@ -17,7 +17,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dioe.types import InputError, Plan, PlanMismatch, Target
+from dioe.types import InputError, PipelinePlan, Plan, PlanMismatch, Target
+
+AnyPlan = Plan | PipelinePlan
 
 T = TypeVar("T")
 
@@ -26,8 +28,11 @@ _MAX_THREADS = 4096
 _MAX_DIM = 2**63 - 1
 
 
-def load_plan(path: str | PathLike[str]) -> Plan:
-    """Read a plan file; raises PlanMismatch if it can't be read or isn't a plan of this version."""
+def load_plan(path: str | PathLike[str]) -> AnyPlan:
+    """Read the plan file of a model or of a pipeline.
+
+    Raises PlanMismatch if it can't be read or isn't a plan of this version.
+    """
     path = Path(path)
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -38,35 +43,77 @@ def load_plan(path: str | PathLike[str]) -> Plan:
         raise PlanMismatch(
             f"can't read the plan: {reason}", place=str(path), fix=_MAKE_ANEW
         ) from None
-    return plan_from_json(text, place=str(path))
+    data = _parsed(text, str(path))
+    if data.get("format") == PipelinePlan.FORMAT:
+        return _pipeline_plan(data, str(path))
+    return _plan(data, str(path))
 
 
 _MAKE_ANEW = "make one with `dioe plan MODEL -o plan.json`"
+_COMPILE_ANEW = "compile the pipeline again, and keep its session's plan"
 
 
 def plan_from_json(text: str, *, place: str = "plan") -> Plan:
     """The plan in ``text``; raises PlanMismatch with the place of what is wrong."""
+    return _plan(_parsed(text, place), place)
+
+
+def pipeline_plan_from_json(text: str, *, place: str = "plan") -> PipelinePlan:
+    """The pipeline's plan in ``text``; raises PlanMismatch with the place of what is wrong."""
+    return _pipeline_plan(_parsed(text, place), place)
+
+
+def _parsed(text: str, place: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise PlanMismatch(f"not JSON: {error}", place=place, fix=_MAKE_ANEW) from None
-    if not isinstance(data, dict) or data.get("format") != Plan.FORMAT:
+    if not isinstance(data, dict):
         raise PlanMismatch("not a DIOE plan", place=place, fix=_MAKE_ANEW)
-    if data.get("version") != Plan.VERSION:
+    return data
+
+
+def _plan(data: dict[str, Any], place: str) -> Plan:
+    plan = _read_versioned(Plan, data, place)
+    _check_consistency(plan, place)
+    return plan
+
+
+def _pipeline_plan(data: dict[str, Any], place: str) -> PipelinePlan:
+    plan = _read_versioned(PipelinePlan, data, place)
+    problem = next(_pipeline_problems(plan), None)
+    if problem is not None:
+        raise PlanMismatch(problem, place=place, fix=_COMPILE_ANEW)
+    for name, node in plan.models.items():
+        for each in node.plans:
+            _check_consistency(each, f"{place}: node {name!r}")
+    return plan
+
+
+P = TypeVar("P", Plan, PipelinePlan)
+
+
+def _read_versioned(kind: type[P], data: dict[str, Any], place: str) -> P:
+    if data.get("format") != kind.FORMAT:
+        others = {
+            PipelinePlan.FORMAT: "the plan of a pipeline, not of a model",
+            Plan.FORMAT: "the plan of a model, not of a pipeline",
+        }
+        what = others.get(str(data.get("format")), "not a DIOE plan")
+        raise PlanMismatch(what, place=place, fix=_MAKE_ANEW)
+    if data.get("version") != kind.VERSION:
         raise PlanMismatch(
-            f"plan version {data.get('version')}, this DIOE reads {Plan.VERSION}",
+            f"plan version {data.get('version')}, this DIOE reads {kind.VERSION}",
             place=place,
             fix=_MAKE_ANEW,
         )
-    del data["format"], data["version"]
+    body = {key: value for key, value in data.items() if key not in ("format", "version")}
     try:
-        plan = typing.cast(Plan, _read(Plan, data, ""))
+        return typing.cast(P, _read(kind, body, ""))
     except _Misfit as error:
         raise PlanMismatch(str(error), place=place, fix=_MAKE_ANEW) from None
     except RecursionError:  # from the repr of what was found instead
         raise PlanMismatch("nested too deeply", place=place, fix=_MAKE_ANEW) from None
-    _check_consistency(plan, place)
-    return plan
 
 
 def check_plan(
@@ -100,6 +147,26 @@ def check_plan(
         raise PlanMismatch(f"{what}, unlike the model", place="plan", fix=_MAKE_ANEW)
     if plan.rewrites:
         raise PlanMismatch(f"unknown rewrite {plan.rewrites[0]!r}", place="plan", fix=_MAKE_ANEW)
+
+
+def _pipeline_problems(plan: PipelinePlan) -> Iterator[str]:
+    nodes = [*plan.models, *plan.tasks]
+    if len(set(nodes)) != len(nodes):
+        yield "two nodes have one name"
+    if sorted((*plan.order, *plan.called)) != sorted(nodes):
+        yield "its order isn't of its nodes"
+    for name, node in plan.models.items():
+        if not node.plans:
+            yield f"node {name!r} has no plan"
+        if len({each.model_sha256 for each in node.plans}) > 1:
+            yield f"node {name!r} has plans of several models"
+    for name, cost in ((n, node.cost) for n, node in (*plan.models.items(), *plan.tasks.items())):
+        if cost is not None and (cost.p50_ms < 0 or cost.spread_ms < 0 or cost.runs < 1):
+            yield f"node {name!r} has a cost that can't be"
+    for edge in plan.edges:
+        for end in (edge.source, edge.destination):
+            if end.partition(".")[0] not in plan.order:
+                yield f"edge {edge.source} -> {edge.destination} names an unknown node"
 
 
 def _check_consistency(plan: Plan, place: str) -> None:

@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack, overload
 
 from dioe.cachedir import cache_dir as default_cache_dir
 from dioe.graph import CONTROL, RECURRENT, Model, Source
 from dioe.hardware import Pool, fingerprint, pool_from, with_devices
-from dioe.planning import check_plan, load_plan
+from dioe.planning import AnyPlan, check_plan, load_plan
 from dioe.profiling import History
-from dioe.runtime import Runtime, Session
+from dioe.runtime import Pipeline, PipelineSession, Runtime, Session
 from dioe.tuning.background import BackgroundTuner
 from dioe.tuning.beside import settings_beside
 from dioe.tuning.clock import Budget, Stopwatch, check_seconds
@@ -27,7 +27,14 @@ from dioe.tuning.plan_cache import PlanCache
 from dioe.tuning.samples import Samples, ShapeGroup, samples_digest, shape_groups
 from dioe.tuning.targets import Candidate, candidates, error_cause
 from dioe.tuning.tune import Goal, Progress, Tuner, Tuning, may_start
-from dioe.types import ABI_VERSION, InputError, ModelError, Plan, UnsupportedError
+from dioe.types import (
+    ABI_VERSION,
+    InputError,
+    ModelError,
+    Plan,
+    PlanMismatch,
+    UnsupportedError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +69,30 @@ class Settings:
             )
 
 
+class Options(TypedDict, total=False):
+    """The options of ``compile_model``, which tells what they mean."""
+
+    hardware: str | PathLike[str] | Pool | None
+    devices: Sequence[str] | str
+    policy: str
+    precision: str
+    max_relative_l2: float | None
+    sample_inputs: Samples
+    tuning_budget_s: float
+    pins: Pins
+    strict: bool
+    plan: AnyPlan | str | PathLike[str] | None
+    state: Mapping[str, str] | None
+    cache_dir: str | PathLike[str] | None
+    tune_shapes: bool
+
+
+@overload
+def compile_model(model: Pipeline, **options: Unpack[Options]) -> PipelineSession: ...
+@overload
+def compile_model(model: Source, **options: Unpack[Options]) -> Session: ...
 def compile_model(
-    model: Source,
+    model: Source | Pipeline,
     *,
     hardware: str | PathLike[str] | Pool | None = None,
     devices: Sequence[str] | str = "auto",
@@ -74,15 +103,17 @@ def compile_model(
     tuning_budget_s: float = 30.0,
     pins: Pins = (),
     strict: bool = False,
-    plan: Plan | str | PathLike[str] | None = None,
+    plan: AnyPlan | str | PathLike[str] | None = None,
     state: Mapping[str, str] | None = None,
     cache_dir: str | PathLike[str] | None = None,
     tune_shapes: bool = True,
-) -> Session:
+) -> Session | PipelineSession:
     """A session for ``model`` on the fastest target within the fidelity limit, by measurement.
 
     Args:
-        model: Path of an ONNX file, its bytes, ``onnx.ModelProto`` or ``onnx_ir.Model``.
+        model: Path of an ONNX file, its bytes, ``onnx.ModelProto`` or ``onnx_ir.Model``; or a
+            ``Pipeline`` of several (docs/pipelines.md), whose values, ops and state then are named
+            ``node.name`` in the other arguments.
         hardware: A pool, or the path of its YAML file; None looks at this machine.
         devices: ``auto``, or device ids or beginnings of targets (``cpu``, ``cpu/openvino``).
         policy: What to optimise; ``latency``.
@@ -110,6 +141,16 @@ def compile_model(
     """
     settings = Settings(devices, policy, precision, max_relative_l2, tuning_budget_s, pins, strict)
     folder = cache_folder(cache_dir)
+    if isinstance(model, Pipeline):
+        from dioe.tuning.pipelines import PipelineJob
+
+        whole = PipelineJob(
+            model, hardware=hardware, settings=settings, sample_inputs=sample_inputs, state=state,
+            history=History(folder),
+        )  # fmt: skip
+        if plan is not None:
+            return whole.session(whole.checked_plan(plan))
+        return whole.start(PlanCache(folder), tune_shapes=tune_shapes)
     job = Job(
         model, hardware=hardware, settings=settings, sample_inputs=sample_inputs, state=state,
         history=History(folder),
@@ -126,6 +167,15 @@ def cache_folder(cache_dir: str | PathLike[str] | None) -> Path:
     if not isinstance(cache_dir, str | PathLike):
         raise InputError(f"cache_dir is {cache_dir!r}", fix="give a folder's path, or None")
     return Path(cache_dir)
+
+
+def loaded_plan(plan: AnyPlan | str | PathLike[str]) -> AnyPlan:
+    """The plan, read where ``plan`` is its file; raises PlanMismatch, and InputError for others."""
+    if isinstance(plan, AnyPlan):
+        return plan
+    if not isinstance(plan, str | PathLike):
+        raise InputError(f"plan is a {type(plan).__name__}", fix="give a plan, or its file")
+    return load_plan(plan)
 
 
 class Job:
@@ -216,7 +266,7 @@ class Job:
             modelled=modelled_devices(self.runtime.registry),
         )
 
-    def start(self, cache: PlanCache, *, tune_shapes: bool = True) -> Session:
+    def start(self, cache: PlanCache | None, *, tune_shapes: bool = True) -> Session:
         """Tune and load. A target that fails to load is passed over, and the rest tuned anew.
 
         With ``tune_shapes`` and a budget, the session tunes for other shapes in the background.
@@ -246,11 +296,15 @@ class Job:
                 reasons |= dict.fromkeys(names, cause)
         return reasons
 
-    def checked_plan(self, plan: Plan | str | PathLike[str]) -> Plan:
+    def checked_plan(self, plan: AnyPlan | str | PathLike[str]) -> Plan:
         """A plan made before; raises PlanMismatch if it isn't for this model and hardware."""
-        if not isinstance(plan, Plan | str | PathLike):
-            raise InputError(f"plan is a {type(plan).__name__}", fix="give a plan, or its file")
-        loaded = plan if isinstance(plan, Plan) else load_plan(plan)
+        loaded = loaded_plan(plan)
+        if not isinstance(loaded, Plan):
+            raise PlanMismatch(
+                "the plan of a pipeline, not of a model",
+                place="plan",
+                fix="give the dioe.Pipeline that it was made for",
+            )
         check_plan(
             loaded,
             model_sha256=self.model.sha256,

@@ -11,13 +11,15 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from dioe.planning import plan_from_json
+from dioe.planning import AnyPlan, pipeline_plan_from_json, plan_from_json
 from dioe.tuning.samples import ShapeGroup, samples_digest
-from dioe.types import Plan, PlanMismatch
+from dioe.types import PipelinePlan, Plan, PlanMismatch
+
+P = TypeVar("P", bound=AnyPlan)
 
 log = logging.getLogger(__name__)
 
@@ -35,16 +37,23 @@ class PlanCache:
 
     def get(self, key: str) -> Plan | None:
         """The plan under ``key``; None if there's none that can be read."""
+        return self._read(key, plan_from_json)
+
+    def get_pipeline(self, key: str) -> PipelinePlan | None:
+        """The plan of a pipeline under ``key``; None if there's none that can be read."""
+        return self._read(key, pipeline_plan_from_json)
+
+    def _read(self, key: str, read: Callable[..., P]) -> P | None:
         path = self._folder / f"{key}.json"
         try:
-            return plan_from_json(path.read_text(encoding="utf-8"), place=str(path))
+            return read(path.read_text(encoding="utf-8"), place=str(path))
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError, PlanMismatch) as error:
             log.warning("plan cache: %s can't be used and is made anew: %s", path, error)
             return None
 
-    def put(self, key: str, plan: Plan) -> None:
+    def put(self, key: str, plan: AnyPlan) -> None:
         """Keep a plan, unless it was measured while the machine was busy."""
         if any(r.noisy for r in plan.candidates):
             return

@@ -50,7 +50,7 @@ def shape_groups(
     for sample in listed:
         if not isinstance(sample, Mapping):
             raise InputError(f"a sample is a {type(sample).__name__}", fix=_GIVE)
-        feeds = check_feeds({**_zero_state(model, sample, state, shapes), **sample}, model.inputs)
+        feeds = check_feeds({**zero_state(model, sample, state, shapes), **sample}, model.inputs)
         key = tuple(sorted(_shapes(feeds).items()))
         grouped.setdefault(key, []).append(feeds)
     return [ShapeGroup(_shapes(group[0]), tuple(group), real=True) for group in grouped.values()]
@@ -62,12 +62,13 @@ def _shapes(feeds: Feeds) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _zero_state(
+def zero_state(
     model: Model,
     sample: Mapping[str, Any],
     state: Mapping[str, str] | None,
     shapes: Mapping[str, Sequence[int]] | None,
 ) -> dict[str, Any]:
+    """Zeros for the state inputs that a sample leaves out, as a session starts with them."""
     missing = [name for name in (state or {}).values() if name not in sample]
     zeros = {}
     for spec in model.inputs:

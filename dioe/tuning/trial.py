@@ -139,7 +139,7 @@ def reference_outputs(
     reasons = []
     for name in REFERENCE_BACKENDS:
         try:
-            with _reference_context(name, runtime) as context:
+            with reference_on(name, runtime) as context:
                 executable = context.compile(model, Precisions(), {"optimize": False})
                 try:
                     return [run_once(executable.request(), feeds) for feeds in samples]
@@ -160,7 +160,7 @@ def reference_context(runtime: Runtime) -> Iterator[Context | None]:
     with contextlib.ExitStack() as opened:
         for name in REFERENCE_BACKENDS:
             try:
-                context = opened.enter_context(_reference_context(name, runtime))
+                context = opened.enter_context(reference_on(name, runtime))
             except DioeError as error:
                 log.info("no reference on %s: %s", name, error.cause)
                 continue
@@ -170,7 +170,8 @@ def reference_context(runtime: Runtime) -> Iterator[Context | None]:
 
 
 @contextlib.contextmanager
-def _reference_context(name: str, runtime: Runtime) -> Iterator[Context]:
+def reference_on(name: str, runtime: Runtime) -> Iterator[Context]:
+    """A context of that backend, to run models as they are written; closed after the block."""
     context = runtime.registry.backend(name).open("cpu", _REFERENCE_RESOURCES)
     try:
         yield context

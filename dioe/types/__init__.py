@@ -11,6 +11,7 @@ targets    precisions; where and in which of them a stage computes
 values     tensors and other values, buffers, what describes them
 backends   the protocols: Backend, Context, Executable, Request; what they say of themselves
 plans      stages and boundaries, what they cost, and why they were chosen
+pipelines  plans of several models with host tasks between them
 ========== ===================================================================================
 
 Import from here: which of its modules a name lives in may change.
@@ -45,6 +46,13 @@ from dioe.types.errors import (
     PlanMismatch,
     TimedOut,
     UnsupportedError,
+)
+from dioe.types.pipelines import (
+    HostTask,
+    ModelNode,
+    NodeCost,
+    PipelineEdge,
+    PipelinePlan,
 )
 from dioe.types.plans import (
     Basis,
@@ -94,11 +102,16 @@ __all__ = [
     "Feeds",
     "FidelityError",
     "HostBuffer",
+    "HostTask",
     "InputError",
     "KnownAs",
     "ModelError",
+    "ModelNode",
+    "NodeCost",
     "OpTime",
     "OutOfMemory",
+    "PipelineEdge",
+    "PipelinePlan",
     "Plan",
     "PlanMismatch",
     "Precision",

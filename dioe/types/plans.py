@@ -160,15 +160,21 @@ class Plan:
 
     def to_json(self) -> str:
         """A readable, versioned text; ``dioe.load_plan`` reads it back."""
-        data: dict[str, Any] = {"format": self.FORMAT, "version": self.VERSION} | asdict(self)
-        for written, stage in zip(data["stages"], self.stages, strict=True):
-            written["target"] = str(stage.target)
+        data = {"format": self.FORMAT, "version": self.VERSION} | plan_data(self)
         return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
     def explain(self) -> str:
         """Why this plan: every candidate with its figures, best first; how many blocks went to
         which target; the curve of error against latency."""
         return "\n".join(_explain(self)) + "\n"
+
+
+def plan_data(plan: Plan) -> dict[str, Any]:
+    """A plan as plain data, targets by their names."""
+    data = asdict(plan)
+    for written, stage in zip(data["stages"], plan.stages, strict=True):
+        written["target"] = str(stage.target)
+    return data
 
 
 def _explain(plan: Plan) -> list[str]:

@@ -14,6 +14,9 @@ import dioe
 PUBLIC = {
     "BoundRequest": "dioe.runtime",
     "DioeError": "dioe.types",
+    "Pipeline": "dioe.runtime",
+    "PipelinePlan": "dioe.types",
+    "PipelineSession": "dioe.runtime",
     "Plan": "dioe.types",
     "Pool": "dioe.hardware",
     "Runtime": "dioe.runtime",
