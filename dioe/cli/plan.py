@@ -9,11 +9,13 @@ import typer
 
 from dioe.cli import costs, options
 from dioe.cli.files import check_place, write_text
+from dioe.cli.pipeline_text import print_pipeline
 from dioe.cli.plan_text import is_mixed, print_explained, print_notes, print_stages
 from dioe.cli.terminal import console, emit, print_targets, progress
+from dioe.types import PipelinePlan
 
 if TYPE_CHECKING:
-    from dioe.types import Plan
+    from dioe.planning import AnyPlan
 
 Model = Annotated[
     str | None, typer.Argument(help="ONNX file.", show_default=False, metavar="MODEL")
@@ -75,7 +77,11 @@ def plan(
             )  # fmt: skip
             found = job.tunings()[0].plan
         else:
-            found = _made_before(source, model, hardware)
+            made = _made_before(source, model, hardware)
+            if isinstance(made, PipelinePlan):
+                _show_pipeline(made, output, every_block=every_block, as_json=as_json)
+                return
+            found = made
     if output is not None:
         write_text(output, found.to_json())
     if as_json:
@@ -95,7 +101,18 @@ def plan(
         out.print(f"plan written to {output}", markup=False)
 
 
-def _made_before(file: Path, model: str | None, hardware: str | None) -> Plan:
+def _show_pipeline(
+    plan: PipelinePlan, output: Path | None, *, every_block: bool, as_json: bool
+) -> None:
+    if output is not None:
+        write_text(output, plan.to_json())
+    if as_json:
+        emit(plan.to_json())
+        return
+    print_pipeline(console(), plan, every_block=every_block)
+
+
+def _made_before(file: Path, model: str | None, hardware: str | None) -> AnyPlan:
     """The plan in ``file``; raises PlanMismatch if it isn't for ``model``, where one is named."""
     from dioe.planning import load_plan
     from dioe.tuning import Job, Settings

@@ -160,7 +160,7 @@ def _pipeline_problems(plan: PipelinePlan) -> Iterator[str]:
             yield f"node {name!r} has no plan"
         if len({each.model_sha256 for each in node.plans}) > 1:
             yield f"node {name!r} has plans of several models"
-    for name, cost in ((n, node.cost) for n, node in (*plan.models.items(), *plan.tasks.items())):
+    for name, cost in plan.costs.items():
         if cost is not None and (cost.p50_ms < 0 or cost.spread_ms < 0 or cost.runs < 1):
             yield f"node {name!r} has a cost that can't be"
     for edge in plan.edges:

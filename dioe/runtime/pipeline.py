@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
-from dioe.graph import Model, Source
+from dioe.graph import Model
 from dioe.runtime.feeds import describe
 from dioe.runtime.host_task import Task
 from dioe.types import DioeError, InputError, PipelineEdge, TensorSpec
-
-Node: TypeAlias = "Source | Callable[..., Any]"
-"""A model, as ``dioe.compile`` takes it, or a Python callable."""
 
 Origin: TypeAlias = tuple[str, str]
 """Where a value is from: a node and its output; of a feed, no node and the full name."""
@@ -24,6 +21,7 @@ class Pipeline:
     """Models and Python callables as the nodes of a graph without cycles; ``dioe.compile`` takes
     it as it takes a model, and gives one session over the whole.
 
+    ``nodes`` are models, as ``dioe.compile`` takes them, and callables, by names of their own.
     ``edges`` lead from ``node.output`` to ``node.input``. The inputs of a callable are its
     parameters; its outputs are the keys of the mapping that it returns, or ``out`` where it returns
     anything else. Inputs without an edge are the pipeline's, under the name ``node.input`` (or
@@ -41,7 +39,7 @@ class Pipeline:
 
     def __init__(
         self,
-        nodes: Mapping[str, Node],
+        nodes: Mapping[str, Any],
         edges: Iterable[tuple[str, str]] = (),
         *,
         outputs: Iterable[str] = (),
@@ -66,7 +64,7 @@ class Pipeline:
 
     # --- what it is made of ----------------------------------------------------------------
 
-    def _add_nodes(self, nodes: Mapping[str, Node]) -> None:
+    def _add_nodes(self, nodes: Mapping[str, Any]) -> None:
         if not isinstance(nodes, Mapping) or not nodes:
             raise InputError(
                 f"nodes is {nodes!r:.60}", fix='map names to nodes: {"det": "det.onnx", "post": f}'

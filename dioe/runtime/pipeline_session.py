@@ -71,8 +71,7 @@ class PipelineSession:
     ) -> dict[str, Value]:
         """``run``; ``clock`` gets the milliseconds of each node added."""
         with self._lock:
-            if self._closed:
-                raise InputError("the session is closed", fix="compile the pipeline again")
+            self._check_open()
             self._running += 1
         try:
             results = self._flow.run(feeds, self._models, clock)
@@ -82,6 +81,10 @@ class PipelineSession:
                 self._running -= 1
                 if self._closed:
                     self._drained.notify_all()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InputError("the session is closed", fix="compile the pipeline again")
 
     def reset_state(self) -> None:
         """Set the declared state of all models back to zeros."""

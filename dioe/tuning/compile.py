@@ -88,9 +88,9 @@ class Options(TypedDict, total=False):
 
 
 @overload
-def compile_model(model: Pipeline, **options: Unpack[Options]) -> PipelineSession: ...
-@overload
 def compile_model(model: Source, **options: Unpack[Options]) -> Session: ...
+@overload
+def compile_model(model: Pipeline, **options: Unpack[Options]) -> PipelineSession: ...
 def compile_model(
     model: Source | Pipeline,
     *,

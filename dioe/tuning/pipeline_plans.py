@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -75,7 +75,7 @@ def _not_spinning(plan: Plan) -> Plan:
 
 
 def pipeline_plan(
-    pipeline: Pipeline, plans: Plans, clocks: Sequence[Clock] = (), **settings: object
+    pipeline: Pipeline, plans: Plans, clocks: Sequence[Clock] = (), **settings: Any
 ) -> PipelinePlan:
     """The plan of the whole; ``clocks`` are what each node took in each of some runs.
 
@@ -92,7 +92,7 @@ def pipeline_plan(
         calls=pipeline.calls,
         outputs=pipeline.asked,
     )
-    return dataclasses.replace(plan, **settings)  # type: ignore[arg-type]
+    return replace(plan, **settings)
 
 
 def _cost(name: str, clocks: Sequence[Clock]) -> NodeCost | None:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from dioe.graph import Model, make_inputs
 from dioe.runtime import Clock, Flow, Runtime, in_node
 from dioe.runtime.feeds import check_feeds
@@ -14,6 +16,7 @@ from dioe.runtime.values import owned
 from dioe.tuning.samples import ShapeGroup, shape_groups, zero_state
 from dioe.tuning.trial import REFERENCE_BACKENDS, reference_on, run_once
 from dioe.types import (
+    Buffer,
     DioeError,
     Executable,
     Feeds,
@@ -54,7 +57,7 @@ def reference_run(flow: Flow, samples: Any, runtime: Runtime) -> ReferenceRun:
     with contextlib.ExitStack() as stack:
         models = {
             name: _Recorder(
-                model, flow.state.get(name, {}), runtime, stack,
+                model, flow.outputs[name], flow.state.get(name, {}), runtime, stack,
                 most=_MOST_FEEDS if name in flow.pipeline.calls.values() else None,
             )
             for name, model in flow.pipeline.models.items()
@@ -108,12 +111,14 @@ class _Recorder:
     def __init__(
         self,
         model: Model,
+        outputs: Sequence[str],
         state: Mapping[str, str],
         runtime: Runtime,
         stack: contextlib.ExitStack,
         most: int | None,
     ) -> None:
-        self._model, self._state, self._runtime = model, dict(state), runtime
+        self._model, self._outputs, self._state = model, outputs, dict(state)
+        self._runtime = runtime
         self._stack, self._most = stack, most
         self._executables = self._opened()
         self._executable: Executable | None = None
@@ -143,11 +148,13 @@ class _Recorder:
                 self._executable = None
                 continue
             self._kept = {into: outputs[out] for out, into in self._state.items()}
-            return outputs
+            return {name: outputs[name] for name in self._outputs}
 
     def _record(self, feeds: Feeds) -> None:
         key = tuple(
-            (name, tuple(value.shape)) for name, value in feeds.items() if hasattr(value, "shape")
+            (name, tuple(value.shape))
+            for name, value in feeds.items()
+            if isinstance(value, np.ndarray | Buffer)
         )
         count = self._calls[key] = self._calls.get(key, 0) + 1
         if self._most is None or count <= self._most:

@@ -184,7 +184,7 @@ class PipelineJob:
             quantised=any(model.quantised for model in self.pipeline.models.values()),
             max_relative_l2=self.settings.max_relative_l2,
         )
-        settings = {
+        settings: dict[str, Any] = {
             "policy": self.settings.policy,
             "precision": self.settings.precision,
             "max_relative_l2": limit,

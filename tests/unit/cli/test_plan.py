@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from dioe import load_plan
-from dioe.types import Precision, Value
+from dioe.types import Plan, Precision, Value
 from tests.toys import models
 from tests.toys.backend import ToyBackend
 from tests.unit.cli.conftest import QUICK, Dioe, UseBackends, files_in, is_told
@@ -27,6 +27,7 @@ def test_the_plan_is_written_whole(dioe: Dioe, model: Path, x: Path, tmp_path: P
     new = files_in(tmp_path) - before - {"measuring.lock", "dioe-cache/history.sqlite"}
     assert new == {"plan.json"}
     plan = load_plan(path)
+    assert isinstance(plan, Plan)
     assert plan.shapes["x"] == (4, 8)
     assert f"> {plan.targets[0]}" in shown.out
     assert str(path) in shown.out.replace("\n", "")

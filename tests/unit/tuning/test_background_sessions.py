@@ -34,7 +34,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def compiled(proto: onnx.ModelProto, **settings: Any) -> Session:
     defaults: dict[str, Any] = {"sample_inputs": {"x": rows(ROWS)}, "tuning_budget_s": 1.0}
-    return dioe.compile(proto, **(defaults | settings))
+    session: Session = dioe.compile(proto, **(defaults | settings))
+    return session
 
 
 @pytest.mark.usefixtures("impatient")

@@ -248,7 +248,10 @@ class LossyBackend(ToyBackend):
 
 def compile_lossy(**settings: Any) -> Plan:
     defaults: dict[str, Any] = {"sample_inputs": {"x": rows()}, "devices": "cpu/lossy"}
-    with dioe.compile(models.dense(), tuning_budget_s=0.8, **(defaults | settings)) as session:
+    session: dioe.Session = dioe.compile(
+        models.dense(), tuning_budget_s=0.8, **(defaults | settings)
+    )
+    with session:
         return session.plan
 
 

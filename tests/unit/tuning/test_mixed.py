@@ -66,7 +66,8 @@ class Bench:
         }
         for toy in self.toys:
             toy.forget()
-        return dioe.compile(model or models.two_kinds(), **(defaults | settings))
+        session: dioe.Session = dioe.compile(model or models.two_kinds(), **(defaults | settings))
+        return session
 
     def plan(self, **settings: Any) -> Plan:
         """The plan; its session is right."""

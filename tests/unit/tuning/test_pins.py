@@ -67,7 +67,8 @@ def stages(session: Session) -> dict[str, set[str]]:
 
 def compiled(**settings: Any) -> Session:
     defaults: dict[str, Any] = {"sample_inputs": {"x": x_of()}, "tuning_budget_s": 1.5}
-    return dioe.compile(two_layers(), **(defaults | settings))
+    session: Session = dioe.compile(two_layers(), **(defaults | settings))
+    return session
 
 
 def check(session: Session) -> None:

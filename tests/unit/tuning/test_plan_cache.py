@@ -183,6 +183,7 @@ def test_a_plan_under_a_wrong_name_is_not_believed(toy: WorkingBackend, tmp_path
     tune(toy)
     path = kept(tmp_path)
     plan = dioe.load_plan(path)
+    assert isinstance(plan, dioe.Plan)
     path.write_text(plan.to_json().replace(plan.model_sha256, "0" * 64))
     assert tune(toy)[0] == plan
     assert dioe.load_plan(path) == plan

@@ -1,0 +1,192 @@
+"""One run of a pipeline: which value goes where, and what becomes of it."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dioe.runtime import Flow, Pipeline
+from dioe.types import Array, InputError, UnsupportedError, Value
+from tests.toys import models
+
+X = np.random.default_rng(3).standard_normal((2, 4)).astype(np.float32)
+
+
+def relu(feeds: Mapping[str, Any]) -> dict[str, Value]:
+    return {"y": np.maximum(feeds["x"], 0)}
+
+
+def double(x: Array) -> Array:
+    return x * 2
+
+
+def test_values_are_handed_on_as_they_are() -> None:
+    made, seen = [], []
+
+    def first() -> Array:
+        made.append(X * 3)
+        return made[0]
+
+    def net(feeds: Mapping[str, Any]) -> dict[str, Value]:
+        seen.append(feeds["x"])
+        return relu(feeds)
+
+    flow = Flow(Pipeline({"a": first, "n": models.relu("N, 4")}, [("a.out", "n.x")]))
+    results = flow.run({}, {"n": net})
+    assert seen[0] is made[0]
+    np.testing.assert_array_equal(results["n.y"], np.maximum(X * 3, 0))
+
+
+def test_a_callable_cannot_write_into_what_others_hold() -> None:
+    def spoil(x: Array) -> Array:
+        x += 1
+        return x
+
+    flow = Flow(Pipeline({"spoil": spoil}))
+    given = X.copy()
+    with pytest.raises(ValueError, match="read-only") as caught:
+        flow.run({"x": given}, {})
+    assert "in node 'spoil' of the pipeline" in caught.value.__notes__
+    np.testing.assert_array_equal(given, X)
+
+
+def test_outputs_are_the_callers_own() -> None:
+    flow = Flow(Pipeline({"part": lambda x: x[:1]}))
+    given = X.copy()
+    result = flow.run({"x": given}, {})["part.out"]
+    assert isinstance(result, np.ndarray)
+    result[:] = 7
+    np.testing.assert_array_equal(given, X)
+
+
+def test_outputs_without_edges_and_those_asked_for() -> None:
+    def split(x: Array) -> dict[str, Array]:
+        return {"a": x[:, :2], "b": x[:, 2:]}
+
+    nodes = {"n": models.relu("N, 4"), "split": split, "f": double}
+    edges = [("n.y", "split.x"), ("split.a", "f.x")]
+    results = Flow(Pipeline(nodes, edges)).run({"n.x": X}, {"n": relu})
+    assert list(results) == ["split.b", "f.out"]
+    flow = Flow(Pipeline(nodes, edges, outputs=["n.y", "split.a"]))
+    results = flow.run({"x": X}, {"n": relu})
+    assert sorted(results) == ["f.out", "n.y", "split.a", "split.b"]
+    assert list(flow.picked(results, ["b", "n.y"])) == ["b", "n.y"]
+    for names in ("b", [], ["nothing"]):
+        with pytest.raises(InputError):
+            flow.picked(results, names)
+
+
+@pytest.mark.parametrize(
+    ("feeds", "message"),
+    [
+        ({}, r"missing input: f\.x, g\.x"),
+        ({"x": X}, "no input 'x'"),  # not unique
+        ({"f.x": X, "g.x": X, "y": X, "g.y": X}, r"'g\.y' is given twice"),
+        ({"f.x": X, "g.x": X, "g.z": X}, r"no input 'g\.z'"),
+        ([X], "mapping of input names"),
+    ],
+)
+def test_feeds(feeds: Any, message: str) -> None:
+    def two(x: Array, y: Array | None = None) -> Array:
+        return x if y is None else x + y
+
+    flow = Flow(Pipeline({"f": double, "g": two}))
+    with pytest.raises(InputError, match=message):
+        flow.run(feeds, {})
+    results = flow.run({"f.x": X, "g.x": X, "y": X}, {})
+    np.testing.assert_array_equal(results["g.out"], 2 * X)
+    np.testing.assert_array_equal(flow.run({"f.x": X, "g.x": X}, {})["g.out"], X)
+
+
+async def a_coroutine() -> None:
+    return None
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"other": X}, "gave no output 'out'"),
+        ({1: X}, "named an output 1"),
+        ((x for x in X), "gave a generator"),
+        (a_coroutine(), "gave a coroutine"),
+    ],
+)
+def test_what_a_callable_gives(given: Any, message: str) -> None:
+    flow = Flow(Pipeline({"a": lambda: given, "f": double}, [("a.out", "f.x")]))
+    with pytest.raises(InputError, match=message) as caught:
+        flow.run({}, {})
+    assert caught.value.place == "node 'a'"
+
+
+def test_errors_of_models_name_the_node() -> None:
+    def broken(feeds: Mapping[str, Any]) -> dict[str, Value]:
+        raise UnsupportedError("not today", place="here")
+
+    flow = Flow(Pipeline({"n": models.relu("N, 4")}))
+    with pytest.raises(UnsupportedError) as caught:
+        flow.run({"x": X}, {"n": broken})
+    assert caught.value.place == "node 'n': here"
+
+
+def test_a_callable_calls_a_model() -> None:
+    def loop(net: Any, x: Array) -> Array:
+        for _ in range(3):
+            x = net({"x": x - 1})["y"]
+        return x
+
+    pipeline = Pipeline({"loop": loop, "n": models.relu("N, 4")}, calls={"loop.net": "n"})
+    assert pipeline.order == ("loop",)
+    assert pipeline.inputs == ("loop.x",)
+    clock: dict[str, float] = {}
+    result = Flow(pipeline).run({"x": X}, {"n": relu}, clock)["loop.out"]
+    expected = X
+    for _ in range(3):
+        expected = np.maximum(expected - 1, 0)
+    np.testing.assert_array_equal(result, expected)
+    assert set(clock) == {"loop", "n"}
+    assert all(ms >= 0 for ms in clock.values())
+
+
+def test_a_called_model_that_raises_is_named_and_so_is_its_caller() -> None:
+    def broken(feeds: Mapping[str, Any]) -> dict[str, Value]:
+        raise UnsupportedError("not today")
+
+    pipeline = Pipeline(
+        {"ask": lambda net: net({}), "n": models.relu("N, 4")}, calls={"ask.net": "n"}
+    )
+    with pytest.raises(UnsupportedError) as caught:
+        Flow(pipeline).run({}, {"n": broken})
+    assert caught.value.place == "node 'n'"
+    assert "in node 'ask' of the pipeline" in caught.value.__notes__
+
+
+def test_values_are_let_go_of_after_their_last_reader() -> None:
+    class Thing:
+        pass
+
+    alive: list[bool] = []
+    kept: list[weakref.ref[Thing]] = []
+
+    def make() -> Thing:
+        thing = Thing()
+        kept.append(weakref.ref(thing))
+        return thing
+
+    def after(x: int) -> int:
+        gc.collect()
+        alive.append(kept[0]() is not None)
+        return x
+
+    flow = Flow(
+        Pipeline(
+            {"make": make, "use": lambda thing: 1, "after": after},
+            [("make.out", "use.thing"), ("use.out", "after.x")],
+        )
+    )
+    assert flow.run({}, {}) == {"after.out": 1}
+    assert alive == [False]
