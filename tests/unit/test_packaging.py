@@ -84,16 +84,18 @@ def metadata(wheel: zipfile.ZipFile, file: str) -> str:
 def test_entry_points(wheel: zipfile.ZipFile) -> None:
     lines = metadata(wheel, "entry_points.txt").split("\n")
     points = [line for line in lines if "=" in line]
-    assert points == [
+    assert sorted(points) == [
         "dioe = dioe.cli:main",
+        "dioe_conformance = dioe.testing.entry",
         "null = dioe_null:backends",
         "onnxruntime = dioe_onnxruntime:backends",
         "openvino = dioe_openvino:backends",
         "reference = dioe_reference:backends",
     ]
-    assert [line for line in lines if line.startswith("[")] == [
+    assert sorted(line for line in lines if line.startswith("[")) == [
         "[console_scripts]",
         "[dioe.backends]",
+        "[pytest11]",
     ]
 
 
@@ -137,17 +139,21 @@ def imported_modules() -> dict[str, set[str]]:
 
 def test_dependencies_are_what_is_imported() -> None:
     declared = {normalised(requirement) for requirement in PROJECT["dependencies"]}
-    demo = {normalised(requirement) for requirement in PROJECT["optional-dependencies"]["demo"]}
+    extras = PROJECT["optional-dependencies"]
+    demo = {normalised(requirement) for requirement in extras["demo"]}
+    testing = {normalised(requirement) for requirement in extras["testing"]}
     homes = importlib.metadata.packages_distributions()
     used: set[str] = set()
     for module, files in imported_modules().items():
         # a namespace such as google belongs to several distributions
         names = {normalised(name) for name in homes.get(module, ())}
-        direct = names & (declared | demo)
+        of_kit = all(file.startswith("dioe/testing/") for file in files)
+        direct = names & (declared | demo | (testing if of_kit else set()))
         part_of = {owner for owner, part in PARTS.items() if part in names & requires(owner)}
         assert direct | part_of, f"no dependency provides {module}, imported in {sorted(files)}"
         used |= direct
     assert declared - used == NOT_YET
+    assert testing <= used
 
 
 def requires(distribution: str) -> set[str]:
