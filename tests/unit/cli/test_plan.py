@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 import pytest
 
-from dioe import load_plan
-from dioe.types import Plan, Precision, Value
+from dioe import Pipeline, load_plan
+from dioe import compile as compile_model
+from dioe.types import Array, Plan, PlanMismatch, Precision, Value
 from tests.toys import models
 from tests.toys.backend import ToyBackend
 from tests.unit.cli.conftest import QUICK, Dioe, UseBackends, files_in, is_told
@@ -192,3 +193,29 @@ def test_nan_in_low_precision_is_infidel_beside_others(
     found = dioe(*call, "--precision", "auto", "--json").json
     states = {c["target"]: c["state"] for c in found["candidates"]}
     assert states == {"cpu/acme/fp32": "ok", "cpu/acme/bf16": "infidel"}
+
+
+# --- plans of pipelines -------------------------------------------------------------------------
+
+
+def test_the_plan_of_a_pipeline_is_explained(dioe: Dioe, model: Path, tmp_path: Path) -> None:
+    x = np.random.default_rng(1).standard_normal((4, 8)).astype(np.float32)
+    pipeline = Pipeline({"net": model, "post": np_sum}, [("net.y", "post.y")])
+    with compile_model(pipeline, sample_inputs={"x": x}, tuning_budget_s=0.3) as session:
+        made = session.plan
+    path, copy = tmp_path / "pipeline.json", tmp_path / "copy.json"
+    path.write_text(made.to_json())
+    shown = dioe("plan", "--from", path, "--explain", "-o", copy)
+    assert shown.code == 0
+    for word in ("pipeline: net -> post", "host", "edge: net.y -> post.y", "cpu/onnxruntime/fp32"):
+        assert word in shown.out
+    assert copy.read_text() == path.read_text()
+    assert dioe("plan", "--from", path, "--json").json["format"] == "dioe-pipeline-plan"
+    refused = dioe("plan", model, "--from", path)
+    is_told(refused, PlanMismatch.exit_code)
+    assert "of a pipeline" in refused.err
+
+
+def np_sum(y: Array) -> Array:
+    total: Array = y.sum(axis=0)
+    return total
