@@ -5,6 +5,7 @@ Runs in the worker, on a Python that has DIOE. See docs/decisions/0010-workers.m
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import itertools
 import sys
@@ -223,6 +224,8 @@ class PluginHandler:
         thing = self._objects.pop(args["object"], None)
         if thing is not None:
             (thing.context if isinstance(thing, _OpenContext) else thing).close()
+            del thing
+            gc.collect()  # models are cyclic: their weights would stay until the next collection
         return {}
 
     # Requests
