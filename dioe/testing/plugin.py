@@ -5,16 +5,17 @@ from __future__ import annotations
 import importlib.metadata
 from collections import Counter
 from collections.abc import Generator
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dioe.registry import Registry
+from dioe.registry.discovery import GROUPS, WORKER_ENTRY_POINT_GROUP
 from dioe.testing import known_failures
 from dioe.testing.subject import NotCovered
 from dioe.types import (
-    ENTRY_POINT_GROUP,
     Backend,
     DeviceState,
     DioeError,
@@ -34,7 +35,8 @@ class Selection:
     """What a run of the suite is about: backend, device, precisions, known failures."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self.backend, self.entry_point = _find(config.getoption("--backend"))
+        name, served = config.getoption("--backend"), bool(config.getoption("--worker"))
+        self.backend, self.entry_point = _find(name, served=served)
         self.device = _device(self.backend, config.getoption("--device"))
         computes = self.backend.capabilities(self.device).computes
         self.precisions = tuple(p for p in Precision if p in computes)
@@ -62,6 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="P",
         help="only this precision, may be repeated (default: all that the backend computes)",
     )
+    add("--worker", action="store_true", help="serve the backend by a worker process")
     add("--all-nodes", action="store_true", help="all node cases of ONNX, not only the subset")
     add(
         "--known-failures",
@@ -83,9 +86,16 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
 
 
-def _find(name: str | None) -> tuple[Backend, str]:
-    """The installed backend of that name, and the entry point of its plugin."""
-    points = sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda p: p.name)
+def _find(name: str | None, *, served: bool) -> tuple[Backend, str]:
+    """The installed backend of that name, and the entry point of its plugin.
+
+    ``served``: by a worker process, whether or not its plugin asks for one.
+    """
+    every = importlib.metadata.entry_points()
+    points = [point for group in GROUPS for point in every.select(group=group)]
+    if served:
+        points = [EntryPoint(p.name, p.value, WORKER_ENTRY_POINT_GROUP) for p in points]
+    points.sort(key=lambda point: point.name)
     if not name:
         installed = ", ".join(point.name for point in points) or "none"
         raise UnsupportedError("--backend NAME is missing", fix=f"installed plugins: {installed}")

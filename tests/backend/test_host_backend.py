@@ -56,7 +56,7 @@ def test_specs_of_inputs_and_outputs() -> None:
     assert inputs[1].shape == ()
     assert [s.kind for s in outputs] == ["tensor", "sequence"]
     assert tensor_specs(by_name["optional"])[0][0].kind == "optional"
-    assert tensor_specs(by_name["identity of strings"])[0][0].dtype == object
+    assert tensor_specs(by_name["identity-strings"])[0][0].dtype == object
     assert tensor_specs(by_name["empty"])[0][0].shape == ("N", 3)
     assert [s.name for s in tensor_specs(small_network())[0]] == ["x"]
 

@@ -1,12 +1,11 @@
 """Backends served by a worker process do what they do in the application's own process.
 
-The tests of the contract are those of ``test_contract`` and ``test_edges``, on other backends.
+The conformance suite runs on a served backend too: ``test_conformance``.
 """
 
 from __future__ import annotations
 
 import gc
-import inspect
 import os
 import signal
 import threading
@@ -30,7 +29,6 @@ from dioe.types import (
     Resources,
     TensorSpec,
 )
-from tests.backend import test_contract, test_edges
 from tests.backend.cases import Case, cases, floats, model, relu, small_network
 from tests.backend.conftest import Compile
 
@@ -55,21 +53,6 @@ def backend(request: pytest.FixtureRequest, hosts: dict[str, WorkerHost]) -> Wor
     return WorkerBackend(hosts[request.param], request.param)
 
 
-# All that a backend has to do is asked of a served one too.
-for _module in (test_contract, test_edges):
-    for _name, _test in vars(_module).items():
-        if _name.startswith("test_") and "backend" in inspect.signature(_test).parameters:
-            globals()[_name] = _test
-
-
-@pytest.mark.parametrize("name", ["openvino", "reference"])
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_results_of_others(
-    hosts: dict[str, WorkerHost], name: str, case: Case, compile_on: Compile
-) -> None:
-    test_contract.test_results(WorkerBackend(hosts[name], name), case, compile_on)
-
-
 @pytest.fixture
 def local() -> Backend:
     return dioe_onnxruntime.backends()[0]
@@ -87,9 +70,9 @@ def own(local: Backend) -> Iterator[WorkerBackend]:
 def test_bit_for_bit_as_in_process(
     backend: WorkerBackend, local: Backend, case: Case, compile_on: Compile
 ) -> None:
-    if "onnxruntime" not in case.backends:
-        served, own = (b.query(case.model, "cpu", Precision.FP32) for b in (backend, local))
-        assert served == own
+    served, own = (b.query(case.model, "cpu", Precision.FP32) for b in (backend, local))
+    assert served == own
+    if not own.whole:
         return
     results = []
     for one in (backend, local):

@@ -30,7 +30,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give tests the precisions, node cases and cases they ask for; remember which there are."""
     selection = metafunc.config.stash[SELECTION]
     fixtures = metafunc.fixturenames
-    if "node" in fixtures:
+    if "node" in fixtures and selection.backend.simulated:
+        _parametrize(metafunc, ("precision", "node"), [], [])  # deselected; onnx takes seconds
+    elif "node" in fixtures:
         everything = [(p, name) for name in _every_node() for p in _judged(selection, name)]
         subset = set(nodes.SUBSET)
         chosen = [

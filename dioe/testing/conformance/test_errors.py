@@ -145,12 +145,17 @@ def test_control_characters_in_names_stay_out_of_messages(subject: Subject) -> N
         [info(name, TensorProto.FLOAT, [3])],
         [info("y", TensorProto.FLOAT, [3])],
     )
-    request = subject.request(made)
+    request: Any = subject.request(made)
     uses: list[Callable[[], Any]] = [
         lambda: request.bind({name: floats(4)}),
         lambda: request.bind({"q": floats(3)}),
         request.run,
     ]
+    if hasattr(request, "call"):
+        uses += [
+            lambda: request.call({}, ["y"]),
+            lambda: request.call({name: floats(4)}, ["y"]),
+        ]
     for use in uses:
         with pytest.raises(InputError) as caught:
             use()

@@ -32,8 +32,10 @@ def _settled(count: Callable[[], int], most: int) -> int:
 
 
 def _rss() -> int:
+    """Resident bytes of this process and of the workers it has."""
     gc.collect()
-    return int(psutil.Process().memory_info().rss)
+    process = psutil.Process()
+    return sum(int(each.memory_info().rss) for each in (process, *process.children()))
 
 
 def _growth(rounds: Callable[[int], None], count: int) -> int:

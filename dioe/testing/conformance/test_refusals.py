@@ -10,13 +10,9 @@ from dioe.testing.cases import cases
 from dioe.testing.models import floats, load, model, relu
 from dioe.testing.subject import Subject, assert_refused, run
 from dioe.types import (
-    Context,
-    DioeError,
-    ModelError,
     Precision,
     Precisions,
     Support,
-    UnsupportedError,
 )
 
 

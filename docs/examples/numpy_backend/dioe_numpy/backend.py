@@ -6,7 +6,7 @@ import importlib.metadata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dioe.host_backend import OptionRule, host_device, resolve_options
+from dioe.host_backend import OptionRule, check_host, host_device, resolve_options
 from dioe.host_backend.options import fixed, is_bool, is_count
 from dioe.types import (
     ABI_VERSION,
@@ -19,7 +19,6 @@ from dioe.types import (
     Resources,
     StageModel,
     Support,
-    UnsupportedError,
 )
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ class NumpyBackend:
 
     def capabilities(self, device: str) -> Capabilities:
         """fp32, as written; tried only where nothing else fits, since it is slow."""
-        _check_device(device)
+        check_host(device, PLACE)
         return Capabilities(last_resort=True)
 
     def resolve(self, options: Mapping[str, Any]) -> Mapping[str, Resolution]:
@@ -77,7 +76,7 @@ class NumpyBackend:
 
     def query(self, model: StageModel, device: str, precision: Precision) -> Support:
         """The ops of ``OPS`` with the dtypes and attributes it says; a reason for all others."""
-        _check_device(device)
+        check_host(device, PLACE)
         if precision is not Precision.FP32:
             reason = f"numpy computes as written (fp32), not {precision}"
             return Support(frozenset(), dict.fromkeys(model.op_ids, reason))
@@ -88,27 +87,21 @@ class NumpyBackend:
         """A context; numpy has no threads of its own to set."""
         from dioe_numpy.context import NumpyContext
 
-        _check_device(device)
+        check_host(device, PLACE)
         return NumpyContext(device, resources)
-
-
-def _check_device(device: str) -> None:
-    if device != "cpu" and not device.startswith("cpu:"):
-        raise UnsupportedError(f"no device {device!r} here", place=PLACE, fix="use cpu")
 
 
 def refusals(model: StageModel) -> dict[str, str]:
     """The ops that can't be run, each with the reason."""
     graph = model.ir.graph
     opset = model.ir.opset_imports.get("", 0)
-    dtypes = {
+    made = [value for node in graph for value in node.outputs]
+    declared = {
         value.name: str(value.dtype.numpy())
-        for value in (*graph.inputs, *graph.initializers.values())
+        for value in (*graph.inputs, *graph.initializers.values(), *made)
         if value.dtype is not None and _is_tensor(value)
     }
-    declared = {
-        value.name: str(value.dtype.numpy()) for value in graph.outputs if value.dtype is not None
-    }
+    dtypes = dict(declared)
     found: dict[str, str] = {}
     for op_id, node in zip(model.op_ids, graph, strict=True):
         reason = _refusal(node, opset, dtypes)

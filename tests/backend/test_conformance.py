@@ -1,0 +1,120 @@
+"""The built-in backends and the sample plugin pass the conformance suite.
+
+Each in a process of its own, from a folder that knows nothing of this checkout, as the author of
+a plugin runs it; as many at a time as there are cores.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "docs/examples/numpy_backend"
+SUITE = "dioe.testing.conformance"
+SERVED = tuple(f"{SUITE}.test_{section}" for section in ("requests", "errors", "lifetime"))
+ALL = re.compile(r"^all +(\d+) +(\d+) +(\d+) +(\d+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """How a run of the suite is started, and what it has to show: at least so many tests covered,
+    no more not covered, and exactly so many known failures."""
+
+    arguments: tuple[str, ...]
+    covered: int
+    not_covered: int
+    listed: int = 0
+
+
+def of(backend: str, *modules: str) -> tuple[str, ...]:
+    return ("--pyargs", *(modules or (SUITE,)), "--backend", backend)
+
+
+RUNS = {  # the longest first
+    "openvino": Expected(of("openvino"), 550, 60, 15),
+    "onnxruntime": Expected(of("onnxruntime"), 460, 20),
+    "reference": Expected(of("reference"), 470, 5),
+    "sample": Expected((), 180, 320),  # it has 18 ops
+    "null": Expected(of("null"), 70, 5),
+    "served": Expected((*of("onnxruntime", *SERVED), "--worker"), 50, 0),
+}
+"""Runs by name; ``served`` is a backend in a worker process, where the way to it matters."""
+
+Done = subprocess.CompletedProcess[str]
+
+
+def suite(folder: Path, *arguments: str, path: Path) -> Done:
+    """The suite run in ``folder``, with the distributions in ``path``."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=400,
+    )
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The sample plugin's source, copied, and the folder that it is installed in."""
+    source, target = tmp_path_factory.mktemp("sample") / "source", tmp_path_factory.mktemp("site")
+    shutil.copytree(SAMPLE, source, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    how = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(target)]
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", *how, str(source)], check=True, capture_output=True
+    )
+    return source, target
+
+
+@pytest.fixture(scope="module")
+def runs(
+    request: pytest.FixtureRequest,
+    sample: tuple[Path, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, Future[Done]]]:
+    """The runs that the selected tests ask for, started at once."""
+    source, target = sample
+    empty = tmp_path_factory.mktemp("elsewhere")
+    asked = {
+        item.callspec.params.get("run")
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+    }
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        yield {
+            name: pool.submit(
+                suite, source if name == "sample" else empty, *expected.arguments, path=target
+            )
+            for name, expected in RUNS.items()
+            if name in asked
+        }
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_suite(runs: dict[str, Future[Done]], run: str) -> None:
+    """Nothing fails but what is listed, and no less is covered than was once."""
+    done, expected = runs[run].result(), RUNS[run]
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr
+    covered, not_covered, failed, known = map(int, ALL.findall(done.stdout)[-1])
+    assert (failed, known) == (0, expected.listed)
+    assert covered >= expected.covered
+    assert not_covered <= expected.not_covered
+    if run == "sample":
+        assert "test_reasons" in done.stdout  # its own tests ran too
+
+
+def test_the_sample_is_complete(sample: tuple[Path, Path]) -> None:
+    names = {path.name for path in (sample[1] / "dioe_numpy").iterdir()}
+    assert {"known_failures.txt", "py.typed", "backend.py"} <= names
