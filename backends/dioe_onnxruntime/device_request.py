@@ -30,7 +30,7 @@ class DeviceRequest(BoundRequest):
     is the backend's own, on the host.
     """
 
-    __slots__ = ("_from_host", "_memory", "_on_device", "_to_host")
+    __slots__ = ("_from_device", "_from_host", "_memory", "_on_device", "_to_host")
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class DeviceRequest(BoundRequest):
         super().__init__(session, inputs, outputs)
         self._memory = memory
         self._from_host: dict[str, Array] = {}
+        self._from_device: dict[str, DeviceBuffer] = {}
         self._on_device: dict[str, DeviceBuffer] = {}
         self._to_host = bool(outputs)
 
@@ -55,7 +56,9 @@ class DeviceRequest(BoundRequest):
                 else:
                     host[name] = value
             super().bind(host)
-            self._from_host.update((name, self._kept[name]) for name in host)
+            for name in host:
+                self._from_host[name] = self._kept[name]
+                self._from_device.pop(name, None)
             plain: dict[str, Value] = {}
             for name, value in (outputs or {}).items():
                 if isinstance(value, DeviceBuffer):
@@ -98,7 +101,7 @@ class DeviceRequest(BoundRequest):
         except Exception as error:
             raise run_error(error, PLACE) from error
         self._from_host.pop(name, None)
-        self._kept[name] = buffer
+        self._kept[name] = self._from_device[name] = buffer
         self._missing.discard(name)
 
     def _bind_output_buffer(self, name: str, buffer: DeviceBuffer) -> None:
@@ -121,6 +124,10 @@ class DeviceRequest(BoundRequest):
             if self._binding is not None:
                 # ONNX Runtime copies a host array as it is bound, not as it is read.
                 super().bind(self._from_host)
+                # So it does with a buffer of the device that an op reads on the host, as Reshape
+                # does its shape: what was bound before is what was in it then.
+                for name, buffer in self._from_device.items():
+                    self._binding.bind_ortvalue_input(name, buffer.value._ortvalue)
             super().run()
             if self._to_host:
                 lane.drained()
@@ -180,4 +187,5 @@ class DeviceRequest(BoundRequest):
         """Let go of the session and of everything bound."""
         super().drop()
         self._from_host.clear()
+        self._from_device.clear()
         self._on_device.clear()

@@ -41,6 +41,7 @@ _KINDS = {
     "target": "whole models",
     "ops": "models op by op",
     "block": "blocks alone",
+    "copy": "copies into memories",
     "search": "searches for mixed plans",
 }
 """What the kinds of costs are to a person (``dioe.tuning.known`` gives them)."""

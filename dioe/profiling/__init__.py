@@ -10,6 +10,7 @@ from dioe.profiling.blocks import (
 )
 from dioe.profiling.calls import preset_outputs, waiting_call
 from dioe.profiling.capture import Activations, capture
+from dioe.profiling.copies import CopyCosts, time_copies
 from dioe.profiling.history import History, HistoryInfo
 from dioe.profiling.history_file import HistoryState
 from dioe.profiling.history_records import CostKey, CostRecord
@@ -24,6 +25,7 @@ from dioe.profiling.rounds import (
     Round,
     Timing,
     paired_ratio,
+    shortest_round_s,
     time_calls,
     time_in_rounds,
 )
@@ -42,6 +44,7 @@ __all__ = [
     "BlockTiming",
     "Calls",
     "Contender",
+    "CopyCosts",
     "CostKey",
     "CostRecord",
     "CpuLoad",
@@ -67,8 +70,10 @@ __all__ = [
     "preset_outputs",
     "profile_blocks",
     "profile_executable",
+    "shortest_round_s",
     "time_block",
     "time_calls",
+    "time_copies",
     "time_in_rounds",
     "waiting_call",
 ]

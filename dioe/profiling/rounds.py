@@ -67,6 +67,11 @@ class TimingSummary(TypedDict):
     noisy: bool
 
 
+def shortest_round_s(run_ms: float) -> float:
+    """Seconds that a round of a call takes at least, opening left out: warmed up, and timed."""
+    return (_WARMUP_CALLS + MIN_CALLS) * run_ms / 1e3
+
+
 @dataclass(slots=True)
 class Timing:
     """All rounds of one call."""
@@ -242,7 +247,7 @@ def time_in_rounds(
         """What another round of a contender takes at the very least."""
         calls = calls_of[name]
         turns = 1 if len(calls) == 1 else 2
-        each_s = [turns * (_WARMUP_CALLS + MIN_CALLS) * timings[c].p50_ms / 1e3 for c in calls]
+        each_s = [turns * shortest_round_s(timings[c].p50_ms) for c in calls]
         return open_s[name] + max(least_round_s, sum(each_s))
 
     share_s = budget_s / (rounds * max(1, len(contenders)))

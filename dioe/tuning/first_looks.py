@@ -120,7 +120,7 @@ class FirstLooks:
         if report is None:
             if math.isfinite(self._best_ms) and not fits:
                 return TargetReport(str(candidate.target), "failed", USED_UP)
-            report = self._look(candidate)
+            report = self._look(candidate, budget)
         if report.state == "ok" and report.p50_ms is not None:
             self._best_ms = min(self._best_ms, report.p50_ms)
         return report
@@ -131,14 +131,16 @@ class FirstLooks:
             self.took_s[report.target] = self._known.took_s(candidate)
         return report
 
-    def _look(self, candidate: Candidate) -> TargetReport:
+    def _look(self, candidate: Candidate, budget: Budget) -> TargetReport:
         """Try a target. What came of it is kept at once, unless others disturbed it."""
+        others = any(c is not candidate and c.support.supported for c in self._candidates)
         name = str(candidate.target)
         self._progress(name)
         load, start = CpuLoad.now(), time.perf_counter()
         report = try_target(
             candidate, self._model, self._samples, self._reference, self._runtime,
             limit=self._limit, best_ms=self._best_ms, watch=self._watch,
+            left_s=budget.left_s if others else math.inf,
         )  # fmt: skip
         log.info("%s: %s %s", name, report.state, report.reason)
         if not candidate.refusal:

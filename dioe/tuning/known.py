@@ -6,12 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dioe.profiling import BlockTiming, CostKey, CostRecord, History
+from dioe.profiling import BlockTiming, CopyCosts, CostKey, CostRecord, History
 from dioe.tuning.targets import Candidate
 from dioe.types import OpTime, Resources, Target, TargetReport
 
 _LASTING = ("ok", "infidel", "slow", "unsupported")
 """States that another try would find again. What failed is tried anew."""
+
+
+_ANY_MODEL = "memory"
+"""What stands for a model where a cost is a device's alone."""
+
+
+def _infidel(before: str, error: float, limit: float) -> str:
+    """Why a target errs too much by the present limit; ``before`` is the reason by another one, and
+    tells of which output."""
+    output, _, _ = before.partition(": ") if before.startswith("output ") else ("", "", "")
+    what = f"error {error:.3g} is above the limit {limit:g}"
+    return f"{output}: {what}" if output else what
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +99,10 @@ class Known:
         state, reason, error = extra["state"], extra["reason"], extra["relative_l2"]
         if error is not None and state in ("ok", "infidel"):
             fidel = error <= limit
-            if fidel != (state == "ok"):
-                reason = "" if fidel else f"error {error:.3g} is above the limit {limit:g}"
+            if not fidel:
+                reason = _infidel(reason, error, limit)
+            elif state == "infidel":
+                reason = ""
             state = "ok" if fidel else "infidel"
         return TargetReport(
             str(candidate.target), state, reason, record.p50_ms, record.p90_ms, record.p99_ms,
@@ -182,6 +196,18 @@ class Known:
             timing.p50_ms, timing.p90_ms, timing.p99_ms, timing.spread_ms, timing.runs, timing.noisy
         )
         self._put(self._key("block", [target], resources, subject=structure_hash), record)
+
+    def copies(self, target: Target, resources: Resources) -> CopyCosts | None:
+        """What copies into the target's memory and out of it cost, whatever the model."""
+        record = self._get(self._key("copy", [target], resources, subject=_ANY_MODEL))
+        return None if record is None else CopyCosts(**record.extra)
+
+    def keep_copies(
+        self, target: Target, resources: Resources, costs: CopyCosts, *, noisy: bool
+    ) -> None:
+        """Keep what copies cost."""
+        record = CostRecord(noisy=noisy, extra=asdict(costs))
+        self._put(self._key("copy", [target], resources, subject=_ANY_MODEL), record)
 
     # --- searches -----------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from dioe.planning import (
     single_stage,
     to_plan,
 )
+from dioe.profiling import shortest_round_s
 from dioe.runtime import Runtime
 from dioe.tuning.beside import Setting
 from dioe.tuning.clock import Budget, Stopwatch
@@ -48,11 +49,13 @@ from dioe.tuning.targets import USED_UP, is_lowered
 from dioe.tuning.trial import reference_context
 from dioe.types import (
     Basis,
+    BlockReport,
     Dim,
     DioeError,
     Feeds,
     Plan,
     Precision,
+    Stage,
     Target,
     TargetReport,
     Value,
@@ -103,6 +106,8 @@ class Aim:
     """Reasons of plans that are passed over, by name."""
     pinned: Mapping[str, str] = field(default_factory=dict)
     """The device or target that an op has to be on, by op id."""
+    hopeless: frozenset[str] = frozenset()
+    """Targets so slow that they get only what no other takes, and aren't measured."""
 
     def key(self) -> dict[str, object]:
         """What a search that was kept has to agree in."""
@@ -113,6 +118,7 @@ class Aim:
             "limit": self.limit,
             "lowers": self.lowers,
             "pinned": sorted(self.pinned.items()),
+            "hopeless": sorted(self.hopeless),
         }
 
 
@@ -195,18 +201,23 @@ class MixedSearch:
     def _search(self, singles: Sequence[TargetReport], budget: Budget) -> None:
         parts = self._parts()
         wholes = Budget(_WHOLES_SHARE * budget.left_s)
+        hopeful = [s for s in self._aim.settings if not self._is_hopeless(s)]
         meet = {r.target for r in singles if r.state == "ok"}
         if not parts.measure_wholes(
-            self._aim.settings, wholes, locked=self._locked, meets=lambda s: str(s.target) in meet
+            hopeful, wholes, locked=self._locked, meets=lambda s: str(s.target) in meet
         ):
             self._cut_short()
         self._found.noisy = parts.noisy
         lowers = Budget(_LOWERING_SHARE * budget.left_s)
         usable = [*self._usable(parts, singles), *self._lowerable(parts, singles, lowers)]
-        if not usable:
+        slow = {s for s in usable if self._is_slow(s, parts)}
+        parts.leave_to_others(slow, usable)
+        usable = [s for s in usable if parts.has_blocks_for(s)]
+        if slow.issuperset(usable):
             return
         partial = [s for s in usable if not s.candidate.support.whole]
         best_ms = self._best_ms(parts, singles)
+        parts.measure_copies(usable, locked=self._locked)
         if (
             partial
             or self._verified
@@ -216,7 +227,7 @@ class MixedSearch:
                 speed()  # at best counts from before the blocks are measured
                 alone = Budget(_ALONE_SHARE * budget.left_s)
                 with reference_context(self._runtime) as context:
-                    parts.measure_alone(usable, alone, context, locked=self._locked)
+                    parts.measure_alone(usable, alone, context, locked=self._locked, choices=True)
                 self._try_all(parts, usable, best_ms, speed, budget)
         self._explain_singles(parts.problem(usable), usable)
 
@@ -262,8 +273,17 @@ class MixedSearch:
             setting
             for setting in self._aim.settings
             if not setting.candidate.support.whole
-            or (states.get(str(setting.target)) in ("ok", "slow") and setting in parts.settings)
+            or states.get(str(setting.target)) in ("ok", "slow")
         ]
+
+    def _is_hopeless(self, setting: Setting) -> bool:
+        return str(setting.target) in self._aim.hopeless
+
+    def _is_slow(self, setting: Setting, parts: Parts) -> bool:
+        """Whether a setting gets only what no other takes: it is known to be slow, or takes the
+        whole and nothing is known of it."""
+        unknown = setting.candidate.support.whole and setting not in parts.settings
+        return unknown or self._is_hopeless(setting) or setting in parts.slow
 
     def _lowerable(
         self, parts: Parts, singles: Sequence[TargetReport], budget: Budget
@@ -357,14 +377,14 @@ class MixedSearch:
                 break
             self._tried.add(placement)
             start = time.perf_counter()
-            report, stage_ms = self._try(plan, speed)
-            took_s = time.perf_counter() - start
+            report, stage_ms = self._try(plan, speed, budget)
+            took_s = max(time.perf_counter() - start, shortest_round_s(report.p50_ms or 0.0))
             self.took_s[report.target] = max(self.took_s.get(report.target, 0.0), took_s)
             longest_s = max(longest_s, took_s)
             self._note(tried, Mixed(plan, report), best_ms)
             log.info("%s: predicted %s ms, %s", report.target, plan.predicted_ms, report)
             if stage_ms and len(plan.stages) > 1:
-                parts.observe(list(zip(plan.stages, stage_ms, strict=True)))
+                parts.observe(list(zip(plan.stages, stage_ms, strict=True)), usable)
             if report.state == "ok" and report.p50_ms is not None:
                 self._keep(plan, report, stage_ms)
                 best_ms = min(best_ms, report.p50_ms)
@@ -452,7 +472,9 @@ class MixedSearch:
         own = next(s.candidate.resources.spin for s in usable if s.resources == stage.resources)
         return replace(plan, stages=(replace(stage, resources=replace(stage.resources, spin=own)),))
 
-    def _try(self, plan: Plan, speed: Callable[[], float]) -> tuple[TargetReport, list[float]]:
+    def _try(
+        self, plan: Plan, speed: Callable[[], float], budget: Budget
+    ) -> tuple[TargetReport, list[float]]:
         """A first report on a plan, and what each of its stages takes."""
         name = plan_name(plan)
         if name in self._aim.broken:
@@ -460,7 +482,7 @@ class MixedSearch:
         self._progress(name)
         return try_plan(
             plan, self._model, self._samples, self._reference, self._runtime,
-            limit=self._aim.limit, speed=speed, watch=self._watch,
+            limit=self._aim.limit, speed=speed, watch=self._watch, left_s=budget.left_s,
         )  # fmt: skip
 
     def _keep(self, plan: Plan, report: TargetReport, stage_ms: Sequence[float]) -> None:
@@ -469,7 +491,7 @@ class MixedSearch:
             for stage, ms in zip(plan.stages, stage_ms, strict=True)
         )
         measured = replace(
-            plan, stages=stages, relative_l2=report.relative_l2, predicted_ms=report.p50_ms,
+            plan, stages=stages, blocks=_shared_out(plan.blocks, stages, report.runs), relative_l2=report.relative_l2, predicted_ms=report.p50_ms,
             basis=Basis.MEASURED,
         )  # fmt: skip
         self._found.plans.append(Mixed(measured, report))
@@ -482,6 +504,28 @@ class MixedSearch:
             placement = single_stage(problem, index)
             if placement is not None and str(setting.target) not in self._found.blocks:
                 self._found.blocks[str(setting.target)] = block_reports(problem, placement)
+
+
+def _shared_out(
+    blocks: Sequence[BlockReport], stages: Sequence[Stage], runs: int
+) -> tuple[BlockReport, ...]:
+    """The reports, with what stages took shared out among their blocks where no block of a stage
+    was measured by itself: those that only one target takes."""
+    total_ms: dict[str, float] = {}
+    for block in blocks:
+        own_ms = block.cost_ms if block.basis is Basis.DEFAULT else None
+        before_ms = total_ms.get(block.stage, 0.0)
+        total_ms[block.stage] = before_ms + (math.nan if own_ms is None else own_ms)
+    took_ms = {s.name: s.predicted_ms or 0.0 for s in stages if total_ms.get(s.name, 0.0) > 0}
+    return tuple(
+        replace(
+            block, cost_ms=took_ms[block.stage] * block.cost_ms / total_ms[block.stage],
+            basis=Basis.CORRECTED, runs=runs,
+        )
+        if block.stage in took_ms and block.cost_ms is not None
+        else block
+        for block in blocks
+    )  # fmt: skip
 
 
 def _is_split(problem: Problem, placement: Placement) -> bool:

@@ -1,13 +1,14 @@
-"""What is said of targets on modelled devices: their times are computed, their outputs unchecked.
+"""What is said of targets on devices that aren't hardware (``dioe.types.KnownAs``).
 
-Such a device is a descriptor only (``dioe.types.KnownAs``). A plan with a stage on one gives
-outputs that mean nothing, so they aren't held to the fidelity limit, and every figure that rests on
-it says ``modelled``.
+A modelled device is a descriptor only: times are computed, outputs unchecked. A plan with a stage
+on one gives outputs that mean nothing, so they aren't held to the fidelity limit, and every figure
+that rests on it says ``modelled``. A simulated one computes on the CPU: its outputs are right, and
+its times, measured as they are, say nothing of the device, so that they say ``simulated``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from dioe.registry import Registry
@@ -26,14 +27,26 @@ def modelled_devices(registry: Registry) -> frozenset[str]:
     )
 
 
+def known_devices(registry: Registry) -> Mapping[str, KnownAs]:
+    """How the devices that aren't hardware are known, by id."""
+    return {
+        placement.device.id: placement.device.known_as
+        for placement in registry.placements
+        if placement.device.known_as in (KnownAs.MODELLED, KnownAs.SIMULATED)
+    }
+
+
 def is_modelled(plan: Plan, devices: frozenset[str]) -> bool:
     """Whether a stage of the plan is on one of these devices."""
     return any(stage.target.device in devices for stage in plan.stages)
 
 
-def mark_plan(plan: Plan, devices: frozenset[str]) -> Plan:
-    """The plan, with ``modelled`` beside every figure that rests on one of these devices."""
-    plan = replace(plan, candidates=tuple(mark_reports(plan.candidates, devices)))
+def mark_plan(plan: Plan, known: Mapping[str, KnownAs]) -> Plan:
+    """The plan, with ``modelled`` or ``simulated`` beside the figures that rest on such devices."""
+    plan = _mark_simulated(
+        replace(plan, candidates=tuple(mark_reports(plan.candidates, known))), known
+    )
+    devices = frozenset(d for d, known_as in known.items() if known_as is KnownAs.MODELLED)
     if not is_modelled(plan, devices):
         return plan
     used = sorted({s.target.device for s in plan.stages if s.target.device in devices})
@@ -53,15 +66,32 @@ def mark_plan(plan: Plan, devices: frozenset[str]) -> Plan:
 
 
 def mark_reports(
-    reports: Iterable[TargetReport], devices: frozenset[str]
+    reports: Iterable[TargetReport], known: Mapping[str, KnownAs]
 ) -> Sequence[TargetReport]:
-    """The reports, ``modelled`` where a part of their target or plan is on one of these devices."""
-    return [
-        replace(report, known_as=KnownAs.MODELLED)
-        if any(_device(part) in devices for part in report.target.split(" -> "))
-        else report
-        for report in reports
-    ]
+    """The reports, with how a device of their target or plan is known; ``modelled`` before
+    ``simulated``."""
+    return [_marked_report(report, known) for report in reports]
+
+
+def _marked_report(report: TargetReport, known: Mapping[str, KnownAs]) -> TargetReport:
+    words = {known.get(_device(part)) for part in report.target.split(" -> ")}
+    for word in (KnownAs.MODELLED, KnownAs.SIMULATED):
+        if word in words:
+            return replace(report, known_as=word)
+    return report
+
+
+def _mark_simulated(plan: Plan, known: Mapping[str, KnownAs]) -> Plan:
+    used = {stage.target.device for stage in plan.stages}
+    simulated = sorted(d for d in used if known.get(d) is KnownAs.SIMULATED)
+    if not simulated:
+        return plan
+    are = "is a simulated device" if len(simulated) == 1 else "are simulated devices"
+    note = (
+        f"{', '.join(simulated)} {are}: outputs are right, times there are those of the CPU that "
+        "computes them"
+    )
+    return replace(plan, notes=(note, *(n for n in plan.notes if n != note)))
 
 
 def _marked_stage(stage: Stage, devices: frozenset[str]) -> Stage:

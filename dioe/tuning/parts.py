@@ -11,7 +11,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,26 +19,32 @@ import numpy as np
 from dioe.graph import Block, Model, OpGraph, find_blocks
 from dioe.planning import Cost, Line, Problem, TargetCosts, block_nodes, build_problem
 from dioe.profiling import (
+    NOISY_SHARE,
     BlockKey,
     BlockTiming,
     Calls,
+    CopyCosts,
+    CpuLoad,
     StageFit,
     StageObservation,
+    Timing,
     block_corrections,
     capture,
     fit,
     in_context,
+    others_share,
     profile_blocks,
     profile_executable,
     time_calls,
+    time_copies,
 )
 from dioe.profiling.blocks import Progress
-from dioe.runtime import Runtime
+from dioe.runtime import Runtime, is_host
 from dioe.tuning.beside import Setting
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.known import Known
 from dioe.tuning.targets import error_cause, is_lowered
-from dioe.tuning.trial import TargetContender, TargetFailed, time_surviving
+from dioe.tuning.trial import TargetContender, TargetFailed, slow_at_first, time_surviving
 from dioe.types import (
     Array,
     Basis,
@@ -78,6 +84,9 @@ _DEFAULT_MS_PER_BYTE = 1e3 / 5e9
 """For blocks that nobody has timed, where a plan has to be made all the same: one core's."""
 
 UNREACHED = "the tuning budget ended before the whole model was measured there"
+
+_LEAST_OWN = 0.1
+"""Of what a stage takes, that isn't its copies whatever was measured of those."""
 
 _SWITCH = Line(0.002, 5e-8)
 """A value's change of precision inside an executable: written and read once more, at 20 GB/s."""
@@ -122,6 +131,8 @@ class Parts:
         """Whether a whole was timed while other processes used the cores."""
         self.left_out: dict[str, str] = {}
         """Settings, by name, in which the whole was to be measured and isn't, and why."""
+        self.slow: set[Setting] = set()
+        """Those in which it is too slow for any part that another setting takes."""
         self._nodes = block_nodes(self.graph, self.blocks)
         self._feeds = feeds
         self._runtime = runtime
@@ -131,6 +142,11 @@ class Parts:
         self._wholes: dict[Setting, _Whole] = {}
         self._alone: dict[tuple[str, Setting], BlockTiming] = {}
         self._observed: list[StageObservation] = []
+        self._seen: dict[tuple[str, Setting], float] = {}
+        """Blocks (by id) of stages that were timed where the whole wasn't: their shares, in ms."""
+        self._copies: dict[Setting, CopyCosts] = {}
+        self._left: set[tuple[str, Setting]] = set()
+        """Blocks (by id) that a setting takes, and that are left to others."""
         self._anchor_ms: dict[Setting, float] = {}
         """The least that each whole took as an anchor."""
 
@@ -154,7 +170,7 @@ class Parts:
         """
         if meets is None:
             meets = self._as_written
-        new = [s for s in settings if not s.candidate.refusal and s not in self._wholes]
+        new = [s for s in settings if s.candidate.runs_whole and s not in self._wholes]
         for setting in new:
             found = self._known.op_times(setting.target, setting.resources)
             if found is not None:
@@ -162,14 +178,9 @@ class Parts:
         new = [s for s in new if s not in self._wholes]
         new.sort(key=lambda s: s.name != str(s.target))
         self.left_out |= dict.fromkeys((s.name for s in new), UNREACHED)
-        timings, failures = time_surviving(
-            {s.name: self._contender(s) for s in new},
-            budget_s=_ROUNDS_SHARE * budget.left_s, rounds=_WHOLE_ROUNDS, least_round_s=_WHOLE_S,
-            drop_ratio=_FEWER_RATIO, always=[s.name for s in new if s.name == str(s.target)],
-            every=False, locked=locked, progress=self._progress,
-        )  # fmt: skip
+        timings, failures = self._time_wholes(new, budget, locked)
         self.left_out |= failures
-        done = len(timings) + len(failures) == len(new)
+        done = len(timings) + len(failures) + sum(s in self.slow for s in new) == len(new)
         ms = {s: self.whole_ms(s) for s in self._wholes}
         ms |= {s: timings[s.name].p50_ms for s in new if s.name in timings}
         own = {str(s.target): ms[s] for s in ms if s.name == str(s.target)}
@@ -179,6 +190,7 @@ class Parts:
             slow = _slow(ms[setting], own.get(str(setting.target), math.inf), least_ms)
             if slow:
                 self.left_out[setting.name] = slow
+                self.slow.add(setting)
                 continue
             if not budget.allows(longest_s):
                 return False
@@ -194,6 +206,42 @@ class Parts:
                     runs=timing.runs, noisy=timing.noisy,
                 )  # fmt: skip
         return done
+
+    def _time_wholes(
+        self, settings: Sequence[Setting], budget: Budget, locked: bool
+    ) -> tuple[dict[str, Timing], dict[str, str]]:
+        """Rounds of wholes on the host, then of those on devices whose first blocks don't show them
+        to be slow; and the reasons of those that fail."""
+        timings: dict[str, Timing] = {}
+        failures: dict[str, str] = {}
+        on_host = [s for s in settings if is_host(s.target.device)]
+        for group in (on_host, [s for s in settings if s not in on_host]):
+            left = []
+            for setting in group:
+                try:
+                    slow = slow_at_first(
+                        setting.candidate, self.model, self._feeds, self._runtime,
+                        min((t.p50_ms for t in timings.values()), default=math.inf), budget.left_s,
+                    )  # fmt: skip
+                except (Exception, SystemExit) as error:
+                    log.info("%s fails with the first blocks", setting.name, exc_info=True)
+                    failures[setting.name] = error_cause(error)
+                    continue
+                if slow:
+                    self.left_out[setting.name] = slow
+                    self.slow.add(setting)
+                else:
+                    left.append(setting)
+            taken, failed = time_surviving(
+                {s.name: self._contender(s) for s in left},
+                budget_s=_ROUNDS_SHARE * budget.left_s, rounds=_WHOLE_ROUNDS,
+                least_round_s=_WHOLE_S, drop_ratio=_FEWER_RATIO,
+                always=[s.name for s in left if s.name == str(s.target)],
+                every=False, locked=locked, progress=self._progress,
+            )  # fmt: skip
+            timings |= taken
+            failures |= failed
+        return timings, failures
 
     def _as_written(self, setting: Setting) -> bool:
         return not is_lowered(setting.target, quantised=self.model.quantised)
@@ -230,6 +278,47 @@ class Parts:
     def whole_ms(self, setting: Setting) -> float:
         """What the whole model takes in one of ``wholes``."""
         return sum(self._wholes[setting].blocks.values())
+
+    def takes(self, setting: Setting, block: Block) -> bool:
+        """Whether a block may be in a stage of this setting."""
+        return setting.takes(block) and (block.id, setting) not in self._left
+
+    def has_blocks_for(self, setting: Setting) -> bool:
+        """Whether any block may."""
+        return any(self.takes(setting, block) for block in self.blocks)
+
+    def leave_to_others(self, slow: Collection[Setting], settings: Sequence[Setting]) -> None:
+        """Take from the ``slow`` settings every block that another of the settings takes."""
+        others = [s for s in settings if s not in slow]
+        for block in self.blocks:
+            if any(other.takes(block) for other in others):
+                self._left |= {(block.id, setting) for setting in slow}
+
+    def _alone_there(self, block: Block, settings: Sequence[Setting]) -> bool:
+        """Whether only one target takes a block, so that nothing is to be chosen."""
+        return len({str(s.target) for s in settings if self.takes(s, block)}) == 1
+
+    def measure_copies(self, settings: Sequence[Setting], *, locked: bool) -> None:
+        """Time copies into the memories of devices, and out of them: what a boundary there costs.
+
+        Where that fails nothing is known of them, and the backend has its say when a plan is tried.
+        """
+        for setting in settings:
+            if is_host(setting.target.device) or setting in self._copies:
+                continue
+            target, resources = setting.target, setting.resources
+            costs = self._known.copies(target, resources)
+            if costs is None:
+                before = CpuLoad.now()
+                try:
+                    with self._runtime.context(target, resources) as context:
+                        costs = time_copies(context) or CopyCosts()
+                except (Exception, SystemExit) as error:  # noqa: BLE001 - the log tells it
+                    log.info("copies of %s can't be timed: %s", setting.name, error_cause(error))
+                    continue
+                noisy = not locked or others_share(before, CpuLoad.now()) > NOISY_SHARE
+                self._known.keep_copies(target, resources, costs, noisy=noisy)
+            self._copies[setting] = costs
 
     @contextlib.contextmanager
     def anchor(self) -> Iterator[Callable[[], float]]:
@@ -268,14 +357,17 @@ class Parts:
         *,
         locked: bool,
         progress: Progress | None = None,
+        choices: bool = False,
     ) -> dict[BlockKey, BlockTiming | str]:
-        """Time every distinct block alone in each setting, as far as the budget goes.
+        """Time every distinct block alone in each setting, as far as the budget goes; with
+        ``choices`` only those that more than one target takes.
 
         Gives figures by structure and setting's name, or why there are none: the backend refuses
         an op or fails, or can't even be opened. What wasn't reached is left out. ``reference``
         captures the blocks' inputs; without one they are made up.
         """
         by_name = {s.name: s for s in settings}
+        asked = {b.id for b in self.blocks if not (choices and self._alone_there(b, settings))}
 
         def known(key: BlockKey) -> BlockTiming | None:
             structure, name = key
@@ -310,7 +402,8 @@ class Parts:
             found |= profile_blocks(
                 self.graph, self.blocks, contexts, activations,
                 budget=lambda: budget.left_s, known=known, keep=keep,
-                takes=lambda block, name: by_name[name].takes(block), progress=progress or tell,
+                takes=lambda block, name: block.id in asked and self.takes(by_name[name], block),
+                progress=progress or tell,
                 locked=locked,
             )  # fmt: skip
         return found
@@ -344,14 +437,43 @@ class Parts:
 
     # --- learning -----------------------------------------------------------------------------
 
-    def observe(self, stages: Sequence[tuple[Stage, float]]) -> None:
-        """Learn from the stages of a plan, in order, each with the time it took, in ms."""
+    def observe(
+        self, stages: Sequence[tuple[Stage, float]], settings: Sequence[Setting] = ()
+    ) -> None:
+        """Learn from the stages of a plan, in order, each with the time it took, in ms.
+
+        ``settings`` are those of the plan; of the ones in which the whole wasn't measured, what
+        their blocks take is learnt.
+        """
         previous: str | None = None
         for stage, measured_ms in stages:
             observation = self._observation(stage, previous, measured_ms)
             if observation is not None and measured_ms > 0:
                 self._observed.append(observation)
                 previous = observation.target
+            elif measured_ms > 0:
+                self._see(stage, measured_ms, settings)
+                previous = None
+
+    def _see(self, stage: Stage, measured_ms: float, settings: Sequence[Setting]) -> None:
+        """Share out what a stage took among its blocks, by what is thought of each."""
+        beside = (stage.target, stage.resources)
+        setting = next((s for s in settings if (s.target, s.resources) == beside), None)
+        inside = set(stage.ops)
+        blocks = [block for block in self.blocks if block.ops[0] in inside]
+        weights = [self._default_cost(block).ms for block in blocks]
+        if setting is None or setting in self._wholes or not sum(weights):
+            return
+        reads = (self.graph.values[name].nbytes or 0 for name in stage.inputs)
+        gives = (self.graph.values[name].nbytes or 0 for name in stage.outputs)
+        own_ms = max(0.0, measured_ms - self._copied_ms(setting, reads, gives))
+        for block, weight in zip(blocks, weights, strict=True):
+            self._seen[block.id, setting] = own_ms * weight / sum(weights)
+
+    def _copied_ms(self, setting: Setting, reads: Iterable[int], gives: Iterable[int]) -> float:
+        """What copies of values of these sizes to and from a setting's memory take."""
+        costs = self._copies.get(setting, CopyCosts())
+        return sum(map(costs.to_ms, reads)) + sum(map(costs.from_ms, gives))
 
     def _observation(
         self, stage: Stage, previous: str | None, measured_ms: float
@@ -372,6 +494,7 @@ class Parts:
                 costs[block.id] = self._wholes[setting].blocks[block.id]
         reads = [self.graph.values[name].nbytes or 0 for name in stage.inputs]
         gives = [self.graph.values[name].nbytes or 0 for name in stage.outputs]
+        copied = self._copied_ms(settings[stage.precisions.default], reads, gives)
         return StageObservation(
             target=settings[stage.precisions.default].name,
             context_ms=sum(costs.values()),
@@ -380,9 +503,14 @@ class Parts:
             values_out=len(gives),
             bytes_out=sum(gives),
             previous=previous,
-            measured_ms=measured_ms,
+            measured_ms=self._without_copies(copied, measured_ms),
             blocks=costs,
         )
+
+    @staticmethod
+    def _without_copies(copied_ms: float, measured_ms: float) -> float:
+        """What a stage took itself: the fit is not to count copies that are known by themselves."""
+        return max(measured_ms - copied_ms, _LEAST_OWN * measured_ms)
 
     def _alone_observations(self) -> Iterator[StageObservation]:
         """A block alone is a stage of one block, and so is a whole of all."""
@@ -398,7 +526,10 @@ class Parts:
                         values_out=len(node.gives),
                         bytes_out=sum(node.gives.values()),
                         previous=None,
-                        measured_ms=timing.p50_ms,
+                        measured_ms=self._without_copies(
+                            self._copied_ms(setting, node.reads.values(), node.gives.values()),
+                            timing.p50_ms,
+                        ),
                     )
 
     # --- the cost table -----------------------------------------------------------------------
@@ -412,13 +543,15 @@ class Parts:
     def problem(self, settings: Sequence[Setting], *, complete: bool = False) -> Problem:
         """The blocks and what each costs in every setting, as far as it is known by now.
 
-        If ``complete``, a block that is taken where nothing is known of it has a default cost, by
-        its work and bytes.
+        A block that only one target takes has a default cost where nothing is known of it, by its
+        work and bytes; if ``complete``, so has every block that is taken.
         """
         alone = fit(list(self._alone_observations()))
         fitted = fit(self._observed, alone)
         factors = block_corrections(self._observed, fitted)
-        targets = [self._costs(setting, fitted, factors, complete) for setting in settings]
+        alone_there = {b.id for b in self.blocks if self._alone_there(b, settings)}
+        given = {b.id for b in self.blocks} if complete else alone_there
+        targets = [self._costs(setting, fitted, factors, given) for setting in settings]
         handover = {
             (before.context, after.context): fitted.handover_ms(s.name, t.name)
             for s, before in zip(settings, targets, strict=True)
@@ -431,30 +564,36 @@ class Parts:
         setting: Setting,
         fitted: StageFit,
         factors: Mapping[tuple[str, str], float],
-        complete: bool,
+        given: Collection[str],
     ) -> TargetCosts:
         stage = fitted.costs_of(setting.name)
         whole = self._wholes.get(setting)
         blocks: dict[str, Cost] = {}
         for block in self.blocks:
+            if not self.takes(setting, block):
+                continue
             timing = self._alone.get((block.structure_hash, setting))
+            seen = self._seen.get((block.id, setting))
             if whole is not None:
                 factor = stage.scale * factors.get((setting.name, block.id), 1.0)
                 blocks[block.id] = Cost(
                     factor * whole.blocks[block.id], Basis.CORRECTED, whole.runs
                 )
-            elif timing is not None and setting.takes(block):
+            elif seen is not None:
+                blocks[block.id] = Cost(seen, Basis.CORRECTED)
+            elif timing is not None:
                 blocks[block.id] = Cost(timing.p50_ms, Basis.MEASURED, timing.runs)
-            elif complete and setting.takes(block):
+            elif block.id in given:
                 blocks[block.id] = self._default_cost(block)
+        copies = self._copies.get(setting, CopyCosts())
         return TargetCosts(
             target=setting.target,
             blocks=blocks,
             resources=setting.resources,
             mixes=setting.candidate.mixes,
             dispatch_ms=stage.dispatch_ms,
-            entry=Line(0.0, stage.entry_ms_per_byte),
-            exit=Line(0.0, stage.exit_ms_per_byte),
+            entry=Line(copies.to_fixed_ms, stage.entry_ms_per_byte + copies.to_ms_per_byte),
+            exit=Line(copies.from_fixed_ms, stage.exit_ms_per_byte + copies.from_ms_per_byte),
         )
 
     def _default_cost(self, block: Block) -> Cost:

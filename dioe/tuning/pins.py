@@ -145,4 +145,6 @@ def _keeping(candidate: Candidate, pinned: Mapping[str, str]) -> Candidate:
     support = Support(
         candidate.support.supported - away.keys(), {**candidate.support.refused, **away}
     )
-    return replace(candidate, support=support)
+    return replace(
+        candidate, support=support, pinned_away=candidate.support.supported & away.keys()
+    )

@@ -69,16 +69,19 @@ def try_plan(
     limit: float,
     speed: Callable[[], float],
     watch: Stopwatch,
+    left_s: float = math.inf,
 ) -> tuple[TargetReport, list[float]]:
     """A first report on a plan of ``model`` (shapes bound), and the ms that each stage takes.
 
     ``speed`` is called before and after the runs that are timed: their times are divided by how
-    many times as long the machine takes then. Outputs of a plan with a stage on a modelled device
-    aren't compared with the reference. Never raises for what a backend does: the plan has
-    failed, and no stage has a time.
+    many times as long the machine takes then. A plan so slow that it would take more than
+    ``left_s`` seconds, comparing its outputs included, runs less often, but once. Outputs of a plan
+    with a stage on a modelled device aren't compared with the reference. Never raises for what a
+    backend does: the plan has failed, and no stage has a time.
     """
     name = plan_name(plan)
     unchecked = is_modelled(plan, modelled_devices(runtime.registry))
+    end = time.perf_counter() + left_s
     try:
         with _loaded(plan, model, runtime, watch) as loaded:
             request = loaded.request()
@@ -86,7 +89,7 @@ def try_plan(
                 found = None if unchecked else _verify(request, samples, reference)
             request.bind(samples[0], {})
             before = speed()
-            runs = _timed_runs(request)
+            runs = _timed_runs(request, end)
             runs /= (before + speed()) / 2
     except (Exception, SystemExit) as error:
         if not isinstance(error, DioeError):
@@ -123,12 +126,21 @@ def _verify(
     return worst
 
 
-def _timed_runs(request: PlanRequest) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Milliseconds by run and stage, warmed up, for some time."""
-    for _ in range(_WARMUP_RUNS):
-        request.run()
+def _timed_runs(request: PlanRequest, last: float) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Milliseconds by run and stage, warmed up, for some time; where a run takes long, one run at
+    least and no more than the clock allows before ``last``."""
+    clock = time.perf_counter
     runs: list[list[float]] = []
-    end = time.perf_counter() + _TRY_S
-    while len(runs) < _LEAST_RUNS or time.perf_counter() < end:
+    warm = 0
+    start = clock()
+    while warm < _WARMUP_RUNS:
+        runs = [request.run_timed()]
+        warm += 1
+        if clock() + (clock() - start) / warm > last:
+            return np.asarray(runs, dtype=np.float64)
+    each_s = (clock() - start) / warm
+    runs = []
+    end = clock() + _TRY_S
+    while not runs or ((len(runs) < _LEAST_RUNS or clock() < end) and clock() + each_s <= last):
         runs.append(request.run_timed())
     return np.asarray(runs, dtype=np.float64)

@@ -42,13 +42,21 @@ class Candidate:
     held_back: str = ""
     mixes: bool = False
     """Whether the backend computes in several precisions inside one executable."""
-    modelled: bool = False
-    """Whether the device is a descriptor only, so that outputs are worth nothing."""
+    known_as: KnownAs = KnownAs.HARDWARE
+    """How the device is known, and so the times on it."""
+    pinned_away: frozenset[str] = frozenset()
+    """Ops that the backend takes, and that are refused because they are pinned elsewhere."""
 
     @property
-    def known_as(self) -> KnownAs:
-        """How times on the target are known: ``hardware`` where they are measured."""
-        return KnownAs.MODELLED if self.modelled else KnownAs.HARDWARE
+    def modelled(self) -> bool:
+        """Whether the device is a descriptor only, so that outputs are worth nothing."""
+        return self.known_as is KnownAs.MODELLED
+
+    @property
+    def runs_whole(self) -> bool:
+        """Whether the backend could run the whole model, whatever is pinned elsewhere: then it can
+        be measured so."""
+        return not self.held_back and self.support.refused.keys() <= self.pinned_away
 
     @property
     def refusal(self) -> str:
@@ -150,7 +158,7 @@ def candidates(
                             support,
                             capabilities.last_resort,
                             mixes=capabilities.mixes_precisions,
-                            modelled=placement.device.known_as is KnownAs.MODELLED,
+                            known_as=placement.device.known_as,
                         )
                     )
                     settled = enough(found[-1])

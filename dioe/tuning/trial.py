@@ -37,6 +37,7 @@ from dioe.types import (
     DioeError,
     Executable,
     Feeds,
+    KnownAs,
     Precisions,
     Request,
     Resources,
@@ -57,6 +58,8 @@ _FIRST_SHARES = (0.01, 0.1)
 
 _QUICK_S = 0.15
 _SLOW_TRIES = 2
+_LEAST_RUNS = 12
+"""Of the whole model, that a first look takes: warmed up, compared and timed."""
 
 REFERENCE_BACKENDS = ("onnxruntime", "reference")
 """The model as written is run by the first of these that can (architecture.md, Fidelity)."""
@@ -186,16 +189,24 @@ def run_once(request: Request, feeds: Feeds) -> dict[str, Value]:
     return {name: owned(value) for name, value in request.outputs.items()}
 
 
-def _slow_at_first(
-    candidate: Candidate, model: Model, feeds: Feeds, runtime: Runtime, best_ms: float
+def slow_at_first(
+    candidate: Candidate,
+    model: Model,
+    feeds: Feeds,
+    runtime: Runtime,
+    best_ms: float,
+    left_s: float = math.inf,
 ) -> str:
     """Why a target off the host isn't worth running the whole model: its first blocks alone take
-    over three times as long as the best target takes for everything. Empty if they don't.
+    over three times as long as the best target takes for everything, or tell that the whole takes
+    longer than the ``left_s`` seconds of a budget. Empty if neither.
+
+    Raises what the backend raises.
 
     A device may be a thousand times slower than the host, and one run of everything would then be
     the end of the budget.
     """
-    if is_host(candidate.target.device) or not math.isfinite(best_ms):
+    if is_host(candidate.target.device) or not (math.isfinite(best_ms) or math.isfinite(left_s)):
         return ""
     graph = OpGraph.build(model)
     blocks = find_blocks(graph)
@@ -206,25 +217,41 @@ def _slow_at_first(
         if count == len(blocks):
             return ""
         ops = [op for block in blocks[:count] for op in block.ops]
-        part = extract(graph, ops, "first")
-        with runtime.context(candidate.target, candidate.resources) as context:
-            executable = context.compile(part, Precisions(candidate.target.precisions[0]), {})
-            try:
-                names = {spec.name for spec in executable.inputs}
-                request = executable.request()
-                request.bind({n: value for n, value in feeds.items() if n in names})
-                call = waiting_call(request)
-                call()
+        with _part_of(candidate, extract(graph, ops, "first"), feeds, runtime) as call:
+            call()
+            if math.isfinite(best_ms):
                 ms = _shown_slow(call, enough_ms=SLOW_RATIO * best_ms)
-            finally:
-                executable.close()
+                why = f"over {SLOW_RATIO:g} times the best whole, {best_ms:.4g} ms"
+            else:
+                ms = float(time_calls(call, seconds=0.0, min_calls=1, warm=False).min())
+                needed_s = _LEAST_RUNS * ms / 1e3 * sum(flops) / sum(flops[:count])
+                why = (
+                    f"and {_LEAST_RUNS} runs of the whole about {needed_s:.3g} s, more than is "
+                    f"left of the tuning budget"
+                )
+                ms = ms if needed_s > left_s else None
         if ms is not None:
-            of = f"{count} of {len(blocks)} blocks"
-            return (
-                f"the first {of} alone take {ms:.4g} ms, over {SLOW_RATIO:g} times the best "
-                f"whole, {best_ms:.4g} ms"
-            )
+            alone = f"{count} of {len(blocks)} blocks" if count > 1 else f"of {len(blocks)} blocks"
+            take = "take" if count > 1 else "takes"
+            word = "" if candidate.known_as is KnownAs.HARDWARE else f" ({candidate.known_as})"
+            return f"the first {alone} alone {take} {ms:.4g} ms{word}, {why}"
     return ""
+
+
+@contextlib.contextmanager
+def _part_of(
+    candidate: Candidate, part: Model, feeds: Feeds, runtime: Runtime
+) -> Iterator[Callable[[], object]]:
+    """A call that runs a part of the model, of whose inputs all are the model's."""
+    with runtime.context(candidate.target, candidate.resources) as context:
+        executable = context.compile(part, Precisions(candidate.target.precisions[0]), {})
+        try:
+            names = {spec.name for spec in executable.inputs}
+            request = executable.request()
+            request.bind({n: value for n, value in feeds.items() if n in names})
+            yield waiting_call(request)
+        finally:
+            executable.close()
 
 
 def try_target(
@@ -237,20 +264,22 @@ def try_target(
     limit: float,
     best_ms: float,
     watch: Stopwatch,
+    left_s: float = math.inf,
 ) -> TargetReport:
     """A first report on a target; never raises for what a backend does.
 
     ``best_ms`` is the best target's time so far: one that is over three times slower after some
-    runs is ``slow`` and not looked at further. One that writes into its inputs has ``failed``.
+    runs is ``slow`` and not looked at further; so is a device whose first blocks tell that it needs
+    more than ``left_s`` seconds. One that writes into its inputs has ``failed``.
     """
     name = str(candidate.target)
     if candidate.refusal:
         return TargetReport(name, "unsupported", candidate.refusal)
     given = [{name: owned(value) for name, value in feeds.items()} for feeds in samples]
     try:
-        too_slow = _slow_at_first(candidate, model, given[0], runtime, best_ms)
+        too_slow = slow_at_first(candidate, model, given[0], runtime, best_ms, left_s)
         if too_slow:
-            return TargetReport(name, "slow", too_slow)
+            return TargetReport(name, "slow", too_slow, known_as=candidate.known_as)
         with (
             runtime.context(candidate.target, candidate.resources) as context,
             compiled(candidate, model, runtime, watch) as executable,
@@ -262,7 +291,7 @@ def try_target(
             call()
             slow_ms = _shown_slow(call, enough_ms=SLOW_RATIO * best_ms)
             if slow_ms is not None:
-                word = " (modelled)" if candidate.modelled else ""
+                word = "" if candidate.known_as is KnownAs.HARDWARE else f" ({candidate.known_as})"
                 reason = f"a run takes {slow_ms:.4g} ms{word}, over {SLOW_RATIO:g} times the best"
                 return TargetReport(
                     name, "slow", reason, p50_ms=slow_ms, runs=1, known_as=candidate.known_as

@@ -20,7 +20,7 @@ from dioe.tuning.first_looks import FirstLooks
 from dioe.tuning.found import Found, Mixed
 from dioe.tuning.known import Known, Ratio
 from dioe.tuning.mixed import Aim, MixedSearch
-from dioe.tuning.modelled import mark_plan, mark_reports, modelled_devices
+from dioe.tuning.modelled import known_devices, mark_plan, mark_reports
 from dioe.tuning.not_chosen import NotChosen, gain_notes
 from dioe.tuning.plan_trial import PlanContender
 from dioe.tuning.reports import left_out, paired_ratios, retimed, with_failures
@@ -124,7 +124,7 @@ class Tuner:
         self._candidates = list(candidates)
         self._goal = goal
         self._runtime = runtime
-        self._modelled = modelled_devices(runtime.registry)
+        self._known_devices = known_devices(runtime.registry)
         self._known = known
         self._settings = settings
         self._broken = dict(broken or {})
@@ -153,9 +153,10 @@ class Tuner:
                 measured = self._measure(reference, budget, locked)
         with watch.part("plan_s"):
             measured.reports = [_final(r, self._goal, self._base) for r in measured.reports]
-            plan = mark_plan(self._choose(measured), self._modelled)
+            plan = mark_plan(self._choose(measured), self._known_devices)
         return Tuning(
-            plan, self._candidates, list(mark_reports(measured.reports, self._modelled)), reference,
+            plan, self._candidates, list(mark_reports(measured.reports, self._known_devices)),
+            reference,
             dict(watch.seconds),
         )  # fmt: skip
 
@@ -209,8 +210,7 @@ class Tuner:
         budget: Budget,
         locked: bool,
     ) -> MixedSearch:
-        # one that was slow with its first blocks already is never run as a whole
-        out = {r.target for r in reports if r.state == "failed" or _hopeless(r)}
+        out = {r.target for r in reports if r.state == "failed"}
         settings = [
             s
             for s in self._settings
@@ -229,6 +229,8 @@ class Tuner:
             budget_s=budget.seconds,
             broken=self._broken,
             pinned=self._goal.pinned,
+            # what was slow with its first blocks already is never run as a whole
+            hopeless=frozenset(r.target for r in reports if _hopeless(r)),
         )
         return MixedSearch(
             aim, self._model, self._samples, reference, runtime=self._runtime, known=self._known,
@@ -365,8 +367,8 @@ class Tuner:
         ]
         chosen = next(r for r in reports if r.target == name)
         note = f"{_UNMEASURED}: the first target that takes the model"
-        plan = mark_plan(self._plan(chosen, reports, (note,)), self._modelled)
-        return Tuning(plan, self._candidates, list(mark_reports(reports, self._modelled)))
+        plan = mark_plan(self._plan(chosen, reports, (note,)), self._known_devices)
+        return Tuning(plan, self._candidates, list(mark_reports(reports, self._known_devices)))
 
     def _explained(
         self,
@@ -388,8 +390,12 @@ class Tuner:
             single = self._plan(chosen, [*reports, *tried], notes)
             blocks = found.blocks.get(chosen.target, ())
             return replace(single, blocks=blocks, tradeoffs=found.tradeoffs)
+        stages = plan.stages
+        if len(stages) == 1:  # what the stage takes is what the plan takes
+            stages = (replace(stages[0], predicted_ms=chosen.p50_ms),)
         return replace(
             plan,
+            stages=stages,
             relative_l2=chosen.relative_l2,
             predicted_ms=chosen.p50_ms,
             candidates=(*reports, *tried),

@@ -165,7 +165,7 @@ def test_marks_are_plain_data() -> None:
 
     stage = Stage("s0", Target("npu:0", "null"), ("n",), ("x",), ("y",), predicted_ms=1.0)
     plan = Plan("m", "h", (stage,), predicted_ms=1.0, basis=Basis.MEASURED, relative_l2=0.5)
-    marked = mark_plan(plan, frozenset({"npu:0"}))
-    assert mark_plan(marked, frozenset({"npu:0"})) == marked
+    marked = mark_plan(plan, {"npu:0": KnownAs.MODELLED})
+    assert mark_plan(marked, {"npu:0": KnownAs.MODELLED}) == marked
     assert asdict(marked)["basis"] == "modelled"
-    assert mark_plan(plan, frozenset()) == plan
+    assert mark_plan(plan, {}) == plan

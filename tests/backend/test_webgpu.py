@@ -304,6 +304,20 @@ def test_buffers_and_arrays_mix(context: OnnxRuntimeContext) -> None:
     np.testing.assert_array_equal(found[1], a - b)
 
 
+def test_a_buffer_that_an_op_reads_on_the_host_is_read_in_every_run(
+    context: OnnxRuntimeContext,
+) -> None:
+    made = model("g (float[2,6] x, int64[2] s) => (float[A,B] y) { y = Reshape(x, s) }")
+    request: Any = context.compile(made, Precisions(), {}).request()
+    x = floats(2, 6)
+    shape = context.alloc(TensorSpec("s", np.dtype(np.int64), (2,)))
+    request.bind({"x": on_device(context, x), "s": shape})
+    for wanted in ((3, 4), (4, 3), (1, 12)):
+        context.copy(HostBuffer(np.array(wanted)), shape)
+        request.run()
+        np.testing.assert_array_equal(request.outputs["y"], x.reshape(wanted))
+
+
 def test_wrong_buffers_are_input_errors(context: OnnxRuntimeContext) -> None:
     request: Any = context.compile(relu("N"), Precisions(), {}).request()
     good = on_device(context, floats(2, 4))

@@ -109,7 +109,7 @@ def test_what_is_pinned_nowhere_stays_off_a_slow_device(use_backends: UseBackend
     device = DeviceToyBackend(strict=False)
     device.delay_s = 0.01
     use_backends(device)
-    with compiled(pins={"first": "gpu:0"}, tuning_budget_s=4) as session:
+    with compiled(pins={"first": "gpu:0"}, tuning_budget_s=8) as session:
         assert {"second", "out"} <= stages(session)["cpu"]
         crossing = {(t.source, t.destination) for t in session.transfers}
         assert not crossing
