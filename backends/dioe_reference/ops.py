@@ -29,9 +29,24 @@ class BatchNormalization(OpRun):
         return (y.astype(x.dtype),)
 
 
+class GlobalMaxPool(OpRun):
+    """GlobalMaxPool over all axes but the first two.
+
+    onnx.reference 1.23 is right for two of them only: of one, it takes the channels along.
+    """
+
+    op_domain = ""
+
+    def _run(self, x: Array, **attributes: Any) -> tuple[Array]:
+        return (np.asarray(x.max(axis=tuple(range(2, x.ndim)), keepdims=True)),)
+
+
 def corrections(model: onnx.ModelProto) -> list[type[OpRun]]:
     """Ops of ours to use for ``model``."""
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
     norms = [n for n in model.graph.node if n.op_type == "BatchNormalization" and not n.domain]
     inference = all(sum(map(bool, node.output)) == 1 for node in norms)
-    return [BatchNormalization] if norms and 7 <= opset < 14 and inference else []
+    found: list[type[OpRun]] = [GlobalMaxPool]
+    if norms and 7 <= opset < 14 and inference:
+        found.append(BatchNormalization)
+    return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dioe.host_backend import aligned_empty, can_preset, static_shape
+from dioe.host_backend import aligned_empty, can_preset, contiguous, static_shape
 from dioe.runtime.memory import HOST_DEVICE, Memory, Transfer, TransferLog, is_device_buffer
 from dioe.types import (
     Array,
@@ -152,7 +152,7 @@ class Wiring:
     def _feed_device(self, stage: int, home: Memory, name: str, value: Value) -> None:
         """Bind a device buffer where the value is read, and have every run copy into it."""
         is_array = isinstance(value, np.ndarray)
-        source = HostBuffer(np.ascontiguousarray(value)) if is_array else value
+        source = HostBuffer(contiguous(value)) if is_array else value
         if not isinstance(source, Buffer) or source.dtype.hasobject:
             self._requests[stage].bind({name: value})  # strings, sequences: the backend's affair
             return

@@ -491,9 +491,13 @@ class MixedSearch:
             for stage, ms in zip(plan.stages, stage_ms, strict=True)
         )
         measured = replace(
-            plan, stages=stages, blocks=_shared_out(plan.blocks, stages, report.runs), relative_l2=report.relative_l2, predicted_ms=report.p50_ms,
+            plan,
+            stages=stages,
+            blocks=_shared_out(plan.blocks, stages, report.runs),
+            relative_l2=report.relative_l2,
+            predicted_ms=report.p50_ms,
             basis=Basis.MEASURED,
-        )  # fmt: skip
+        )
         self._found.plans.append(Mixed(measured, report))
 
     # --- explaining ---------------------------------------------------------------------------

@@ -32,3 +32,22 @@ def test_batch_norm_uses_the_given_statistics(
     s, b, m, v = (a.reshape(-1, 1, 1) for a in (s, b, m, v))
     expected = (x - m) / np.sqrt(v + 1e-5) * s + b
     np.testing.assert_allclose(request.call({"x": x}, ["y"])[0], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5), (2, 3, 4, 5), (2, 3, 4, 5, 2)], ids=str)
+def test_global_max_pool_keeps_the_channels(
+    backend: Backend, compile_on: Compile, shape: tuple[int, ...]
+) -> None:
+    # onnx.reference alone takes them along where there is one other axis.
+    info = helper.make_tensor_value_info
+    made = load(
+        [helper.make_node("GlobalMaxPool", ["x"], ["y"])],
+        [info("x", TensorProto.FLOAT, shape)],
+        [info("y", TensorProto.FLOAT, (*shape[:2], *(1,) * (len(shape) - 2)))],
+        [],
+        15,
+    )
+    x = floats(*shape)
+    request: Any = compile_on(backend, made).request()
+    expected = x.max(axis=tuple(range(2, x.ndim)), keepdims=True)
+    np.testing.assert_array_equal(request.call({"x": x}, ["y"])[0], expected)

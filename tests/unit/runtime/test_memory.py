@@ -170,3 +170,15 @@ def test_arrays_of_any_layout_are_fed(order: Any) -> None:
 def test_reports_have_means() -> None:
     assert TransferReport("x", "cpu", "gpu:0", 10, 4, 2.0).mean_ms == 0.5
     assert TransferReport("x", "cpu", "gpu:0", 10, 0, 0.0).mean_ms == 0.0
+
+
+@pytest.mark.parametrize("first", ["gpu:0/devtoy", "toy"])
+def test_scalars_stay_scalars_on_their_way(first: str) -> None:
+    text = FOUR.replace("float[8, 4]", "float")
+    session, _ = session_of(text, first, "toy", "gpu:0/devtoy", "toy")
+    with session:
+        x = np.array(0.5, np.float32)
+        result: Any = session.run({"x": x})["y"]
+        assert result.shape == ()
+        np.testing.assert_allclose(result, -np.exp(np.tanh(0.5)), rtol=1e-6)
+        assert {t.nbytes for t in session.transfers} == {4}
