@@ -123,30 +123,32 @@ def check_plan(
     hardware: str,
     ops: Collection[str],
     placed_ops: Collection[str],
+    place: str = "plan",
 ) -> None:
     """Raise PlanMismatch unless the plan was made for this model and this hardware.
 
-    ``ops`` are the ids of all ops of the model, ``placed_ops`` of those a plan has to place.
+    ``ops`` are the ids of all ops of the model, ``placed_ops`` of those a plan has to place;
+    ``place`` is where the plan is from.
     """
     if plan.model_sha256 != model_sha256:
         raise PlanMismatch(
             f"made for another model (plan {plan.model_sha256[:12]}, model {model_sha256[:12]})",
-            place="plan",
+            place=place,
             fix=_MAKE_ANEW,
         )
     if plan.hardware != hardware:
         raise PlanMismatch(
             f"made on other hardware (plan {plan.hardware}, here {hardware})",
-            place="plan",
+            place=place,
             fix=f"{_MAKE_ANEW} on this machine",
         )
     placed = {op for stage in plan.stages for op in stage.ops}
     unknown, missing = placed.difference(ops), set(placed_ops) - placed
     if unknown or missing:
         what = f"places {min(unknown)!r}" if unknown else f"leaves out {min(missing)!r}"
-        raise PlanMismatch(f"{what}, unlike the model", place="plan", fix=_MAKE_ANEW)
+        raise PlanMismatch(f"{what}, unlike the model", place=place, fix=_MAKE_ANEW)
     if plan.rewrites:
-        raise PlanMismatch(f"unknown rewrite {plan.rewrites[0]!r}", place="plan", fix=_MAKE_ANEW)
+        raise PlanMismatch(f"unknown rewrite {plan.rewrites[0]!r}", place=place, fix=_MAKE_ANEW)
 
 
 def _pipeline_problems(plan: PipelinePlan) -> Iterator[str]:

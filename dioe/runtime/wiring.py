@@ -151,8 +151,7 @@ class Wiring:
 
     def _feed_device(self, stage: int, home: Memory, name: str, value: Value) -> None:
         """Bind a device buffer where the value is read, and have every run copy into it."""
-        is_array = isinstance(value, np.ndarray)
-        source = HostBuffer(contiguous(value)) if is_array else value
+        source = HostBuffer(contiguous(value)) if isinstance(value, np.ndarray) else value
         if not isinstance(source, Buffer) or source.dtype.hasobject:
             self._requests[stage].bind({name: value})  # strings, sequences: the backend's affair
             return

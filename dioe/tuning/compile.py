@@ -299,10 +299,11 @@ class Job:
     def checked_plan(self, plan: AnyPlan | str | PathLike[str]) -> Plan:
         """A plan made before; raises PlanMismatch if it isn't for this model and hardware."""
         loaded = loaded_plan(plan)
+        place = str(plan) if isinstance(plan, str | PathLike) else "plan"
         if not isinstance(loaded, Plan):
             raise PlanMismatch(
                 "the plan of a pipeline, not of a model",
-                place="plan",
+                place=place,
                 fix="give the dioe.Pipeline that it was made for",
             )
         check_plan(
@@ -311,6 +312,7 @@ class Job:
             hardware=self.hardware,
             ops=self.model.op_ids,
             placed_ops=self.model.placed_op_ids,
+            place=place,
         )
         return loaded
 

@@ -50,7 +50,7 @@ class PlanCache:
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError, PlanMismatch) as error:
-            log.warning("plan cache: %s can't be used and is made anew: %s", path, error)
+            log.warning("plan cache: %s can't be used and is made anew: %s", path, _cause(error))
             return None
 
     def put(self, key: str, plan: AnyPlan) -> None:
@@ -68,4 +68,13 @@ class PlanCache:
                 Path(name).unlink(missing_ok=True)
                 raise
         except OSError as error:
-            log.warning("plan cache: can't write to %s, plans aren't kept: %s", self._folder, error)
+            log.warning(
+                "plan cache: can't write to %s, plans aren't kept: %s", self._folder, _cause(error)
+            )
+
+
+def _cause(error: Exception) -> str:
+    """What went wrong, in words: of an OSError neither its number nor the path again."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return error.cause if isinstance(error, PlanMismatch) else str(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -13,7 +13,10 @@ import pytest
 
 from benchmarks.models import MODELS, BenchModel, Feed
 from dioe.cli.fetch import FetchError
+from dioe.runtime import Runtime
 from dioe.types import Array
+from tests.backend.software_gpu import missing, software_gpu
+from tests.toys.backend import registry_of
 
 # before tests/conftest.py gives the run a cache of its own: models are not fetched anew each time
 _CACHE_DIR = os.environ.get("DIOE_CACHE_DIR")
@@ -63,3 +66,18 @@ def real_model(own_environment: None) -> GetModel:
         return found[name]
 
     return get
+
+
+@pytest.fixture(scope="module")
+def all_backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    """All backends; the software GPU among them where it can be had."""
+    installed = ("onnxruntime", "openvino", "reference")
+    if missing():
+        with_host = Runtime(registry_of(installed=installed))
+        yield with_host
+        with_host.close()
+        return
+    with software_gpu(tmp_path_factory.mktemp("vulkan")):
+        with_gpu = Runtime(registry_of(installed=installed))
+        yield with_gpu
+        with_gpu.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -13,9 +13,8 @@ from dioe.graph import Model, OpGraph, extract
 from dioe.precision import compare, error_limit
 from dioe.runtime import Runtime, Session
 from dioe.types import Plan, Precision
-from tests.backend.software_gpu import DEVICE, missing, software_gpu
+from tests.backend.software_gpu import DEVICE, missing
 from tests.system.conftest import GetModel
-from tests.toys.backend import registry_of
 from tests.toys.stages import staged_plan
 
 HOST = ("onnxruntime", "openvino")
@@ -26,21 +25,6 @@ LARGE = ("ppocr-rec", "ppocr-det", "efficientnet-lite0", "minilm", "minilm-int8"
          "densenet121")  # fmt: skip
 SEEDS = (1, 2, secrets.randbits(32))
 RUNS = 2
-
-
-@pytest.fixture(scope="module")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    """All backends; the software GPU among them where it can be had."""
-    installed = (*HOST, "reference")
-    if missing():
-        with_host = Runtime(registry_of(installed=installed))
-        yield with_host
-        with_host.close()
-        return
-    with software_gpu(tmp_path_factory.mktemp("vulkan")):
-        with_gpu = Runtime(registry_of(installed=installed))
-        yield with_gpu
-        with_gpu.close()
 
 
 def chunks(graph: OpGraph, rng: random.Random, most: int) -> list[list[str]]:
@@ -134,20 +118,24 @@ def check_partitions(
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_partitions_over_all_backends(name: str, real_model: GetModel, runtime: Runtime) -> None:
+def test_partitions_over_all_backends(
+    name: str, real_model: GetModel, all_backends: Runtime
+) -> None:
     if missing():
         pytest.skip(missing())
-    check_partitions(real_model, name, runtime, (*HOST, "reference", GPU), most=5)
+    check_partitions(real_model, name, all_backends, (*HOST, "reference", GPU), most=5)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_partitions_over_backends_of_the_host(
-    name: str, real_model: GetModel, runtime: Runtime
+    name: str, real_model: GetModel, all_backends: Runtime
 ) -> None:
-    assert not check_partitions(real_model, name, runtime, (*HOST, "reference"), most=8)
+    assert not check_partitions(real_model, name, all_backends, (*HOST, "reference"), most=8)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LARGE)
-def test_partitions_of_larger_models(name: str, real_model: GetModel, runtime: Runtime) -> None:
-    assert not check_partitions(real_model, name, runtime, HOST, most=6)
+def test_partitions_of_larger_models(
+    name: str, real_model: GetModel, all_backends: Runtime
+) -> None:
+    assert not check_partitions(real_model, name, all_backends, HOST, most=6)

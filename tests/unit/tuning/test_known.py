@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dioe.profiling import BlockTiming, History
+from dioe.profiling import BlockTiming, CopyCosts, History
 from dioe.tuning.known import Known, Ratio
 from dioe.tuning.targets import Candidate
 from dioe.types import OpTime, Precision, Resources, Support, Target, TargetReport
@@ -104,12 +104,31 @@ def test_another_limit_judges_anew(
     assert found is not None
     assert found.state == judged
     assert found.relative_l2 == error
-    if state == judged:
-        assert found.reason == "why"
-    elif judged == "infidel":
+    if judged == "infidel" and error is not None:
         assert f"limit {limit:g}" in found.reason
+    elif state == judged:
+        assert found.reason == "why"
     else:
         assert found.reason == ""
+
+
+def test_the_reason_is_by_the_present_limit_and_names_the_output(known: Known) -> None:
+    before = "output 'y': error 0.05 is above the limit 0.03"
+    known.keep_report(CANDIDATE, replace(OK, state="infidel", reason=before, relative_l2=0.05))
+    found = known.report(CANDIDATE, 0.01)
+    assert found is not None
+    assert found.reason == "output 'y': error 0.05 is above the limit 0.01"
+
+
+def test_copies_are_a_device_s_and_no_model_s(known: Known) -> None:
+    costs = CopyCosts(0.1, 2e-7, 0.05, 4e-7)
+    assert known.copies(A, Resources()) is None
+    known.keep_copies(A, Resources(), costs, noisy=False)
+    assert known.copies(A, Resources()) == costs
+    assert replace(known, model_sha256="another", shapes={}).copies(A, Resources()) == costs
+    assert known.copies(B, Resources()) is None
+    known.keep_copies(B, Resources(), costs, noisy=True)
+    assert known.copies(B, Resources()) is None
 
 
 def test_what_failed_is_tried_anew(known: Known) -> None:
