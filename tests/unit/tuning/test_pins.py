@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,16 @@ from dioe.graph import Model, OpGraph, find_blocks
 from dioe.hardware import load_pool, save_pool
 from dioe.runtime import Session
 from dioe.tuning.pins import parse_pins
-from dioe.types import Array, ConfigError, InputError, Precision, StageModel, Support
+from dioe.types import (
+    Array,
+    Basis,
+    ConfigError,
+    InputError,
+    KnownAs,
+    Precision,
+    StageModel,
+    Support,
+)
 from dioe.types import UnsupportedError as Unsupported
 from tests.toys import models
 from tests.toys.device import DeviceToyBackend
@@ -116,6 +126,38 @@ def test_what_is_pinned_nowhere_stays_off_a_slow_device(use_backends: UseBackend
         check(session)
         moved = {(t.source, t.destination): t.nbytes for t in session.transfers}
     assert moved == {("cpu", "gpu:0"): 4 * 8 * 4, ("gpu:0", "cpu"): 4 * 8 * 4}
+
+
+def test_a_device_too_slow_for_the_budget_gets_what_is_pinned_to_it(
+    use_backends: UseBackends,
+) -> None:
+    device = DeviceToyBackend(strict=False)
+    device.delay_s = 0.3  # a look at the whole model takes 18 s
+    use_backends(device)
+    start = time.perf_counter()
+    with compiled(pins={"first": "gpu:0"}, tuning_budget_s=5) as session:
+        assert time.perf_counter() - start < 5 * 1.1 + 1.5
+        assert stages(session) == {"gpu:0": {"first"}, "cpu": {"relu", "tanh", "second", "out"}}
+        check(session)
+        plan = session.plan
+    (whole,) = [c for c in plan.candidates if c.target == "gpu:0/devtoy/fp32"]
+    assert whole.state == "slow"
+    assert whole.known_as is KnownAs.SIMULATED
+    assert "(simulated)" in whole.reason
+    assert "tuning budget" in whole.reason
+    (pinned,) = [block for block in plan.blocks if block.ops == ("first",)]
+    assert pinned.cost_ms is not None
+    assert pinned.cost_ms == pytest.approx(300, rel=0.1)
+    assert pinned.basis is Basis.CORRECTED
+    assert any("gpu:0 is a simulated device" in note for note in plan.notes)
+
+
+def test_a_device_that_is_the_only_one_is_used_however_slow(use_backends: UseBackends) -> None:
+    device = DeviceToyBackend(strict=False)
+    device.delay_s = 0.03
+    use_backends(device)
+    with compiled(devices="gpu:0", tuning_budget_s=0.5) as session:
+        assert stages(session).keys() == {"gpu:0"}
 
 
 def test_a_pin_that_cannot_be_kept(use_backends: UseBackends) -> None:
