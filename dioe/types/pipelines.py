@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
-from dioe.types.plans import Basis, Plan, TargetReport, plan_data
+from dioe.types.plans import Basis, Plan, TargetReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class PipelinePlan:
         """A readable, versioned text; ``dioe.load_plan`` reads it back."""
         data: dict[str, Any] = {"format": self.FORMAT, "version": self.VERSION} | asdict(self)
         for name, node in self.models.items():
-            data["models"][name]["plans"] = [plan_data(plan) for plan in node.plans]
+            data["models"][name]["plans"] = [plan.to_data() for plan in node.plans]
         return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
     def explain(self) -> str:

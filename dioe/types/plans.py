@@ -160,21 +160,20 @@ class Plan:
 
     def to_json(self) -> str:
         """A readable, versioned text; ``dioe.load_plan`` reads it back."""
-        data = {"format": self.FORMAT, "version": self.VERSION} | plan_data(self)
+        data = {"format": self.FORMAT, "version": self.VERSION} | self.to_data()
         return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+    def to_data(self) -> dict[str, Any]:
+        """As plain data, targets by their names."""
+        data = asdict(self)
+        for written, stage in zip(data["stages"], self.stages, strict=True):
+            written["target"] = str(stage.target)
+        return data
 
     def explain(self) -> str:
         """Why this plan: every candidate with its figures, best first; how many blocks went to
         which target; the curve of error against latency."""
         return "\n".join(_explain(self)) + "\n"
-
-
-def plan_data(plan: Plan) -> dict[str, Any]:
-    """A plan as plain data, targets by their names."""
-    data = asdict(plan)
-    for written, stage in zip(data["stages"], plan.stages, strict=True):
-        written["target"] = str(stage.target)
-    return data
 
 
 def _explain(plan: Plan) -> list[str]:

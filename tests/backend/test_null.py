@@ -105,7 +105,7 @@ def test_shapes_and_types_of_results(npu: Context, null: NullBackend, case: Any)
     called = request.call(case.feeds, list(case.expected))
     for found, (name, expected) in zip(called, case.expected.items(), strict=True):
         for value in (found, request.outputs[name]):
-            shape = (2, 1) if case.name == "data-dependent shape" else expected.shape
+            shape = (2, 1) if case.name == "data-dependent-shape" else expected.shape
             assert (value.dtype, value.shape) == (expected.dtype, shape)
             assert not value.astype(np.float32).any()
 
