@@ -19,7 +19,10 @@ from dioe.types import Basis, Plan
 from tests.backend.software_gpu import DEVICE, missing
 from tests.system.conftest import GetModel, RealModel
 
-pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "all is there")
+pytestmark = [
+    pytest.mark.slow,  # budgets of seconds, beside a GPU in software
+    pytest.mark.skipif(bool(missing()), reason=missing() or "all is there"),
+]
 
 FIRST = ("p2o.Conv.0", "p2o.BatchNormalization.0")
 """The detector's first block: a convolution of stride 2 from 3 channels to 16."""
