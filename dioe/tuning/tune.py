@@ -177,7 +177,10 @@ class Tuner:
         found = search.run(
             reports,
             Budget(_SEARCH_SHARE * max(0.0, budget.left_s)),
-            least_s=max(self._took_s.values(), default=0.0),
+            # of a device that gets no more than what it has to, a look tells nothing of the rest
+            least_s=max(
+                (self._took_s.get(r.target, 0.0) for r in reports if not _hopeless(r)), default=0.0
+            ),
         )
         self._took_s |= search.took_s
         if known is not None and (found.known or not found.plans):

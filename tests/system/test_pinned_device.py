@@ -14,6 +14,7 @@ from rich.console import Console
 import dioe
 from dioe.cli.plan_text import print_explained
 from dioe.precision import compare
+from dioe.profiling import lock
 from dioe.runtime import Runtime
 from dioe.types import Basis, Plan
 from tests.backend.software_gpu import DEVICE, missing
@@ -36,9 +37,11 @@ COMPILING_S = 5.0
 
 @pytest.fixture
 def detector(
-    real_model: GetModel, all_backends: Runtime, monkeypatch: pytest.MonkeyPatch
+    real_model: GetModel, all_backends: Runtime, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> RealModel:
     monkeypatch.setattr(Runtime, "_current", all_backends)
+    # waiting for others who measure isn't the tuning's time
+    monkeypatch.setattr(lock, "_lock_path", lambda: tmp_path / "measuring.lock")
     return real_model("ppocr-det")
 
 
