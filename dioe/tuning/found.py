@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -10,7 +11,7 @@ from typing import Any
 from dioe.planning import on_threads, plan_from_json
 from dioe.tuning.known import Ratio
 from dioe.tuning.targets import is_lowered
-from dioe.types import Basis, BlockReport, KnownAs, Plan, TargetReport, Tradeoff
+from dioe.types import Basis, BlockReport, KnownAs, Plan, Stage, TargetReport, Tradeoff
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,31 @@ def _report(kept: Mapping[str, Any]) -> TargetReport:
 
 def _lowering(kept: Mapping[str, Any]) -> Lowering:
     return Lowering(**{**kept, "stay": tuple(kept["stay"])})
+
+
+# --- blocks --------------------------------------------------------------------------------------
+
+
+def shared_out(
+    blocks: Sequence[BlockReport], stages: Sequence[Stage], runs: int
+) -> tuple[BlockReport, ...]:
+    """The reports, with what stages took shared out among their blocks where no block of a stage
+    was measured by itself: those that only one target takes."""
+    total_ms: dict[str, float] = {}
+    for block in blocks:
+        own_ms = block.cost_ms if block.basis is Basis.DEFAULT else None
+        before_ms = total_ms.get(block.stage, 0.0)
+        total_ms[block.stage] = before_ms + (math.nan if own_ms is None else own_ms)
+    took_ms = {s.name: s.predicted_ms or 0.0 for s in stages if total_ms.get(s.name, 0.0) > 0}
+    return tuple(
+        replace(
+            block, cost_ms=took_ms[block.stage] * block.cost_ms / total_ms[block.stage],
+            basis=Basis.CORRECTED, runs=runs,
+        )
+        if block.stage in took_ms and block.cost_ms is not None
+        else block
+        for block in blocks
+    )  # fmt: skip
 
 
 # --- names ------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ from dioe.tuning.found import (
     found_to_json,
     lowering_of,
     plan_name,
+    shared_out,
     told_apart,
 )
 from dioe.tuning.known import Known
@@ -49,13 +50,11 @@ from dioe.tuning.targets import USED_UP, is_lowered
 from dioe.tuning.trial import reference_context
 from dioe.types import (
     Basis,
-    BlockReport,
     Dim,
     DioeError,
     Feeds,
     Plan,
     Precision,
-    Stage,
     Target,
     TargetReport,
     Value,
@@ -493,7 +492,7 @@ class MixedSearch:
         measured = replace(
             plan,
             stages=stages,
-            blocks=_shared_out(plan.blocks, stages, report.runs),
+            blocks=shared_out(plan.blocks, stages, report.runs),
             relative_l2=report.relative_l2,
             predicted_ms=report.p50_ms,
             basis=Basis.MEASURED,
@@ -508,28 +507,6 @@ class MixedSearch:
             placement = single_stage(problem, index)
             if placement is not None and str(setting.target) not in self._found.blocks:
                 self._found.blocks[str(setting.target)] = block_reports(problem, placement)
-
-
-def _shared_out(
-    blocks: Sequence[BlockReport], stages: Sequence[Stage], runs: int
-) -> tuple[BlockReport, ...]:
-    """The reports, with what stages took shared out among their blocks where no block of a stage
-    was measured by itself: those that only one target takes."""
-    total_ms: dict[str, float] = {}
-    for block in blocks:
-        own_ms = block.cost_ms if block.basis is Basis.DEFAULT else None
-        before_ms = total_ms.get(block.stage, 0.0)
-        total_ms[block.stage] = before_ms + (math.nan if own_ms is None else own_ms)
-    took_ms = {s.name: s.predicted_ms or 0.0 for s in stages if total_ms.get(s.name, 0.0) > 0}
-    return tuple(
-        replace(
-            block, cost_ms=took_ms[block.stage] * block.cost_ms / total_ms[block.stage],
-            basis=Basis.CORRECTED, runs=runs,
-        )
-        if block.stage in took_ms and block.cost_ms is not None
-        else block
-        for block in blocks
-    )  # fmt: skip
 
 
 def _is_split(problem: Problem, placement: Placement) -> bool:

@@ -11,40 +11,35 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from dioe.graph import Block, Model, OpGraph, find_blocks
 from dioe.planning import Cost, Line, Problem, TargetCosts, block_nodes, build_problem
 from dioe.profiling import (
-    NOISY_SHARE,
     BlockKey,
     BlockTiming,
-    Calls,
-    CopyCosts,
-    CpuLoad,
     StageFit,
     StageObservation,
-    Timing,
     block_corrections,
     capture,
     fit,
     in_context,
-    others_share,
     profile_blocks,
     profile_executable,
     time_calls,
-    time_copies,
 )
 from dioe.profiling.blocks import Progress
-from dioe.runtime import Runtime, is_host
+from dioe.runtime import Runtime
 from dioe.tuning.beside import Setting
 from dioe.tuning.clock import Budget, Stopwatch
+from dioe.tuning.copies import Copies
 from dioe.tuning.known import Known
 from dioe.tuning.targets import error_cause, is_lowered
-from dioe.tuning.trial import TargetContender, TargetFailed, slow_at_first, time_surviving
+from dioe.tuning.trial import TargetFailed
+from dioe.tuning.wholes import FEWER_RATIO, WholeBeside, time_wholes
 from dioe.types import (
     Array,
     Basis,
@@ -62,31 +57,17 @@ QUARTILE = 25
 """The percentile of runs that stands for them: what disturbs a shared machine only adds time, for
 tenths of a second to seconds (docs/decisions/0003-rounds.md)."""
 
-_ROUNDS_SHARE = 0.7
-"""Of the budget for whole models; the rest is for profiling their ops."""
-
-_WHOLE_ROUNDS = 3
-_WHOLE_S = 0.12
-"""Openings of one executable differ by up to 30 % on a shared machine: several tell more than one
-that is timed for longer."""
-
 _PROFILE_S = 0.15
 _ANCHOR_S = 0.06
 _DROP_RATIO = 3.0
 """A setting this much slower than the best is no place for part of the model either, unless a block
 differs more from its neighbours than any we have seen."""
 
-_FEWER_RATIO = 1.5
-"""The same for a setting on fewer threads, against the same target on all."""
-
 _DEFAULT_MS_PER_FLOP = 1e3 / 20e9
 _DEFAULT_MS_PER_BYTE = 1e3 / 5e9
 """For blocks that nobody has timed, where a plan has to be made all the same: one core's."""
 
 UNREACHED = "the tuning budget ended before the whole model was measured there"
-
-_LEAST_OWN = 0.1
-"""Of what a stage takes, that isn't its copies whatever was measured of those."""
 
 _SWITCH = Line(0.002, 5e-8)
 """A value's change of precision inside an executable: written and read once more, at 20 GB/s."""
@@ -103,7 +84,7 @@ class _Whole:
 def _slow(whole_ms: float, own_ms: float, least_ms: float) -> str:
     """Why a setting is too slow for any part of a plan, beside the same target on all its threads
     and the best; empty if it isn't."""
-    if whole_ms > _FEWER_RATIO * own_ms:
+    if whole_ms > FEWER_RATIO * own_ms:
         return f"it takes {whole_ms:.4g} ms on fewer threads, {own_ms:.4g} on all"
     if whole_ms > _DROP_RATIO * least_ms:
         return f"as a whole it takes {whole_ms:.4g} ms, the best {least_ms:.4g}"
@@ -144,7 +125,7 @@ class Parts:
         self._observed: list[StageObservation] = []
         self._seen: dict[tuple[str, Setting], float] = {}
         """Blocks (by id) of stages that were timed where the whole wasn't: their shares, in ms."""
-        self._copies: dict[Setting, CopyCosts] = {}
+        self._copies = Copies(runtime, known)
         self._left: set[tuple[str, Setting]] = set()
         """Blocks (by id) that a setting takes, and that are left to others."""
         self._anchor_ms: dict[Setting, float] = {}
@@ -178,9 +159,14 @@ class Parts:
         new = [s for s in new if s not in self._wholes]
         new.sort(key=lambda s: s.name != str(s.target))
         self.left_out |= dict.fromkeys((s.name for s in new), UNREACHED)
-        timings, failures = self._time_wholes(new, budget, locked)
-        self.left_out |= failures
-        done = len(timings) + len(failures) + sum(s in self.slow for s in new) == len(new)
+        found_ms = min(map(self.whole_ms, self._wholes), default=math.inf)
+        times = time_wholes(
+            [self._contender(s) for s in new], budget,
+            known_ms=found_ms, locked=locked, progress=self._progress,
+        )  # fmt: skip
+        timings, done = times.timings, times.count == len(new)
+        self.left_out |= {**times.failures, **{s.name: why for s, why in times.slow.items()}}
+        self.slow |= times.slow.keys()
         ms = {s: self.whole_ms(s) for s in self._wholes}
         ms |= {s: timings[s.name].p50_ms for s in new if s.name in timings}
         own = {str(s.target): ms[s] for s in ms if s.name == str(s.target)}
@@ -195,61 +181,23 @@ class Parts:
             if not budget.allows(longest_s):
                 return False
             start = time.perf_counter()
-            times = self._profile(setting)
+            op_times = self._profile(setting)
             longest_s = max(longest_s, time.perf_counter() - start)
-            if times is not None:
+            if op_times is not None:
                 timing = timings[setting.name]
                 self.noisy |= timing.noisy
-                self._take_whole(setting, timing.p50_ms, times)
+                self._take_whole(setting, timing.p50_ms, op_times)
                 self._known.keep_op_times(
-                    setting.target, setting.resources, timing.p50_ms, times,
+                    setting.target, setting.resources, timing.p50_ms, op_times,
                     runs=timing.runs, noisy=timing.noisy,
                 )  # fmt: skip
         return done
 
-    def _time_wholes(
-        self, settings: Sequence[Setting], budget: Budget, locked: bool
-    ) -> tuple[dict[str, Timing], dict[str, str]]:
-        """Rounds of wholes on the host, then of those on devices whose first blocks don't show them
-        to be slow; and the reasons of those that fail."""
-        timings: dict[str, Timing] = {}
-        failures: dict[str, str] = {}
-        on_host = [s for s in settings if is_host(s.target.device)]
-        for group in (on_host, [s for s in settings if s not in on_host]):
-            left = []
-            for setting in group:
-                try:
-                    slow = slow_at_first(
-                        setting.candidate, self.model, self._feeds, self._runtime,
-                        min((t.p50_ms for t in timings.values()), default=math.inf), budget.left_s,
-                    )  # fmt: skip
-                except (Exception, SystemExit) as error:
-                    log.info("%s fails with the first blocks", setting.name, exc_info=True)
-                    failures[setting.name] = error_cause(error)
-                    continue
-                if slow:
-                    self.left_out[setting.name] = slow
-                    self.slow.add(setting)
-                else:
-                    left.append(setting)
-            taken, failed = time_surviving(
-                {s.name: self._contender(s) for s in left},
-                budget_s=_ROUNDS_SHARE * budget.left_s, rounds=_WHOLE_ROUNDS,
-                least_round_s=_WHOLE_S, drop_ratio=_FEWER_RATIO,
-                always=[s.name for s in left if s.name == str(s.target)],
-                every=False, locked=locked, progress=self._progress,
-            )  # fmt: skip
-            timings |= taken
-            failures |= failed
-        return timings, failures
-
     def _as_written(self, setting: Setting) -> bool:
         return not is_lowered(setting.target, quantised=self.model.quantised)
 
-    def _contender(self, setting: Setting) -> _Beside:
-        candidate = replace(setting.candidate, resources=setting.resources)
-        contender = TargetContender(candidate, self.model, self._feeds, self._runtime, self._watch)
-        return _Beside(setting, contender)
+    def _contender(self, setting: Setting) -> WholeBeside:
+        return WholeBeside(setting, self.model, self._feeds, self._runtime, self._watch)
 
     def _profile(self, setting: Setting) -> Sequence[OpTime] | None:
         precisions = Precisions(setting.target.precisions[0])
@@ -299,26 +247,8 @@ class Parts:
         return len({str(s.target) for s in settings if self.takes(s, block)}) == 1
 
     def measure_copies(self, settings: Sequence[Setting], *, locked: bool) -> None:
-        """Time copies into the memories of devices, and out of them: what a boundary there costs.
-
-        Where that fails nothing is known of them, and the backend has its say when a plan is tried.
-        """
-        for setting in settings:
-            if is_host(setting.target.device) or setting in self._copies:
-                continue
-            target, resources = setting.target, setting.resources
-            costs = self._known.copies(target, resources)
-            if costs is None:
-                before = CpuLoad.now()
-                try:
-                    with self._runtime.context(target, resources) as context:
-                        costs = time_copies(context) or CopyCosts()
-                except (Exception, SystemExit) as error:  # noqa: BLE001 - the log tells it
-                    log.info("copies of %s can't be timed: %s", setting.name, error_cause(error))
-                    continue
-                noisy = not locked or others_share(before, CpuLoad.now()) > NOISY_SHARE
-                self._known.keep_copies(target, resources, costs, noisy=noisy)
-            self._copies[setting] = costs
+        """Time copies to and from the memories of devices: what a boundary there costs."""
+        self._copies.measure(settings, locked=locked)
 
     @contextlib.contextmanager
     def anchor(self) -> Iterator[Callable[[], float]]:
@@ -466,14 +396,9 @@ class Parts:
             return
         reads = (self.graph.values[name].nbytes or 0 for name in stage.inputs)
         gives = (self.graph.values[name].nbytes or 0 for name in stage.outputs)
-        own_ms = max(0.0, measured_ms - self._copied_ms(setting, reads, gives))
+        own_ms = self._copies.without(setting, measured_ms, reads, gives)
         for block, weight in zip(blocks, weights, strict=True):
             self._seen[block.id, setting] = own_ms * weight / sum(weights)
-
-    def _copied_ms(self, setting: Setting, reads: Iterable[int], gives: Iterable[int]) -> float:
-        """What copies of values of these sizes to and from a setting's memory take."""
-        costs = self._copies.get(setting, CopyCosts())
-        return sum(map(costs.to_ms, reads)) + sum(map(costs.from_ms, gives))
 
     def _observation(
         self, stage: Stage, previous: str | None, measured_ms: float
@@ -494,23 +419,18 @@ class Parts:
                 costs[block.id] = self._wholes[setting].blocks[block.id]
         reads = [self.graph.values[name].nbytes or 0 for name in stage.inputs]
         gives = [self.graph.values[name].nbytes or 0 for name in stage.outputs]
-        copied = self._copied_ms(settings[stage.precisions.default], reads, gives)
+        default = settings[stage.precisions.default]
         return StageObservation(
-            target=settings[stage.precisions.default].name,
+            target=default.name,
             context_ms=sum(costs.values()),
             values_in=len(reads),
             bytes_in=sum(reads),
             values_out=len(gives),
             bytes_out=sum(gives),
             previous=previous,
-            measured_ms=self._without_copies(copied, measured_ms),
+            measured_ms=self._copies.without(default, measured_ms, reads, gives),
             blocks=costs,
         )
-
-    @staticmethod
-    def _without_copies(copied_ms: float, measured_ms: float) -> float:
-        """What a stage took itself: the fit is not to count copies that are known by themselves."""
-        return max(measured_ms - copied_ms, _LEAST_OWN * measured_ms)
 
     def _alone_observations(self) -> Iterator[StageObservation]:
         """A block alone is a stage of one block, and so is a whole of all."""
@@ -526,9 +446,8 @@ class Parts:
                         values_out=len(node.gives),
                         bytes_out=sum(node.gives.values()),
                         previous=None,
-                        measured_ms=self._without_copies(
-                            self._copied_ms(setting, node.reads.values(), node.gives.values()),
-                            timing.p50_ms,
+                        measured_ms=self._copies.without(
+                            setting, timing.p50_ms, node.reads.values(), node.gives.values()
                         ),
                     )
 
@@ -585,7 +504,7 @@ class Parts:
                 blocks[block.id] = Cost(timing.p50_ms, Basis.MEASURED, timing.runs)
             elif block.id in given:
                 blocks[block.id] = self._default_cost(block)
-        copies = self._copies.get(setting, CopyCosts())
+        copies = self._copies.of(setting)
         return TargetCosts(
             target=setting.target,
             blocks=blocks,
@@ -601,19 +520,3 @@ class Parts:
         work_ms = sum(op.flops or 0 for op in ops) * _DEFAULT_MS_PER_FLOP
         moved = sum((op.bytes_read or 0) + (op.bytes_written or 0) for op in ops)
         return Cost(work_ms + moved * _DEFAULT_MS_PER_BYTE, Basis.DEFAULT)
-
-
-@dataclass(frozen=True, slots=True)
-class _Beside:
-    """A whole model in one setting, under the setting's name."""
-
-    setting: Setting
-    contender: TargetContender
-
-    @contextlib.contextmanager
-    def open(self) -> Iterator[Calls]:
-        try:
-            with self.contender.open() as calls:
-                yield {self.setting.name: next(iter(calls.values()))}
-        except TargetFailed as failure:
-            raise TargetFailed(self.setting.name, failure.reason) from failure

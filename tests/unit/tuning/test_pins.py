@@ -147,7 +147,7 @@ def test_a_device_too_slow_for_the_budget_gets_what_is_pinned_to_it(
     assert "tuning budget" in whole.reason
     (pinned,) = [block for block in plan.blocks if block.ops == ("first",)]
     assert pinned.cost_ms is not None
-    assert pinned.cost_ms > 150  # most of what its run takes; the rest is the stage's
+    assert 50 < pinned.cost_ms < 350  # of 300, at the speed of a machine that others share
     assert pinned.basis is Basis.CORRECTED
     assert any("gpu:0 is a simulated device" in note for note in plan.notes)
 
