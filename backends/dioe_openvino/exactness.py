@@ -138,7 +138,8 @@ class Exactness:
                 self._add(op, inner)
 
     def by_op(self) -> dict[str, str]:
-        """Ops that are wrong wherever they are: float64 arithmetic, int8 arithmetic."""
+        """Ops that are wrong wherever they are: float64 arithmetic, int8 arithmetic, Tile by
+        repeats that are data."""
         refused: dict[str, str] = {}
         for op, node in self._nodes:
             values = (*node.inputs, *node.outputs)
@@ -149,6 +150,8 @@ class Exactness:
             if result in (D.INT8, D.UINT8) and not node.domain and node.op_type in _SATURATING:
                 name = result.name.lower()
                 refused[op] = f"OpenVINO saturates {node.op_type!r} of {name}, which has to wrap"
+            if node.op_type == "Tile" and not node.domain and _is_data(node.inputs[1]):
+                refused[op] = "OpenVINO writes nothing where 'Tile' repeats by data"
         return refused
 
     def _keeps_doubles(self, node: ir.Node) -> bool:
@@ -221,3 +224,19 @@ class Exactness:
         if node.op_type in _ARITHMETIC:
             return f"OpenVINO computes {op} of {name} in 32 bits"
         return ""
+
+
+def _is_data(value: ir.Value | None) -> bool:
+    """Whether a value depends on what is in the inputs, and not on their shapes alone."""
+    waiting, seen = [value], set[int]()
+    while waiting:
+        value = waiting.pop()
+        if value is None or value.const_value is not None or id(value) in seen:
+            continue
+        seen.add(id(value))
+        node = value.producer()
+        if node is None:
+            return True
+        if node.op_type not in ("Shape", "Size"):
+            waiting.extend(node.inputs)
+    return False
