@@ -157,7 +157,8 @@ class Wiring:
             return
         if is_device_buffer(source) and source.device == home.device:
             self._requests[stage].bind({name: source})
-            self._in.pop((name, home), None)
+            if self._in.pop((name, home), None) is not None:
+                self._steps = self._plan_steps()
             return
         key = (name, home)
         transfer = self._in.get(key)
@@ -186,8 +187,8 @@ class Wiring:
             self._requests[maker].bind({}, {name: buffer})
             return
         made = self._buffers.get((name, home))
-        if made is None:
-            spec = self._specs[name]
+        spec = self._specs[name]
+        if made is None or not (spec.static or made.shape == target.shape):
             if not spec.static:
                 spec = TensorSpec(name, spec.dtype, target.shape)
             made = self._buffers[name, home] = home.buffer(spec)

@@ -115,6 +115,25 @@ def test_open_shapes_are_counted_by_size() -> None:
             assert sizes == {8: 2, 3: 1, 5: 1}, value
 
 
+def test_bound_outputs_of_open_shape_may_change_theirs() -> None:
+    runtime, _ = device_runtime()
+    model = Model.load(models.parse(FOUR.replace("8,", "N,")))
+    plan = staged_plan(model, [("gpu:0/devtoy", model.op_ids)])
+    with Session(model, [plan], runtime=runtime) as session:
+        for rows in (8, 3):
+            x, target = x_of(rows, rows), np.zeros((rows, 4), np.float32)
+            bound = session.bind({"x": x}, {"y": target})
+            for _ in range(2):
+                bound.run()
+                np.testing.assert_allclose(target, -np.exp(np.tanh(np.maximum(x, 0))), rtol=1e-6)
+        request = session._hot.loaded.request()
+        for rows in (8, 3, 8):
+            x, target = x_of(rows, rows), np.zeros((rows, 4), np.float32)
+            request.bind({"x": x}, {"y": target})
+            request.run()
+            np.testing.assert_allclose(target, -np.exp(np.tanh(np.maximum(x, 0))), rtol=1e-6)
+
+
 def test_a_whole_model_on_a_device() -> None:
     session, device = session_of(FOUR, *["gpu:0/devtoy"] * 4)
     runtime, _ = device_runtime()
