@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 
-from dioe.profiling import NOISY_SHARE, CopyCosts, CpuLoad, others_share, time_copies
+from dioe.profiling import CopyCosts, CpuLoad, time_copies
 from dioe.runtime import Runtime, is_host
 from dioe.tuning.beside import Setting
 from dioe.tuning.known import Known
 from dioe.tuning.targets import error_cause
+from dioe.tuning.trial import disturbed_since
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Copies:
                 except (Exception, SystemExit) as error:  # noqa: BLE001 - the log tells it
                     log.info("copies of %s can't be timed: %s", setting.name, error_cause(error))
                     continue
-                noisy = not locked or others_share(before, CpuLoad.now()) > NOISY_SHARE
+                noisy = not locked or disturbed_since(before)
                 self._known.keep_copies(target, resources, costs, noisy=noisy)
             self._costs[setting] = costs
 

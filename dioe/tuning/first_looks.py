@@ -133,7 +133,8 @@ class FirstLooks:
 
     def _look(self, candidate: Candidate, budget: Budget) -> TargetReport:
         """Try a target. What came of it is kept at once, unless others disturbed it."""
-        others = any(c is not candidate and c.support.supported for c in self._candidates)
+        own = candidate.support.supported & set(self._model.placed_op_ids)
+        others = any(c is not candidate and c.support.supported & own for c in self._candidates)
         name = str(candidate.target)
         self._progress(name)
         load, start = CpuLoad.now(), time.perf_counter()

@@ -212,7 +212,7 @@ class MixedSearch:
         slow = {s for s in usable if self._is_slow(s, parts)}
         parts.leave_to_others(slow, usable)
         usable = [s for s in usable if parts.has_blocks_for(s)]
-        if slow.issuperset(usable):
+        if slow.issuperset(usable) and not self._needed:
             return
         partial = [s for s in usable if not s.candidate.support.whole]
         best_ms = self._best_ms(parts, singles)

@@ -15,7 +15,7 @@ import numpy as np
 from dioe.graph import Model, OpGraph, rebuild
 from dioe.precision import Comparison, compare
 from dioe.profiling import Calls
-from dioe.runtime import Runtime, Session
+from dioe.runtime import Runtime, Session, is_host
 from dioe.runtime.loading import LoadedPlan, load
 from dioe.runtime.request import PlanRequest
 from dioe.tuning.clock import Stopwatch
@@ -73,11 +73,11 @@ def try_plan(
 ) -> tuple[TargetReport, list[float]]:
     """A first report on a plan of ``model`` (shapes bound), and the ms that each stage takes.
 
-    ``speed`` is called before and after the runs that are timed: their times are divided by how
-    many times as long the machine takes then. A plan so slow that it would take more than
-    ``left_s`` seconds, comparing its outputs included, runs less often, but once. Outputs of a plan
-    with a stage on a modelled device aren't compared with the reference. Never raises for what a
-    backend does: the plan has failed, and no stage has a time.
+    ``speed`` is called before and after the runs that are timed: the times of stages on the host
+    are divided by how many times as long the host takes then. A plan so slow that it would take
+    more than ``left_s`` seconds, comparing its outputs included, runs less often, but once. Outputs
+    of a plan with a stage on a modelled device aren't compared with the reference. Never raises for
+    what a backend does: the plan has failed, and no stage has a time.
     """
     name = plan_name(plan)
     unchecked = is_modelled(plan, modelled_devices(runtime.registry))
@@ -90,7 +90,8 @@ def try_plan(
             request.bind(samples[0], {})
             before = speed()
             runs = _timed_runs(request, end)
-            runs /= (before + speed()) / 2
+            on_host = [is_host(stage.target.device) for stage in plan.stages]
+            runs[:, on_host] /= (before + speed()) / 2
     except (Exception, SystemExit) as error:
         if not isinstance(error, DioeError):
             log.info("plan %s failed", name, exc_info=True)
