@@ -6,6 +6,7 @@ Small ONNX models to test with are in ``tests/toys/models.py``.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -20,3 +21,11 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
                 patched.delenv(name)
         patched.setenv("DIOE_CACHE_DIR", str(tmp_path_factory.mktemp("dioe-cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def without_devices_of_others() -> None:
+    """A software GPU that a failed test kept loaded is gone before the next test."""
+    module = sys.modules.get("tests.backend.software_gpu")
+    if module is not None:
+        module.unload_left()

@@ -8,6 +8,7 @@ import gc
 import importlib.util
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from dioe_onnxruntime.backend import OnnxRuntimeBackend
-from dioe_onnxruntime.providers import PLUGINS, providers
+from dioe_onnxruntime.providers import PLUGINS, Provider, providers
 
 FOLDERS = (Path("/usr/lib/chromium"), Path("/usr/lib64/chromium-browser"), Path("/opt/chromium"))
 DEVICE = "gpu:0"
@@ -49,13 +50,12 @@ def software_gpu(folder: Path) -> Iterator[OnnxRuntimeBackend]:
     """The backend ``onnxruntime.webgpu`` with a device, ``gpu:0``, inside the ``with`` only.
 
     ``folder`` gets the driver's description. Skips the test, with the reason, where a piece is
-    missing. Everything compiled has to be closed and let go of inside.
+    missing. Everything compiled has to be closed and let go of inside; what a test that failed
+    still holds keeps the library loaded, until ``unload_left`` of a later test.
     """
     reason = missing()
     if reason:
         pytest.skip(reason)
-    from dioe_onnxruntime.libraries import unload
-
     icd = folder / "swiftshader_icd.json"
     driver = {"library_path": str(_driver()), "api_version": "1.1.0"}
     icd.write_text(json.dumps({"file_format_version": "1.0.0", "ICD": driver}))
@@ -64,6 +64,23 @@ def software_gpu(folder: Path) -> Iterator[OnnxRuntimeBackend]:
         for name in ("VK_ICD_FILENAMES", "VK_DRIVER_FILES"):  # the old name and the new
             patch.setenv(name, str(icd))
         patch.setenv("ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER", "1")
-        yield OnnxRuntimeBackend(provider)
+        try:
+            yield OnnxRuntimeBackend(provider)
+        finally:
+            _left.append(provider)
+            unload_left()
+
+
+_left: list[Provider] = []
+
+
+def unload_left() -> None:
+    """Unload what is no longer used, so that no other test sees a GPU."""
+    if not _left:
+        return
+    from dioe_onnxruntime.libraries import unload
+
+    for name in ("last_exc", "last_value", "last_traceback"):  # pytest's, of a test that failed
+        vars(sys).pop(name, None)
     gc.collect()
-    unload(provider)
+    _left[:] = [provider for provider in _left if not unload(provider)]
