@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import pairwise
 
 from dioe.graph import Model
@@ -27,6 +27,7 @@ from dioe.planning import (
 )
 from dioe.profiling import shortest_round_s
 from dioe.runtime import Runtime
+from dioe.tuning.aim import Aim
 from dioe.tuning.beside import Setting
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.found import (
@@ -50,7 +51,6 @@ from dioe.tuning.targets import USED_UP, is_lowered
 from dioe.tuning.trial import reference_context
 from dioe.types import (
     Basis,
-    Dim,
     DioeError,
     Feeds,
     Plan,
@@ -75,50 +75,12 @@ _HOPE = 1.15
 this much slower than the best: it has no boundaries that could turn out dearer, and single first
 timings of two targets differ by as much."""
 
-_FORMAT = 2
-"""Of what the history keeps of a search: one of another format isn't known."""
-
 _SAME_BUDGET = 0.9
 """Of a budget: several shapes share theirs, so it is never quite the same."""
 
 _WHOLES_SHARE = 0.5
 _LOWERING_SHARE = 0.6
 _ALONE_SHARE = 0.4
-
-
-@dataclass(frozen=True, slots=True)
-class Aim:
-    """What a search is for: where it looks, what its plans are bound to, and how good is enough."""
-
-    settings: Sequence[Setting]
-    hardware: str
-    shapes: Mapping[str, tuple[Dim, ...]]
-    policy: str
-    precision: str
-    limit: float
-    versions: Mapping[str, str]
-    lowers: bool
-    """Whether precision may be lowered within the limit."""
-    budget_s: float
-    """Of the whole tuning."""
-    broken: Mapping[str, str]
-    """Reasons of plans that are passed over, by name."""
-    pinned: Mapping[str, str] = field(default_factory=dict)
-    """The device or target that an op has to be on, by op id."""
-    hopeless: frozenset[str] = frozenset()
-    """Targets so slow that they get only what no other takes, and aren't measured."""
-
-    def key(self) -> dict[str, object]:
-        """What a search that was kept has to agree in."""
-        return {
-            "format": _FORMAT,
-            "settings": [s.name for s in self.settings],
-            "policy": self.policy,
-            "limit": self.limit,
-            "lowers": self.lowers,
-            "pinned": sorted(self.pinned.items()),
-            "hopeless": sorted(self.hopeless),
-        }
 
 
 class MixedSearch:

@@ -29,7 +29,6 @@ from dioe.profiling import (
     in_context,
     profile_blocks,
     profile_executable,
-    time_calls,
 )
 from dioe.profiling.blocks import Progress
 from dioe.runtime import Runtime
@@ -38,8 +37,7 @@ from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.copies import Copies
 from dioe.tuning.known import Known
 from dioe.tuning.targets import error_cause, is_lowered
-from dioe.tuning.trial import TargetFailed
-from dioe.tuning.wholes import FEWER_RATIO, WholeBeside, time_wholes
+from dioe.tuning.wholes import FEWER_RATIO, WholeBeside, slowdown_of, time_wholes
 from dioe.types import (
     Array,
     Basis,
@@ -53,12 +51,7 @@ from dioe.types import (
 
 log = logging.getLogger(__name__)
 
-QUARTILE = 25
-"""The percentile of runs that stands for them: what disturbs a shared machine only adds time, for
-tenths of a second to seconds (docs/decisions/0003-rounds.md)."""
-
 _PROFILE_S = 0.15
-_ANCHOR_S = 0.06
 _DROP_RATIO = 3.0
 """A setting this much slower than the best is no place for part of the model either, unless a block
 differs more from its neighbours than any we have seen."""
@@ -260,23 +253,8 @@ class Parts:
         measured: in these settings idle threads don't spin. Always 1 where it can't be opened.
         """
         fastest = min(self._wholes, key=self.whole_ms, default=None)
-        with contextlib.ExitStack() as opened:
-            try:
-                calls = opened.enter_context(self._contender(fastest).open()) if fastest else {}
-            except TargetFailed as failure:
-                log.info("no anchor: %s", failure)
-                calls = {}
-            if fastest is None or not calls:
-                yield lambda: 1.0
-                return
-            (call,) = calls.values()
-
-            def speed() -> float:
-                now_ms = float(np.percentile(time_calls(call, seconds=_ANCHOR_S), QUARTILE))
-                best_ms = min(self._anchor_ms.get(fastest, math.inf), now_ms)
-                self._anchor_ms[fastest] = best_ms
-                return now_ms / best_ms
-
+        whole = None if fastest is None else self._contender(fastest)
+        with slowdown_of(whole, self._anchor_ms) as speed:
             yield speed
 
     def measure_alone(

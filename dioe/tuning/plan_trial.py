@@ -21,9 +21,9 @@ from dioe.runtime.request import PlanRequest
 from dioe.tuning.clock import Stopwatch
 from dioe.tuning.found import plan_name
 from dioe.tuning.modelled import UNCHECKED, is_modelled, modelled_devices
-from dioe.tuning.parts import QUARTILE
 from dioe.tuning.targets import error_cause
 from dioe.tuning.trial import TargetFailed, verdict
+from dioe.tuning.wholes import QUARTILE
 from dioe.types import DioeError, Feeds, KnownAs, Plan, TargetReport, Value
 
 log = logging.getLogger(__name__)

@@ -14,12 +14,13 @@ from dioe.planning import choose, default_choice, single_target_plan
 from dioe.precision import error_limit
 from dioe.profiling import Contender, Timing, measuring
 from dioe.runtime import Runtime
+from dioe.tuning.aim import Aim
 from dioe.tuning.beside import Setting
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.first_looks import FirstLooks
 from dioe.tuning.found import Found, Mixed
 from dioe.tuning.known import Known, Ratio
-from dioe.tuning.mixed import Aim, MixedSearch
+from dioe.tuning.mixed import MixedSearch
 from dioe.tuning.modelled import known_devices, mark_plan, mark_reports
 from dioe.tuning.not_chosen import NotChosen, gain_notes
 from dioe.tuning.plan_trial import PlanContender

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from dioe.graph import Model
-from dioe.profiling import Calls, Timing
+from dioe.profiling import Calls, Timing, time_calls
 from dioe.runtime import Runtime, is_host
 from dioe.tuning.beside import Setting
 from dioe.tuning.clock import Budget, Stopwatch
@@ -22,6 +25,11 @@ FEWER_RATIO = 1.5
 """A setting on fewer threads that takes this many times as long as the same target on all is no
 place for part of the model."""
 
+QUARTILE = 25
+"""The percentile of runs that stands for them: what disturbs a shared machine only adds time, for
+tenths of a second to seconds (docs/decisions/0003-rounds.md)."""
+
+_ANCHOR_S = 0.06
 _ROUNDS_SHARE = 0.7
 """Of the budget for whole models; the rest is for profiling their ops."""
 
@@ -113,3 +121,29 @@ def time_wholes(
         found.timings |= taken
         found.failures |= failed
     return found
+
+
+@contextlib.contextmanager
+def slowdown_of(
+    whole: WholeBeside | None, least_ms: MutableMapping[Setting, float]
+) -> Iterator[Callable[[], float]]:
+    """Gives a call that tells how many times as long a whole takes now as at best, which it keeps
+    in ``least_ms``; always 1 where there is none, or it can't be opened."""
+    with contextlib.ExitStack() as opened:
+        try:
+            calls = opened.enter_context(whole.open()) if whole is not None else {}
+        except TargetFailed as failure:
+            log.info("no anchor: %s", failure)
+            calls = {}
+        if whole is None or not calls:
+            yield lambda: 1.0
+            return
+        (call,) = calls.values()
+        setting = whole.setting
+
+        def slowdown() -> float:
+            now_ms = float(np.percentile(time_calls(call, seconds=_ANCHOR_S), QUARTILE))
+            least_ms[setting] = min(least_ms.get(setting, math.inf), now_ms)
+            return now_ms / least_ms[setting]
+
+        yield slowdown

@@ -1,0 +1,47 @@
+"""What a search for mixed plans is for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dioe.tuning.beside import Setting
+from dioe.types import Dim
+
+_FORMAT = 2
+"""Of what the history keeps of a search: one of another format isn't known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What a search is for: where it looks, what its plans are bound to, and how good is enough."""
+
+    settings: Sequence[Setting]
+    hardware: str
+    shapes: Mapping[str, tuple[Dim, ...]]
+    policy: str
+    precision: str
+    limit: float
+    versions: Mapping[str, str]
+    lowers: bool
+    """Whether precision may be lowered within the limit."""
+    budget_s: float
+    """Of the whole tuning."""
+    broken: Mapping[str, str]
+    """Reasons of plans that are passed over, by name."""
+    pinned: Mapping[str, str] = field(default_factory=dict)
+    """The device or target that an op has to be on, by op id."""
+    hopeless: frozenset[str] = frozenset()
+    """Targets so slow that they get only what no other takes, and aren't measured."""
+
+    def key(self) -> dict[str, object]:
+        """What a search that was kept has to agree in."""
+        return {
+            "format": _FORMAT,
+            "settings": [s.name for s in self.settings],
+            "policy": self.policy,
+            "limit": self.limit,
+            "lowers": self.lowers,
+            "pinned": sorted(self.pinned.items()),
+            "hopeless": sorted(self.hopeless),
+        }
