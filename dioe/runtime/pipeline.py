@@ -96,7 +96,7 @@ class Pipeline:
             self._check_input(node, parameter)
             if model not in self.models:
                 raise InputError(f"{place!r} calls {model!r}, which is no model of the pipeline",
-                                 fix=_near(model, self.models))  # fmt: skip
+                                 fix=near(model, self.models))  # fmt: skip
         return dict(calls)
 
     def _checked_edge(self, edge: Any) -> PipelineEdge:
@@ -139,7 +139,7 @@ class Pipeline:
         if node not in self.models and node not in self.tasks:
             raise InputError(
                 f"{place!r}: the pipeline has no node {node!r}",
-                fix=_near(node, [*self.models, *self.tasks]),
+                fix=near(node, [*self.models, *self.tasks]),
             )
         return node, value
 
@@ -148,7 +148,7 @@ class Pipeline:
         if node in self.models:
             known = [spec.name for spec in self.models[node].outputs]
             if name not in known:
-                raise InputError(f"node {node!r} has no output {name!r}", fix=_near(name, known))
+                raise InputError(f"node {node!r} has no output {name!r}", fix=near(name, known))
 
     def _checked_output(self, full: Any) -> str:
         node, name = self._split(full)
@@ -168,7 +168,7 @@ class Pipeline:
             known = [*task.parameters, *([name] if task.takes_any else [])]
             word = "parameter"
         if name not in known:
-            raise InputError(f"node {node!r} has no {word} {name!r}", fix=_near(name, known))
+            raise InputError(f"node {node!r} has no {word} {name!r}", fix=near(name, known))
 
     @staticmethod
     def _spec(specs: Iterable[TensorSpec], name: str) -> TensorSpec:
@@ -246,12 +246,8 @@ def full_names(names: Iterable[str]) -> dict[str, str]:
     return {**known, **{full: full for full in names}}
 
 
-def near(name: str, known: Iterable[str]) -> str:
+def near(name: Any, known: Iterable[str]) -> str:
     """A hint at names like ``name``, for the ``fix`` of an error."""
-    return _near(name, known)
-
-
-def _near(name: Any, known: Iterable[str]) -> str:
     known = list(known)
     folded = {each.casefold(): each for each in known}
     close = difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.5)

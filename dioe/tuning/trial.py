@@ -210,7 +210,7 @@ def slow_at_first(
         return ""
     graph = OpGraph.build(model)
     blocks = find_blocks(graph)
-    flops = [sum(graph.ops[op].flops or 0 for op in block.ops) for block in blocks]
+    flops = [sum(graph.ops[op].flops or 1 for op in block.ops) for block in blocks]  # never 0
     for share in _FIRST_SHARES:
         most = share * sum(flops)
         count = next((i for i in range(1, len(blocks)) if sum(flops[:i]) >= most), len(blocks))
