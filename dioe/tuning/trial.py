@@ -53,6 +53,9 @@ _REFERENCE_RESOURCES = Resources(spin=False)
 SLOW_RATIO = 3.0
 """A target shown to be this many times slower than the best is dropped (architecture.md)."""
 
+_DISTURBED_RATIO = 10.0
+"""How many times more than that shows it beside other processes, which take a share of the cores."""
+
 _FIRST_SHARES = (0.01, 0.1)
 """Of a model's work, in its first blocks: those that a device off the host is tried on first."""
 
@@ -219,10 +222,9 @@ def slow_at_first(
         ops = [op for block in blocks[:count] for op in block.ops]
         with _part_of(candidate, extract(graph, ops, "first"), feeds, runtime) as call:
             call()
-            if math.isfinite(best_ms):
-                ms = _shown_slow(call, enough_ms=SLOW_RATIO * best_ms)
-                why = f"over {SLOW_RATIO:g} times the best whole, {best_ms:.4g} ms"
-            else:
+            ms = _shown_slow(call, enough_ms=SLOW_RATIO * best_ms)
+            why = f"over {SLOW_RATIO:g} times the best whole, {best_ms:.4g} ms"
+            if ms is None:
                 ms = float(time_calls(call, seconds=0.0, min_calls=1, warm=False).min())
                 needed_s = _LEAST_RUNS * ms / 1e3 * sum(flops) / sum(flops[:count])
                 why = (
@@ -322,8 +324,8 @@ def try_target(
 def _shown_slow(call: Callable[[], object], *, enough_ms: float) -> float | None:
     """The time of the fastest of many runs if none took less than ``enough_ms``, else None.
 
-    A few runs may have been disturbed, which tells most where a run takes microseconds; and nothing
-    is shown while other processes use the cores.
+    A few runs may have been disturbed, which tells most where a run takes microseconds; and while
+    other processes use the cores, nothing is shown but by times that these don't explain.
     """
     fastest_ms, runs = math.inf, 0
     load = CpuLoad.now()
@@ -335,7 +337,9 @@ def _shown_slow(call: Callable[[], object], *, enough_ms: float) -> float | None
         runs += 1
         if fastest_ms <= enough_ms:
             return None
-    return None if disturbed_since(load) else fastest_ms
+    if disturbed_since(load) and fastest_ms <= _DISTURBED_RATIO * enough_ms:
+        return None
+    return fastest_ms
 
 
 def disturbed_since(load: CpuLoad) -> bool:

@@ -17,8 +17,6 @@ from tests.backend.software_gpu import DEVICE, missing
 from tests.system.conftest import GetModel
 from tests.toys.stages import staged_plan
 
-pytestmark = pytest.mark.slow  # a GPU in software among the backends
-
 HOST = ("onnxruntime", "openvino")
 GPU = f"{DEVICE}/onnxruntime.webgpu"
 SMALL = ("ppocr-cls", "magika", "silero", "shufflenet")

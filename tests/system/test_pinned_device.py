@@ -20,10 +20,7 @@ from dioe.types import Basis, Plan
 from tests.backend.software_gpu import DEVICE, missing
 from tests.system.conftest import GetModel, RealModel
 
-pytestmark = [
-    pytest.mark.slow,  # budgets of seconds, beside a GPU in software
-    pytest.mark.skipif(bool(missing()), reason=missing() or "all is there"),
-]
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "all is there")
 
 FIRST = ("p2o.Conv.0", "p2o.BatchNormalization.0")
 """The detector's first block: a convolution of stride 2 from 3 channels to 16."""
@@ -31,8 +28,8 @@ FIRST = ("p2o.Conv.0", "p2o.BatchNormalization.0")
 IN_BYTES = 1 * 3 * 640 * 640 * 4
 OUT_BYTES = 1 * 16 * 320 * 320 * 4
 LIMIT = 1e-4
-COMPILING_S = 5.0
-"""More than one compilation takes, and loading the session that is chosen."""
+COMPILING_S = 15.0
+"""More than one compilation takes, and loading the session that is chosen, beside other load."""
 
 
 @pytest.fixture
@@ -106,8 +103,9 @@ def test_what_is_not_pinned_stays_off_a_slow_device(detector: RealModel, tmp_pat
     (device,) = [c for c in plan.candidates if c.target.startswith(f"{DEVICE}/onnx")]
     assert device.state == "slow"
     says = (
-        r"the first of 64 blocks alone takes [\d.e+]+ ms \(simulated\), over 3 times the best "
-        r"whole, [\d.]+ ms"
+        r"the first of 64 blocks alone takes [\d.e+]+ ms \(simulated\), (over 3 times the best "
+        r"whole, [\d.]+ ms|and 12 runs of the whole about [\d.e+]+ s, more than is left of the "
+        r"tuning budget)"  # the latter where others use the cores too
     )
     assert re.fullmatch(says, device.reason)
     for width in (80, 200):

@@ -24,8 +24,6 @@ from tests.backend.software_gpu import missing, software_gpu
 from tests.system.conftest import GetModel
 from tests.toys.backend import registry_of
 
-pytestmark = pytest.mark.slow  # shares a small budget with a GPU in software
-
 WEBGPU, NULL = "gpu:0/onnxruntime.webgpu", "npu:0/null"
 HEADING = "Region-based segmentation"
 HEIGHT, MOST_WIDTH = 48, 960

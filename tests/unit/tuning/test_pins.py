@@ -14,6 +14,7 @@ import dioe
 from dioe.graph import Model, OpGraph, find_blocks
 from dioe.hardware import load_pool, save_pool
 from dioe.runtime import Session
+from dioe.tuning import trial
 from dioe.tuning.pins import parse_pins
 from dioe.types import (
     Array,
@@ -274,9 +275,13 @@ def test_pins_of_a_pool(use_backends: UseBackends, tmp_path: Path) -> None:
         load_pool(path)
 
 
-def test_a_device_is_tried_on_the_first_blocks_before_the_whole(use_backends: UseBackends) -> None:
+@pytest.mark.parametrize("others", [0.0, 0.5])
+def test_a_device_is_tried_on_the_first_blocks_before_the_whole(
+    use_backends: UseBackends, monkeypatch: pytest.MonkeyPatch, others: float
+) -> None:
+    monkeypatch.setattr(trial, "others_share", lambda before, after: others)
     device = DeviceToyBackend(strict=False)
-    device.delay_s = 0.02
+    device.delay_s = 0.1  # not for the others' sake
     use_backends(device)
     with compiled() as session:
         assert set(stages(session)) == {"cpu"}
@@ -285,6 +290,21 @@ def test_a_device_is_tried_on_the_first_blocks_before_the_whole(use_backends: Us
     assert "of 2 blocks alone take" in report.reason
     assert report.p50_ms is None
     assert device.count("compile") == 1  # never as a whole
+
+
+def test_a_device_that_the_budget_does_not_suffice_for(
+    use_backends: UseBackends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "_shown_slow", lambda call, enough_ms: None)  # too much load to tell
+    device = DeviceToyBackend(strict=False)
+    device.delay_s = 0.1
+    use_backends(device)
+    with compiled(tuning_budget_s=1.0) as session:
+        assert set(stages(session)) == {"cpu"}
+        (report,) = [c for c in session.plan.candidates if c.target.startswith("gpu:0")]
+    assert report.state == "slow"
+    assert "more than is left of the tuning budget" in report.reason
+    assert device.count("compile") == 1
 
 
 def test_a_plan_of_other_pins_is_another(use_backends: UseBackends) -> None:
