@@ -54,7 +54,7 @@ SLOW_RATIO = 3.0
 """A target shown to be this many times slower than the best is dropped (architecture.md)."""
 
 _DISTURBED_RATIO = 10.0
-"""How many times more than that shows it beside other processes, which take a share of the cores."""
+"""How many times more than that shows it beside other processes, whatever share they take."""
 
 _FIRST_SHARES = (0.01, 0.1)
 """Of a model's work, in its first blocks: those that a device off the host is tried on first."""
