@@ -133,7 +133,6 @@ def test_partitions_over_backends_of_the_host(
     assert not check_partitions(real_model, name, all_backends, (*HOST, "reference"), most=8)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", LARGE)
 def test_partitions_of_larger_models(
     name: str, real_model: GetModel, all_backends: Runtime
