@@ -12,12 +12,15 @@ from collections.abc import Mapping
 import onnx_ir as ir
 
 from dioe.types import StageModel
+from dioe_openvino.deviations import deviation
 from dioe_openvino.dtypes import DTypes, bodies
 
 D = ir.DataType
 _WIDE = frozenset({D.INT64, D.UINT64, D.UINT32})
 _UNSIGNED = frozenset({D.UINT32, D.UINT64})
 _WALKED = _WIDE | {D.INT32, D.DOUBLE}
+_SIGNED = frozenset({D.INT8, D.INT16, D.INT32, D.INT64})
+_FLOAT8 = frozenset({D.FLOAT8E4M3FN, D.FLOAT8E4M3FNUZ, D.FLOAT8E5M2, D.FLOAT8E5M2FNUZ})
 _NARROW_FLOATS = frozenset({D.FLOAT, D.FLOAT16, D.BFLOAT16})
 _EXACT_AS_FLOAT = _NARROW_FLOATS | {D.BOOL, D.INT8, D.UINT8, D.INT16, D.UINT16}
 
@@ -126,6 +129,7 @@ class Exactness:
     def __init__(self, model: StageModel) -> None:
         self._graph = model.ir.graph
         self._dtypes = DTypes(model.ir)
+        self._opset = model.ir.opset_imports.get("", 0)
         self._nodes: list[tuple[str, ir.Node]] = []
         for op, node in zip(model.op_ids, self._graph, strict=True):
             self._add(op, node)
@@ -138,8 +142,8 @@ class Exactness:
                 self._add(op, inner)
 
     def by_op(self) -> dict[str, str]:
-        """Ops that are wrong wherever they are: float64 arithmetic, int8 arithmetic, Tile by
-        repeats that are data."""
+        """Ops that are wrong wherever they are: float64 and int8 arithmetic, casts that don't
+        saturate, and what ``deviations`` knows."""
         refused: dict[str, str] = {}
         for op, node in self._nodes:
             values = (*node.inputs, *node.outputs)
@@ -150,9 +154,24 @@ class Exactness:
             if result in (D.INT8, D.UINT8) and not node.domain and node.op_type in _SATURATING:
                 name = result.name.lower()
                 refused[op] = f"OpenVINO saturates {node.op_type!r} of {name}, which has to wrap"
-            if node.op_type == "Tile" and not node.domain and _is_data(node.inputs[1]):
-                refused[op] = "OpenVINO writes nothing where 'Tile' repeats by data"
+            if result in _FLOAT8 and self._saturates(node):
+                refused[op] = (
+                    f"OpenVINO doesn't saturate in {node.op_type!r} to {result.name.lower()}: what "
+                    "is out of range becomes NaN or infinite"
+                )
+            if result in _SIGNED and node.op_type == "BitShift" and not node.domain:
+                refused[op] = "OpenVINO shifts signed integers as if they were unsigned"
+            if reason := deviation(node, self._opset):
+                refused[op] = reason
         return refused
+
+    @staticmethod
+    def _saturates(node: ir.Node) -> bool:
+        """Whether a cast has to bring what is out of range to the largest finite number."""
+        if node.domain or node.op_type not in ("Cast", "CastLike"):
+            return False
+        attribute = node.attributes.get("saturate")
+        return attribute is None or bool(attribute.as_int())
 
     def _keeps_doubles(self, node: ir.Node) -> bool:
         if node.domain:
@@ -224,19 +243,3 @@ class Exactness:
         if node.op_type in _ARITHMETIC:
             return f"OpenVINO computes {op} of {name} in 32 bits"
         return ""
-
-
-def _is_data(value: ir.Value | None) -> bool:
-    """Whether a value depends on what is in the inputs, and not on their shapes alone."""
-    waiting, seen = [value], set[int]()
-    while waiting:
-        value = waiting.pop()
-        if value is None or value.const_value is not None or id(value) in seen:
-            continue
-        seen.add(id(value))
-        node = value.producer()
-        if node is None:
-            return True
-        if node.op_type not in ("Shape", "Size"):
-            waiting.extend(node.inputs)
-    return False

@@ -97,7 +97,9 @@ class Registry:
             backends: dict[str, Backend] = {}
             reports: list[tuple[str, DeviceInfo]] = []
             names: set[str] = set()
-            for found_in_plugin in _find_backends(sorted(points, key=lambda p: p.name)):
+            # DIOE's own first: nobody else gets the name of one, or describes its device.
+            ordered = sorted(points, key=lambda point: (not _is_own(point), point.name))
+            for found_in_plugin in _find_backends(ordered):
                 for found, backend in found_in_plugin:
                     status = found
                     if backend is not None and status.name in names:
@@ -184,7 +186,12 @@ def _needs_worker(point: importlib.metadata.EntryPoint, trial: str) -> bool:
         return False
     # An entry point with a ``load`` of its own is the application's own code.
     own = type(point).load is not importlib.metadata.EntryPoint.load
-    return not own and _distribution_name(point.dist).lower() != "dioe"
+    return not own and not _is_own(point)
+
+
+def _is_own(point: importlib.metadata.EntryPoint) -> bool:
+    """Whether a plugin comes with DIOE."""
+    return _distribution_name(point.dist).lower() == "dioe"
 
 
 def _ask_worker(point: importlib.metadata.EntryPoint, trial: str) -> Found | None:

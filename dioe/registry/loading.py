@@ -8,8 +8,16 @@ from __future__ import annotations
 import importlib.metadata
 from typing import Any
 
+from dioe.registry.reports import (
+    MAX_BACKENDS,
+    MAX_VERSION,
+    checked_devices,
+    checked_name,
+    one_line,
+    some,
+)
 from dioe.registry.status import PluginState, PluginStatus
-from dioe.types import ABI_VERSION, Backend, DeviceInfo, DeviceState
+from dioe.types import ABI_VERSION, Backend, DeviceState
 
 
 def load_plugin(
@@ -17,25 +25,27 @@ def load_plugin(
 ) -> tuple[list[Any], PluginStatus | None]:
     """What a plugin gives as its backends, not looked at yet; or none, and why."""
     try:
-        return list(point.load()()), None
+        found = some(point.load()(), MAX_BACKENDS, "backends")
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
         return [], failed(point.name, "failed to load", error, source)
+    if not found:
+        return [], PluginStatus(point.name, PluginState.ABSENT, "it gives no backend", source)
+    return found, None
 
 
 def inspect_backend(backend: Any, name: str, source: str) -> tuple[PluginStatus, Backend | None]:
     """The status of what a plugin returned as a backend; None if it can't be used."""
     try:
-        name, abi = str(backend.name), backend.abi_version
+        name, abi = checked_name(backend.name), backend.abi_version
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
         return failed(name, "not a backend", error, source), None
     if abi != ABI_VERSION:
-        reason = f"made for ABI version {abi}, this DIOE has {ABI_VERSION}: update the plugin"
+        made_for = one_line(str(abi))
+        reason = f"made for ABI version {made_for}, this DIOE has {ABI_VERSION}: update the plugin"
         return PluginStatus(name, PluginState.INCOMPATIBLE, reason, source), None
     try:
-        devices = tuple(backend.probe())
-        version = str(backend.version)
-        for device in devices:
-            _check_device(device)
+        devices = checked_devices(backend.probe())
+        version = one_line(str(backend.version), MAX_VERSION)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
         return failed(name, "probe failed", error, source), None
     if any(device.state is DeviceState.PRESENT for device in devices):
@@ -44,18 +54,11 @@ def inspect_backend(backend: Any, name: str, source: str) -> tuple[PluginStatus,
     return PluginStatus(name, PluginState.ABSENT, reason, source, version, devices), backend
 
 
-def _check_device(device: object) -> None:
-    """Raise TypeError for what the merging of devices could choke on."""
-    if not isinstance(device, DeviceInfo):
-        raise TypeError(f"{type(device).__name__} instead of DeviceInfo was returned")
-    if not isinstance(device.state, DeviceState):
-        raise TypeError(f"the state of a device is {device.state!r:.40}, no DeviceState")
-    for name in ("id", "kind", "reason", "uuid"):
-        if not isinstance(getattr(device, name), str):
-            raise TypeError(f"the {name} of a device is no text")
-
-
 def failed(name: str, action: str, error: BaseException, source: str) -> PluginStatus:
     """The status for what was raised."""
-    reason = f"{action}: {type(error).__name__}: {error}".strip()
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - an error of the plugin's own making may raise anything
+        text = "what it raised has no text"
+    reason = one_line(f"{action}: {type(error).__name__}: {text}")
     return PluginStatus(name, PluginState.FAILED, reason, source)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dioe.registry.reports import one_line
 from dioe.registry.status import PluginState, PluginStatus
 from dioe.registry.worker import WorkerBackend, WorkerHost, WorkerProcess
 from dioe.types import Backend, ConfigError, DioeError, TimedOut
@@ -126,7 +127,7 @@ def _attempt(
 
 
 def _failed(name: str, reason: str, source: str) -> PluginStatus:
-    return PluginStatus(name, PluginState.FAILED, reason, source)
+    return PluginStatus(name, PluginState.FAILED, one_line(reason), source)
 
 
 def _short(text: str) -> str:

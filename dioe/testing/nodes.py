@@ -165,9 +165,10 @@ their op was there already: runtimes lag behind, and the cases are about the ops
 
 _EXCLUDED = re.compile(
     r"bernoulli|random|^image_decoder|training|dropout_.*_(mask|ratio)|^adam|^adagrad|momentum"
+    r"|^averagepool_2d_ceil_last_window_starts_on_pad"
 )
-"""Cases that are random, train, or need a library for pictures. (``reduce_…_random`` are data drawn
-once, and stay.)"""
+"""Cases that are random, train, need a library for pictures, or (the last) come with results of four
+digits. (``reduce_…_random`` are data drawn once, and stay.)"""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def of(backend: str, *modules: str) -> tuple[str, ...]:
 
 
 RUNS = {  # the longest first
-    "openvino": Expected(of("openvino"), 550, 60, 14),
+    "openvino": Expected(of("openvino"), 550, 60, 10),
     "onnxruntime": Expected(of("onnxruntime"), 460, 20),
     "reference": Expected(of("reference"), 470, 5),
     "sample": Expected((), 180, 320),  # it has 18 ops

@@ -26,8 +26,6 @@ REFUSED = {
     "g (uint64[4] x) => (uint64[4] y) { t = Mul(x, x) y = Identity(t) }": ["t"],
     "g (uint32[4] x) => (int64[4] y) { y = Cast<to = 7>(x) }": ["y"],
     "g (int32[4] x) => (int32[1] y) { y = ReduceSum(x) }": ["y"],
-    "g (float[1,2,1,2] x, int64[4] r) => (float[A,B,C,D] y) { y = Tile(x, r) }": ["y"],
-    "g (float[2] x, int64[1] r) => (float[A] y) { s = Neg(r) t = Abs(s) y = Tile(x, t) }": ["y"],
     "g (bool c, int64[4] x) => (int64[4] y) { y = If (c) <"
     " then_branch = p () => (int64[4] t) { t = Add(x, x) },"
     " else_branch = q () => (int64[4] e) { e = Identity(x) }> }": ["y"],
@@ -36,8 +34,6 @@ ACCEPTED = [
     "g (float[4] x) => (double[4] y) { t = Cast<to = 11>(x) y = Identity(t) }",
     "g (double[4] x) => (float[2,2] y) { s = Constant<value_ints = [2, 2]>()"
     " t = Reshape(x, s) y = Cast<to = 1>(t) }",
-    "g (float[2] x) => (float[4] y) { r = Constant<value_ints = [2]>() y = Tile(x, r) }",
-    "g (float[N] x) => (float[M] y) { r = Shape(x) y = Tile(x, r) }",
     "g (int64[4] x) => (int64[8] y) { y = Concat<axis = 0>(x, x) }",
     "g (float[N,3] x) => (float[M] y) { s = Shape(x) n = ReduceProd(s) y = Reshape(x, n) }",
     "g (float[6,3] x, int64[2] i) => (float[2,3] y) { one = Constant<value_int = 1>()"

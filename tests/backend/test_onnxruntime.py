@@ -85,6 +85,13 @@ def test_run_errors(text: str, kind: type[Exception]) -> None:
     [
         ("NOT_IMPLEMENTED : Could not find an implementation for Foo(1)", UnsupportedError),
         ("INVALID_GRAPH : This is an invalid model", ModelError),
+        (
+            "INVALID_GRAPH : In Node Error Unrecognized attribute: left_window_size",
+            UnsupportedError,
+        ),
+        ("FAIL : Exception during initialization: layout_ == 0 was false", UnsupportedError),
+        ("FAIL : Type Error: Type parameter (T) of Optype (Add) bound to", UnsupportedError),
+        ("FAIL : Exception during initialization: bad allocation", OutOfMemory),
         ("bad allocation", OutOfMemory),
         ("FAIL : something else", BackendError),
     ],

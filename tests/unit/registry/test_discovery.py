@@ -163,7 +163,7 @@ BAD: dict[str, tuple[str, PluginState, str]] = {
     "probe gives a junk kind": (
         replaced(PROBE, "return [DeviceInfo('cpu', ['cpu'])]").replace('"good"', '"bad"'),
         FAILED,
-        "probe failed: TypeError: the kind of a device is no text",
+        "probe failed: TypeError: the kind of a device is list",
     ),
     "probe gives a junk state": (
         replaced(PROBE, "return [DeviceInfo('cpu', 'cpu', state='present')]").replace(
@@ -241,6 +241,21 @@ def test_two_plugins_of_one_name(site: Site) -> None:
     assert second.source.startswith("second: ")
     assert registry.backend("good").version == "1"
     assert [p.device.id for p in registry.placements] == ["cpu"]
+
+
+def test_nobody_takes_the_name_or_the_device_of_what_comes_with_dioe(site: Site) -> None:
+    site.install("aaa", BACKEND.replace('"host")', '"host", name="mine")'))
+    site.install("dioe", BACKEND.replace('"1.2"', '"built in"'))
+    bare = BACKEND.replace('"good"', '"bare"').replace(', uuid="host"', "")
+    site.install("bbb", bare)  # a CPU that nobody else knows
+    registry = site.registry()
+    assert registry.backend("good").version == "built in"
+    own, claimed, other = registry.statuses
+    assert (own.state, other.state) == (PluginState.READY, PluginState.READY)
+    assert claimed.reason == "another plugin already provides a backend of this name"
+    assert claimed.source.startswith("aaa: ")
+    assert registry.placement("cpu").backends == {"good": "cpu"}
+    assert registry.placement("cpu:1").backends == {"bare": "cpu"}
 
 
 def test_a_plugin_with_several_backends(site: Site) -> None:
