@@ -167,7 +167,7 @@ _EXCLUDED = re.compile(
     r"bernoulli|random|^image_decoder|training|dropout_.*_(mask|ratio)|^adam|^adagrad|momentum"
     r"|^averagepool_2d_ceil_last_window_starts_on_pad"
 )
-"""Cases that are random, train, need a library for pictures, or (the last) come with results of four
+"""Cases that are random, train, need a library for pictures, or (the last) give results of four
 digits. (``reduce_…_random`` are data drawn once, and stay.)"""
 
 

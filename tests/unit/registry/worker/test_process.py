@@ -249,6 +249,16 @@ def test_a_deadline_stops_the_worker(start: Start) -> None:
         worker.call("echo", {}, limit_s=5)
 
 
+def test_a_worker_that_somebody_stopped(start: Start) -> None:
+    """SIGSTOP, as a debugger or an overcommitted machine sends it: it costs the deadline."""
+    worker = start()
+    os.kill(worker.pid, signal.SIGSTOP)
+    with pytest.raises(TimedOut, match=r"no answer to 'echo' within 0\.3 s"):
+        worker.call("echo", {}, limit_s=0.3)
+    assert not psutil.pid_exists(worker.pid)
+    assert not worker.folder.exists()
+
+
 def test_what_it_prints_neither_blocks_it_nor_fills_memory(start: Start) -> None:
     worker = start()
     assert worker.call("shout", {"count": 200}, limit_s=20) == {}
