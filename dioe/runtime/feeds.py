@@ -52,10 +52,35 @@ def check_mapping(feeds: object, specs: Sequence[TensorSpec]) -> None:
 
 def describe(spec: TensorSpec) -> str:
     """Name, dtype and shape in one word: ``x float32[1,3,?,?]``."""
+    return f"{spec.name} {describe_type(spec)}"
+
+
+def describe_type(spec: TensorSpec) -> str:
+    """Dtype and shape: ``float32[1,3,?,?]``; the kind of what is no tensor."""
     if spec.kind != "tensor":
-        return f"{spec.name} {spec.kind}"
+        return spec.kind
     dims = "*" if spec.shape is None else ",".join("?" if d is None else str(d) for d in spec.shape)
-    return f"{spec.name} {_dtype_name(spec.dtype)}[{dims}]"
+    return f"{_dtype_name(spec.dtype)}[{dims}]"
+
+
+def describe_value(value: object) -> str:
+    """What a value is, in the same words: ``float32[1,3]``, ``None``, ``a str, 'text'``."""
+    if value is None:
+        return "None"
+    if isinstance(value, np.ndarray | Buffer):
+        return f"{value.dtype}[{','.join(map(str, value.shape))}]"
+    text = repr(value)
+    shown = f", {text if len(text) <= 40 else text[:37] + '...'}"
+    return f"a {type(value).__name__}{shown if isinstance(value, str | bool | int | float) else ''}"
+
+
+def fits(value: object, spec: TensorSpec) -> bool:
+    """Whether ``check_feeds`` takes ``value``, looked at alone, for an input."""
+    try:
+        _check_value(value, spec, {})
+    except InputError:
+        return False
+    return True
 
 
 def _dtype_name(dtype: np.dtype[Any]) -> str:

@@ -9,9 +9,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from dioe.runtime.feeds import describe_type, describe_value, fits
 from dioe.runtime.host_task import Task
 from dioe.runtime.pipeline import Origin, Pipeline, full_names, in_node, near
-from dioe.types import InputError, Value
+from dioe.types import DioeError, InputError, Value
 
 RunModel: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Value]]
 """Runs a model on a feed, and gives the outputs that the flow asks of it."""
@@ -111,8 +112,7 @@ class Flow:
                 values.pop(origin, None)
             begin = time.perf_counter()
             if step.task is None:
-                with in_node(step.name):
-                    given = models[step.name](arguments)
+                given = self._of_model(step, models[step.name], arguments)
             else:
                 inner: Clock = {}
                 for parameter, model in step.calls:
@@ -139,6 +139,40 @@ class Flow:
                 if name not in step.connected or name in step.asked:
                     results[f"{step.name}.{name}"] = _own(value)
         return results
+
+    def _of_model(
+        self, step: _Step, run: RunModel, arguments: Mapping[str, Any]
+    ) -> Mapping[str, Value]:
+        """What a model gives; its errors name the node, or the one before it that gave it what it
+        can't take."""
+        try:
+            with in_node(step.name):
+                return run(arguments)
+        except InputError as error:
+            misfit = self._misfit(step, arguments)
+            if misfit is None:
+                raise
+            raise misfit from error
+        except DioeError as error:
+            _tell_inputs(error, arguments)
+            raise
+
+    def _misfit(self, step: _Step, arguments: Mapping[str, Any]) -> InputError | None:
+        """The error about the node that gave a value that this model can't take, if one did."""
+        specs = {spec.name: spec for spec in self.pipeline.models[step.name].inputs}
+        for name, (source, output) in step.wires:
+            if not source or name not in arguments or fits(arguments[name], specs[name]):
+                continue
+            wanted = describe_type(specs[name])
+            return InputError(
+                f"output {output!r} is {describe_value(arguments[name])}, but input {name!r} of "
+                f"node {step.name!r} takes {wanted}",
+                place=f"node {source!r}",
+                fix=f"have the callable return {wanted} there"
+                if source in self.pipeline.tasks
+                else "put a callable between the two that converts it",
+            )
+        return None
 
     def checked(self, feeds: Mapping[str, Any]) -> dict[Origin, Any]:
         """Feeds by full names; raises InputError for unknown, missing and doubled ones."""
@@ -190,11 +224,31 @@ def _caller(name: str, run: RunModel, clock: Clock) -> Callable[[Mapping[str, An
     def call(feeds: Mapping[str, Any]) -> Mapping[str, Value]:
         begin = time.perf_counter()
         with in_node(name):
-            outputs = run(feeds)
+            try:
+                outputs = run(feeds)
+            except InputError:  # which tells what was wrong with which input
+                raise
+            except DioeError as error:
+                _tell_inputs(error, feeds)
+                raise
         clock[name] = clock.get(name, 0.0) + (time.perf_counter() - begin) * 1e3
         return outputs
 
     return call
+
+
+def _tell_inputs(error: DioeError, feeds: Mapping[str, Any]) -> None:
+    """Add to what a model's backend raised which shapes it got, and what to do about none."""
+    got = [f"{name} {describe_value(value)}" for name, value in feeds.items()]
+    error.cause += f"; it got {', '.join(got) or 'no inputs'}"
+    if any(0 in getattr(value, "shape", ()) for value in feeds.values()):
+        error.fix = _NOTHING
+
+
+_NOTHING = (
+    "a dimension is 0, which few models take: give one row of anything, and ignore what comes of "
+    "it by the true count (docs/pipelines.md, Nothing found)"
+)
 
 
 def _own(value: Value) -> Value:

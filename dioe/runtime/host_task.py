@@ -14,6 +14,11 @@ from dioe.types import InputError, Value
 SINGLE = "out"
 """The name of what a callable gives that gives no mapping."""
 
+_COPY_FIRST = (
+    "inputs of callables are read-only, for others may hold them too: copy before writing, "
+    "as in x = x.copy()"
+)
+
 _Kind = inspect.Parameter
 
 
@@ -80,6 +85,8 @@ class Task:
             given = self.call(**{name: _shown(value) for name, value in arguments.items()})
         except BaseException as error:
             error.add_note(f"in node {self.name!r} of the pipeline")
+            if isinstance(error, ValueError) and "read-only" in str(error):
+                error.add_note(_COPY_FIRST)
             raise
         return self._named(given)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,22 @@ ALONE = "each model as it was tuned alone"
 BESIDE = "each model with threads that don't spin"
 
 
-def pins_by_node(pipeline: Pipeline, pins: Sequence[Pin]) -> dict[str, list[str]]:
+@dataclass(frozen=True, slots=True)
+class NodePin(Pin):
+    """A pin of ops of one model, written and told with the ``node`` that it is in."""
+
+    node: str
+
+    def __str__(self) -> str:
+        return f"{self.node}{'' if self.pattern == '*' else f'.{self.pattern}'}={self.target}"
+
+
+def pins_by_node(pipeline: Pipeline, pins: Sequence[Pin]) -> dict[str, tuple[NodePin, ...]]:
     """The pins of each model: ``node.pattern`` pins ops of it, ``node`` alone all of them.
 
     Raises InputError for a pin of no model.
     """
-    found: dict[str, list[str]] = {name: [] for name in pipeline.models}
+    found: dict[str, list[NodePin]] = {name: [] for name in pipeline.models}
     for pin in pins:
         node, dot, pattern = pin.pattern.partition(".")
         if node in pipeline.tasks:
@@ -45,8 +55,8 @@ def pins_by_node(pipeline: Pipeline, pins: Sequence[Pin]) -> dict[str, list[str]
                 f"pin {pin} names no model of the pipeline",
                 fix=f"write NODE.PATTERN=TARGET, or NODE=TARGET; {near(node, found)}",
             )
-        found[node].append(str(Pin(pattern or "*", pin.target)))
-    return found
+        found[node].append(NodePin(pattern or "*", pin.target, node))
+    return {node: tuple(each) for node, each in found.items()}
 
 
 Plans = Mapping[str, tuple[Plan, ...]]
@@ -132,6 +142,17 @@ def unchecked_nodes(pipeline: Pipeline, plans: Plans, devices: frozenset[str]) -
         if any(source in found for source, _ in pipeline.wires[node].values()):
             found.add(node)
     return frozenset(found)
+
+
+def tasks_before(pipeline: Pipeline, node: str) -> tuple[str, ...]:
+    """The callables that a node's outputs depend on, itself among them, in their order."""
+    before, waiting = set[str](), [node]
+    while waiting:
+        name = waiting.pop()
+        if name not in before:
+            before.add(name)
+            waiting += [source for source, _ in pipeline.wires[name].values()]
+    return tuple(name for name in pipeline.order if name in before and name in pipeline.tasks)
 
 
 def given_parameters(pipeline: Pipeline, task: str) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from dioe.tuning.pipeline_plans import (
     modelled_costs,
     pins_by_node,
     pipeline_plan,
+    tasks_before,
     unchecked_nodes,
     ways,
 )
@@ -96,15 +97,17 @@ class PipelineJob:
         """The compilation of one model of the pipeline, with its own pins."""
         settings = replace(
             self.settings,
-            pins=self._pins[node],
+            pins=(),  # those of the node are given as they were written
             tuning_budget_s=self.settings.tuning_budget_s if budget_s is None else budget_s,
             precision=precision or self.settings.precision,
         )
-        return Job(
+        job = Job(
             self.pipeline.models[node], hardware=self._pool, settings=settings, sample_inputs=None,
             state=self.flow.state.get(node), runtime=self.runtime, history=self._history,
             progress=lambda text: self.progress(f"{node}: {text}"),
         )  # fmt: skip
+        job.pins = self._pins[node]
+        return job
 
     @cached_property
     def _jobs(self) -> dict[str, Job]:
@@ -242,8 +245,7 @@ class PipelineJob:
             raise FidelityError(
                 f"output {worst.output!r} of the pipeline: "
                 f"{worst.reason or f'error {worst.error:.3g} is above the limit {limit:g}'}",
-                fix="allow a larger max_relative_l2; a callable that gives something else each "
-                "time can't be checked: tuning_budget_s=0",
+                fix=self._advice(worst),
             )
         notes = plan.notes
         if unchecked:
@@ -256,6 +258,18 @@ class PipelineJob:
         return replace(
             plan, relative_l2=worst.error if compared else None, notes=notes, candidates=reports
         )
+
+    def _advice(self, worst: Comparison) -> str:
+        """What to do about outputs that don't follow the reference: no limit helps where they have
+        another shape or type."""
+        tasks = tasks_before(self.pipeline, worst.output.partition(".")[0])
+        larger = "" if worst.reason else "allow a larger max_relative_l2"
+        same = (
+            f"have the callables that lead to it ({', '.join(tasks)}) give the same each time for "
+            "the same inputs, or check nothing: tuning_budget_s=0"
+        )
+        other = "keep models to other targets by pins or devices="
+        return "; or ".join(filter(None, (larger, same if tasks else other)))
 
     # --- plans made before ---------------------------------------------------------------------
 

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dioe.graph import Model
 from dioe.runtime import Flow, Pipeline
-from dioe.types import Array, InputError, UnsupportedError, Value
+from dioe.runtime.feeds import check_feeds
+from dioe.types import Array, BackendError, InputError, UnsupportedError, Value
 from tests.toys import models
 
 X = np.random.default_rng(3).standard_normal((2, 4)).astype(np.float32)
@@ -52,6 +54,7 @@ def test_a_callable_cannot_write_into_what_others_hold() -> None:
     with pytest.raises(ValueError, match="read-only") as caught:
         flow.run({"x": given}, {})
     assert "in node 'spoil' of the pipeline" in caught.value.__notes__
+    assert any("x = x.copy()" in note for note in caught.value.__notes__)
     np.testing.assert_array_equal(given, X)
 
 
@@ -131,6 +134,65 @@ def test_errors_of_models_name_the_node() -> None:
     with pytest.raises(UnsupportedError) as caught:
         flow.run({"x": X}, {"n": broken})
     assert caught.value.place == "node 'n': here"
+
+
+def checked(feeds: Mapping[str, Any]) -> dict[str, Value]:
+    return relu(check_feeds(feeds, Model.load(models.relu("N, 4")).inputs))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (None, "None"),
+        ("words", "a str, 'words'"),
+        (X[0], "float32[4]"),
+        (X[:, :3], "float32[2,3]"),
+        (X.astype(np.float64), "float64[2,4]"),
+        ([["a", "b"]], "a list"),
+        (np.array(["a", "b"]), "<U1[2]"),
+    ],
+)
+def test_who_gave_what_a_model_cannot_take_is_named(given: Any, told: str) -> None:
+    pipeline = Pipeline({"f": lambda: {"z": given}, "n": models.relu("N, 4")}, [("f.z", "n.x")])
+    with pytest.raises(InputError) as caught:
+        Flow(pipeline).run({}, {"n": checked})
+    assert caught.value.place == "node 'f'"
+    assert caught.value.cause == (
+        f"output 'z' is {told}, but input 'x' of node 'n' takes float32[N,4]"
+    )
+    assert caught.value.fix == "have the callable return float32[N,4] there"
+
+
+def test_a_model_may_give_what_the_next_cannot_take() -> None:
+    pipeline = Pipeline({"a": models.relu("N, M"), "n": models.relu("N, 4")}, [("a.y", "n.x")])
+    with pytest.raises(InputError, match="converts it") as caught:
+        Flow(pipeline).run({"a.x": X[:, :3]}, {"a": relu, "n": checked})
+    assert caught.value.place == "node 'a'"
+
+
+def test_what_the_caller_feeds_is_told_with_the_node_that_reads_it() -> None:
+    flow = Flow(Pipeline({"n": models.relu("N, 4")}))
+    with pytest.raises(InputError, match=r"input 'x' has shape \[4\]") as caught:
+        flow.run({"x": X[0]}, {"n": checked})
+    assert caught.value.place == "node 'n'"
+
+
+@pytest.mark.parametrize(("rows", "advice"), [(0, "Nothing found"), (2, "")])
+def test_what_a_failing_model_got_is_told(rows: int, advice: str) -> None:
+    def broken(feeds: Mapping[str, Any]) -> dict[str, Value]:
+        raise BackendError("Expand node: invalid shape")
+
+    nodes = {"crop": lambda x: x[:rows], "n": models.relu("N, 4")}
+    ask = {"crop": lambda x, net: net({"x": x[:rows]}), "n": models.relu("N, 4")}
+    for pipeline in (
+        Pipeline(nodes, [("crop.out", "n.x")]),
+        Pipeline(ask, calls={"crop.net": "n"}),
+    ):
+        with pytest.raises(BackendError) as caught:
+            Flow(pipeline).run({"x": X}, {"n": broken})
+        assert caught.value.place == "node 'n'"
+        assert caught.value.cause == f"Expand node: invalid shape; it got x float32[{rows},4]"
+        assert advice in caught.value.fix
 
 
 def test_a_callable_calls_a_model() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import logging
 import threading
@@ -339,7 +340,7 @@ def test_values_that_are_not_a_models_are_errors_with_its_node() -> None:
     wide = Pipeline({"cast": lambda x: x.astype(np.float64), "a": DENSE[0]}, [("cast.out", "a.x")])
     with pytest.raises(InputError, match=r"float64.*float32") as caught:
         dioe.compile(wide, sample_inputs={"cast.x": X}, tuning_budget_s=0)
-    assert caught.value.place == "node 'a'"
+    assert caught.value.place == "node 'cast'"
 
 
 def test_samples_that_cannot_be() -> None:
@@ -369,7 +370,20 @@ def test_an_output_that_is_another_each_time_is_no_pipelines() -> None:
     with pytest.raises(FidelityError, match=r"count\.out") as caught:
         dioe.compile(pipeline, sample_inputs={"x": X}, tuning_budget_s=0.3)
     assert "tuning_budget_s=0" in caught.value.fix
+    assert "callables that lead to it (count)" in caught.value.fix
     dioe.compile(pipeline, sample_inputs={"x": X}, tuning_budget_s=0).close()
+
+
+def test_no_limit_is_advised_where_an_output_has_another_shape_each_time() -> None:
+    rows = itertools.cycle((1, 2, 3))
+    pipeline = Pipeline(
+        {"a": DENSE[0], "some": lambda y: y[: next(rows)], "b": DENSE[1], "end": lambda y: y},
+        [("a.y", "some.y"), ("some.out", "b.x")],
+    )
+    with pytest.raises(FidelityError, match=r"b\.y.* shape \[") as caught:
+        dioe.compile(pipeline, sample_inputs={"x": X, "end.y": X}, tuning_budget_s=0.3)
+    assert "callables that lead to it (some)" in caught.value.fix
+    assert "max_relative_l2" not in caught.value.fix
 
 
 def test_lower_precision_that_changes_the_whole_is_given_up(use_backends: UseBackends) -> None:
@@ -519,6 +533,16 @@ def test_pins_name_the_node(use_backends: UseBackends) -> None:
     ):
         with pytest.raises(InputError, match=message):
             targets(*pins)
+
+
+def test_a_pin_that_is_not_kept_is_told_with_its_node(caplog: pytest.LogCaptureFixture) -> None:
+    pins = {"b": "npu:7", "a.type:Add": "npu:7"}
+    with dioe.compile(chain(), sample_inputs={"x": X}, tuning_budget_s=0, pins=pins) as session:
+        notes = {name: node.plans[0].notes for name, node in session.plan.models.items()}
+    for node, pin in (("b", "b=npu:7"), ("a", "a.type:Add=npu:7")):
+        assert f"pinned: {pin}" in notes[node]
+        assert any(note.startswith(f"pin {pin} isn't kept") for note in notes[node])
+        assert f"pin {pin} isn't kept" in caplog.text
 
 
 def test_a_pools_pins_name_the_node_too() -> None:
