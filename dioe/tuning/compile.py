@@ -344,11 +344,7 @@ class Job:
             real_inputs=group.real,
             versions=self.versions,
             pinned=pinned.ops,
-            notes=(
-                *(() if group.real else (_MADE_UP,)),
-                *(f"pinned: {pin}" for pin in self.pins),
-                *pinned.notes,
-            ),
+            notes=(*(() if group.real else (_MADE_UP,)), *pinned.notes),
         )
         tuner = Tuner(
             bound, self.model, group.feeds, found, goal, self.runtime, self.known(group),

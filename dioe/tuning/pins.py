@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -72,7 +73,7 @@ def _parsed(text: object) -> Pin:
 @dataclass(frozen=True, slots=True)
 class Pinned:
     """What came of pins: the candidates that keep to them, the target that each op has to be on,
-    and what couldn't be kept."""
+    and in words what was kept and what couldn't be."""
 
     candidates: list[Candidate]
     ops: Mapping[str, str]
@@ -91,6 +92,8 @@ def keep_to_pins(
     if not pins:
         return Pinned(list(candidates), {})
     wanted = _wanted(model, pins)
+    for pin in pins:
+        _check_target(pin, candidates)
     kept: dict[str, str] = {}
     lost: dict[Pin, dict[str, str]] = {}
     for op, pin in wanted.items():
@@ -99,18 +102,49 @@ def keep_to_pins(
             kept[op] = pin.target
         else:
             reasons = [c.held_back or c.support.refused.get(op, "it isn't taken") for c in there]
-            lost.setdefault(pin, {})[op] = reasons[0] if reasons else "no such target is usable"
-    notes = tuple(
+            nowhere = f"no such target is usable; there is {_listed(candidates)}"
+            lost.setdefault(pin, {})[op] = reasons[0] if reasons else nowhere
+    failures = [
         f"pin {pin} isn't kept: {refusal_text(Support(frozenset(), refused))}"
         for pin, refused in lost.items()
-    )
-    if notes and strict:
+    ]
+    if failures and strict:
         raise UnsupportedError(
-            "; ".join(notes), fix="take other ops or another target, or leave --strict out"
+            "; ".join(failures), fix="take other ops or another target, or leave --strict out"
         )
-    for note in notes:
+    for note in failures:
         log.warning("%s", note)
-    return Pinned([_keeping(c, kept) for c in candidates], kept, notes)
+    able = {pin for op, pin in wanted.items() if op in kept}
+    idle = [pin for pin in pins if pin not in wanted.values()]
+    notes = [f"pinned: {pin}" for pin in pins if pin in able]
+    notes += [f"pin {pin} has no effect: earlier pins have all its ops" for pin in idle]
+    free = frozenset(model.placed_op_ids) - kept.keys()
+    keeping = [_keeping(c, kept, free) for c in candidates]
+    return Pinned(keeping, kept, (*notes, *failures))
+
+
+_DEVICE = re.compile(r"cpu(:\d+)?|[a-z]+:\d+")
+
+
+def _check_target(pin: Pin, candidates: Sequence[Candidate]) -> None:
+    """Raise InputError for what is no target's beginning on any machine, or nearly one of here.
+
+    A device or backend that isn't here may be elsewhere: pins are in files that go around.
+    """
+    device, _, backend = pin.target.partition("/")
+    here = {c.target.backend for c in candidates if c.target.device == device}
+    near = difflib.get_close_matches(backend.partition("/")[0], sorted(here), 1, 0.7)
+    if not _DEVICE.fullmatch(device):
+        cause = f"{device!r} is no device: it is 'cpu', or a kind and a number, such as 'gpu:0'"
+    elif near and near[0] != backend.partition("/")[0]:
+        cause = f"{device} has no backend {backend.partition('/')[0]!r}; did you mean {near[0]!r}?"
+    else:
+        return
+    raise InputError(f"pin {pin}: {cause}", fix=f"targets here: {_listed(candidates)}")
+
+
+def _listed(candidates: Sequence[Candidate]) -> str:
+    return ", ".join(dict.fromkeys(str(c.target) for c in candidates)) or "none"
 
 
 def _wanted(model: Model, pins: Sequence[Pin]) -> dict[str, Pin]:
@@ -136,15 +170,14 @@ def _wanted(model: Model, pins: Sequence[Pin]) -> dict[str, Pin]:
     return wanted
 
 
-def _keeping(candidate: Candidate, pinned: Mapping[str, str]) -> Candidate:
-    """The candidate without the ops that are pinned elsewhere."""
-    target = str(candidate.target)
+def _keeping(candidate: Candidate, pinned: Mapping[str, str], free: frozenset[str]) -> Candidate:
+    """The candidate without the ops that are pinned elsewhere, and without those that are ``free``
+    where it gets only what is pinned to it."""
+    target, taken = str(candidate.target), candidate.support.supported
     away = {op: f"pinned to {to}" for op, to in pinned.items() if not matches(target, to)}
-    if not away:
+    others = dict.fromkeys(taken & free, candidate.for_pins) if candidate.for_pins else {}
+    if not away and not others:
         return candidate
-    support = Support(
-        candidate.support.supported - away.keys(), {**candidate.support.refused, **away}
-    )
-    return replace(
-        candidate, support=support, pinned_away=candidate.support.supported & away.keys()
-    )
+    refused = {**candidate.support.refused, **others, **away}
+    support = Support(taken - refused.keys(), refused)
+    return replace(candidate, support=support, pinned_away=taken & away.keys())

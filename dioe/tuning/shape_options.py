@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 import psutil
 
 from dioe.graph import Model
-from dioe.hardware import Pool, resources_for
+from dioe.hardware import Pool
 from dioe.runtime.variants import MAX_SHAPE_VARIANTS, unmeasured
 from dioe.tuning.buckets import Point, Shapes
 from dioe.tuning.found import plan_name
+from dioe.tuning.targets import usual_resources
 from dioe.types import (
     InputError,
     OutOfMemory,
@@ -56,7 +57,7 @@ def option_name(plan: Plan, pool: Pool) -> str:
     """
     if len(plan.stages) == 1 and len(plan.stages[0].target.precisions) == 1:
         stage = plan.stages[0]
-        usual = resources_for(pool.device(stage.target.device))
+        usual = usual_resources(stage.target.device, pool)
         if (stage.resources.threads, stage.resources.cores) == (usual.threads, usual.cores):
             return str(stage.target)
     return plan_name(plan)
@@ -137,7 +138,6 @@ def _whole_stage(model: Model, name: str, pool: Pool) -> Stage | None:
     """The whole model on a target; None if its name doesn't say all about it."""
     try:
         target = Target.parse(name)
-        resources = resources_for(pool.device(target.device))
     except InputError:  # a plan of several stages
         return None
     if len(target.precisions) > 1:  # which op is in which isn't in the name
@@ -149,5 +149,5 @@ def _whole_stage(model: Model, name: str, pool: Pool) -> Stage | None:
         tuple(spec.name for spec in model.inputs),
         tuple(spec.name for spec in model.outputs),
         Precisions(target.precisions[0]),
-        resources,
+        usual_resources(target.device, pool),
     )

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 UNTRIED = "not tried: there was no tuning budget"
 STRICT = "a last resort, which is used only when named"
 USED_UP = "not tried: the tuning budget was used up"
+LAST = "a last resort, and other targets take the whole model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class Candidate:
     """Whether the backend computes in several precisions inside one executable."""
     known_as: KnownAs = KnownAs.HARDWARE
     """How the device is known, and so the times on it."""
+    for_pins: str = ""
+    """Why it gets only what is pinned to it; empty if it may get all that it takes."""
     pinned_away: frozenset[str] = frozenset()
     """Ops that the backend takes, and that are refused because they are pinned elsewhere."""
 
@@ -169,6 +172,11 @@ def candidates(
                 fix=f"to use it name the backend as well: {simulated}",
             )
         usable = ", ".join(str(c.target) for c in found) or "`dioe devices` lists them"
+        if other := _in_other_precisions(min(unmatched), runtime):
+            raise InputError(
+                f"{min(unmatched)!r} isn't used with precision={precision!r}",
+                fix=f"leave it out, or give another precision; there is: {', '.join(other)}",
+            )
         raise InputError(
             f"nothing here matches the device {min(unmatched)!r}", fix=f"usable: {usable}"
         )
@@ -180,7 +188,7 @@ def candidates(
             else c
             for c in found
         ]
-    return _hold_back_last_resort(found)
+    return _hold_back_last_resort(found, pinned)
 
 
 def _names_backend(wanted: str, target: Target) -> bool:
@@ -188,14 +196,32 @@ def _names_backend(wanted: str, target: Target) -> bool:
     return matches(str(target), wanted) and wanted != target.device
 
 
+def usual_resources(device: str, pool: Pool) -> Resources:
+    """What may be used of a device by default. No pool has to list those that aren't there."""
+    listed = {spec.id: spec for spec in pool.devices}
+    return resources_for(listed[device]) if device in listed else Resources()
+
+
 def _devices(pool: Pool, runtime: Runtime) -> list[tuple[str, Resources]]:
-    """The pool's devices with what may be used of each, and those that are modelled: no pool has to
-    list what isn't there."""
-    found = {device.id: resources_for(device) for device in pool.devices}
+    """The pool's devices and those that are modelled, with what may be used of each."""
+    known = runtime.registry.placements
+    modelled = [p.device.id for p in known if p.device.known_as is KnownAs.MODELLED]
+    ids = dict.fromkeys([*(device.id for device in pool.devices), *modelled])
+    return [(device, usual_resources(device, pool)) for device in ids]
+
+
+def _in_other_precisions(wanted: str, runtime: Runtime) -> list[str]:
+    """The targets that a name matches, in whatever precision they compute; none of simulated
+    backends where the name doesn't have the backend."""
+    found: list[Target] = []
     for placement in runtime.registry.placements:
-        if placement.device.known_as is KnownAs.MODELLED:
-            found.setdefault(placement.device.id, Resources())
-    return list(found.items())
+        device = placement.device
+        for name, local_id in placement.backends.items():
+            backend = runtime.registry.backend(name)
+            if device.state is DeviceState.PRESENT and ("/" in wanted or not backend.simulated):
+                computes = _capabilities(backend, local_id)[0].computes
+                found += [Target(device.id, name, (p,)) for p in Precision if p in computes]
+    return [str(target) for target in found if matches(str(target), wanted)]
 
 
 def _simulated(device: str, runtime: Runtime) -> str:
@@ -242,9 +268,16 @@ def matches(target: str, wanted: str) -> bool:
     return target == wanted or target.startswith(wanted + "/")
 
 
-def _hold_back_last_resort(found: list[Candidate]) -> list[Candidate]:
-    """Refuse last-resort backends where another takes the whole model."""
+def _hold_back_last_resort(found: list[Candidate], pinned: Sequence[str]) -> list[Candidate]:
+    """Refuse last-resort backends where another takes the whole model, but for what is pinned."""
     if not any(c.support.whole and not c.last_resort for c in found):
         return found
-    reason = "a last resort, and other targets take the whole model"
-    return [replace(c, held_back=reason) if c.last_resort else c for c in found]
+
+    def held(candidate: Candidate) -> Candidate:
+        if not candidate.last_resort:
+            return candidate
+        if any(_names_backend(name, candidate.target) for name in pinned):
+            return replace(candidate, for_pins=LAST)
+        return replace(candidate, held_back=LAST)
+
+    return [held(candidate) for candidate in found]

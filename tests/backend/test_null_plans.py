@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import dioe
 from dioe.cli.bench import show
 from dioe.cli.plan_text import print_explained
 from dioe.hardware import host_pool
@@ -169,3 +170,21 @@ def test_marks_are_plain_data() -> None:
     assert mark_plan(marked, {"npu:0": KnownAs.MODELLED}) == marked
     assert asdict(marked)["basis"] == "modelled"
     assert mark_plan(plan, {}) == plan
+
+
+def test_a_model_with_open_dimensions(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Runtime, "_current", runtime)
+    open_model = model("g (float[n, 8] x) => (float[n, 8] y) { y = Relu(x) }")
+    with dioe.compile(
+        open_model.to_bytes(), devices="npu:0/null", sample_inputs={"x": floats(2, 8)},
+        tuning_budget_s=0.5,
+    ) as session:  # fmt: skip
+        for rows in (2, 3):
+            outputs = session.run({"x": floats(rows, 8)})
+            np.testing.assert_array_equal(np.asarray(outputs["y"]), np.zeros((rows, 8)))
+
+
+def test_a_device_without_the_precision_says_so(runtime: Runtime) -> None:
+    with pytest.raises(InputError, match="'cpu' isn't used with precision='fp16'") as raised:
+        targets(job(runtime, ["cpu", "npu:0/null"], "fp16"))
+    assert "cpu/onnxruntime/fp32" in raised.value.fix

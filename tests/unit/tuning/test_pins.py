@@ -230,6 +230,42 @@ def test_wrong_pins(use_backends: UseBackends, pins: Any, says: str) -> None:
     assert raised.value.fix
 
 
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("gpu", "'gpu' is no device"),
+        ("Gpu:0", "'Gpu:0' is no device"),
+        ("foo", "'foo' is no device"),
+        ("gpu:0/devtyo", "did you mean 'devtoy'"),
+        ("gpu:0/devtyo/fp32", "did you mean 'devtoy'"),
+    ],
+)
+def test_a_pin_to_no_target(use_backends: UseBackends, target: str, says: str) -> None:
+    use_backends(DeviceToyBackend(strict=False))
+    with pytest.raises(InputError, match=says) as raised:
+        compiled(pins={"first": target})
+    assert "gpu:0/devtoy/fp32" in raised.value.fix
+
+
+def test_pins_that_earlier_ones_leave_nothing_to(use_backends: UseBackends) -> None:
+    use_backends(DeviceToyBackend(strict=False))
+    with compiled(pins={"type:MatMul": "gpu:0", "first": "cpu"}) as session:
+        assert stages(session)["gpu:0"] >= {"first", "second"}
+        notes = session.plan.notes
+    assert "pinned: type:MatMul=gpu:0" in notes
+    assert "pin first=cpu has no effect: earlier pins have all its ops" in notes
+    assert "pinned: first=cpu" not in notes
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_the_last_resort_gets_what_is_pinned_to_it(use_backends: UseBackends, strict: bool) -> None:
+    use_backends(DeviceToyBackend(strict=False), installed=("reference",))
+    with compiled(pins={"tanh": "cpu/reference"}, strict=strict) as session:
+        on = {op: stage.target.backend for stage in session.plan.stages for op in stage.ops}
+        check(session)
+    assert [op for op, backend in on.items() if backend == "reference"] == ["tanh"]
+
+
 def test_a_near_name_is_offered(use_backends: UseBackends) -> None:
     use_backends(DeviceToyBackend(strict=False))
     with pytest.raises(InputError) as raised:
