@@ -82,12 +82,14 @@ class OnnxRuntimeBackend:
 
     def query(self, model: StageModel, device: str, precision: Precision) -> Support:
         """Found by making sessions, with the optimisations that ``compile`` uses: a few models
-        load without them only. Ops that would run on the CPU instead are refused."""
+        load without them only. Ops that would run on the CPU instead are refused, and so are those
+        that ``dioe_onnxruntime.limits`` knows to fail in the run."""
         placed = self._placed(device)
         if precision not in self.provider.precisions:
             reason = f"{self.provider.title} computes as written (fp32), not {precision}"
             return Support(frozenset(), dict.fromkeys(model.op_ids, reason))
         from dioe_onnxruntime.context import OnnxRuntimeContext
+        from dioe_onnxruntime.limits import refusals
         from dioe_onnxruntime.sessions import Misplaced
 
         context = OnnxRuntimeContext(placed, Resources(threads=1), device)
@@ -106,6 +108,7 @@ class OnnxRuntimeBackend:
             )
         finally:
             context.close()
+        refused = {**refused, **refusals(model, placed)}
         if not refused:
             return answer
         return Support(answer.supported - refused.keys(), {**answer.refused, **refused})

@@ -24,8 +24,10 @@ from dioe.types import (
     TensorSpec,
     UnsupportedError,
 )
+from dioe_onnxruntime import weights
 from dioe_onnxruntime.executable import OnnxRuntimeExecutable
 from dioe_onnxruntime.lanes import lane_of
+from dioe_onnxruntime.limits import refusals
 from dioe_onnxruntime.memory import DeviceBuffer, DeviceMemory
 from dioe_onnxruntime.options import NO_PROFILE, level, rules
 from dioe_onnxruntime.profile import Profiler
@@ -66,6 +68,8 @@ class OnnxRuntimeContext(HostContext):
         check_options(provider.backend, rules(provider), options)
         native = self._native_options(precisions)
         inputs, outputs = self._edges(model)
+        for op, reason in refusals(model, self._placed).items():
+            raise UnsupportedError(f"op {op!r}: {reason}", place=provider.backend)
         settings = self._settings()
         settings.graph_optimization_level = ort.GraphOptimizationLevel(level(options))
         profiler = Profiler(model, settings) if options.get("profile") else None
@@ -94,7 +98,7 @@ class OnnxRuntimeContext(HostContext):
         """The same for a serialized model."""
         native = self._native_options(Precisions(precision))
         with self._lane.exclusive():
-            make_session(model, self._settings(), self._placed, native)
+            self._make(model, self._settings(), native)
 
     def alloc(self, spec: TensorSpec) -> Buffer:
         """An uninitialised buffer in the memory that the device computes in."""
@@ -190,14 +194,22 @@ class OnnxRuntimeContext(HostContext):
         there for inputs of another shape (silero-vad with its input bound to 512 samples).
         """
         with self._lane.exclusive():
+            weights.let_go(self._lane)
             try:
-                return make_session(source, settings, self._placed, native)
+                return self._make(source, settings, native)
             except Misplaced:
                 raise misplaced(model, self._settings(), self._placed, native) from None
             except DioeError as error:
                 if "InferenceError" not in error.cause or not isinstance(source, bytes):
                     raise
-            return make_session(open_shapes(source), settings, self._placed, native)
+            return self._make(open_shapes(source), settings, native)
+
+    def _make(
+        self, source: bytes | str, settings: ort.SessionOptions, native: Mapping[str, str]
+    ) -> ort.InferenceSession:
+        session = make_session(source, settings, self._placed, native)
+        nbytes = len(source) if isinstance(source, bytes) else MAX_PROTO_BYTES
+        return weights.watch(session, self._lane, nbytes)
 
 
 def _has_memory(placed: Placed) -> bool:
@@ -208,10 +220,14 @@ def _has_memory(placed: Placed) -> bool:
     return bool(placed.provider.memory)
 
 
+MAX_PROTO_BYTES = 2**31
+"""Models that are no larger are handed over as bytes, others by their path."""
+
+
 def _source(model: StageModel) -> bytes | str:
     try:
         return model.to_bytes()
-    except ModelError:  # above 2 GiB
+    except ModelError:  # above MAX_PROTO_BYTES
         return str(model.to_path())
 
 

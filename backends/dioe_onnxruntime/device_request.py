@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 
 from dioe.host_backend import (
@@ -28,9 +29,12 @@ class DeviceRequest(BoundRequest):
     Device buffers are read and written where they are. Host arrays are copied in as a run starts
     and out before it returns, which lets other threads of Python go on. An output that isn't bound
     is the backend's own, on the host.
+
+    Into a bound host array whose size the model leaves open, ONNX Runtime would copy whatever has
+    as many elements: such an output comes to the host as it is, and is checked there.
     """
 
-    __slots__ = ("_from_device", "_from_host", "_memory", "_on_device", "_to_host")
+    __slots__ = ("_dynamic", "_from_device", "_from_host", "_memory", "_on_device", "_to_host")
 
     def __init__(
         self,
@@ -45,13 +49,14 @@ class DeviceRequest(BoundRequest):
         self._from_device: dict[str, DeviceBuffer] = {}
         self._on_device: dict[str, DeviceBuffer] = {}
         self._to_host = bool(outputs)
+        self._dynamic = self._fresh
 
     def bind(self, inputs: Feeds, outputs: Feeds | None = None) -> None:
         """See ``dioe.types.Request``. Raises InputError for a buffer of another device."""
         host: dict[str, Value] = {}
         with self._memory.lane.exclusive():
             for name, value in inputs.items():
-                if isinstance(value, DeviceBuffer):
+                if self._memory.holds(value):
                     self._bind_buffer(name, value)
                 else:
                     host[name] = value
@@ -61,7 +66,7 @@ class DeviceRequest(BoundRequest):
                 self._from_device.pop(name, None)
             plain: dict[str, Value] = {}
             for name, value in (outputs or {}).items():
-                if isinstance(value, DeviceBuffer):
+                if self._memory.holds(value):
                     self._bind_output_buffer(name, value)
                 else:
                     plain[name] = value
@@ -69,6 +74,7 @@ class DeviceRequest(BoundRequest):
                 super().bind({}, plain)
                 for name in plain:
                     self._on_device.pop(name, None)
+        self._fresh = tuple(name for name in self._dynamic if name not in self._on_device)
         self._to_host = len(self._on_device) < len(self._outputs)
 
     def _checked(self, name: str, buffer: DeviceBuffer, what: str) -> DeviceBuffer:
@@ -76,20 +82,7 @@ class DeviceRequest(BoundRequest):
         spec = specs.get(name)
         if spec is None:
             raise unknown_name(name, specs, what)
-        self._memory.check_mine(buffer)
-        fits = spec.shape is None or (
-            len(spec.shape) == len(buffer.shape)
-            and all(
-                not isinstance(want, int) or want == have
-                for want, have in zip(spec.shape, buffer.shape, strict=True)
-            )
-        )
-        if buffer.dtype != spec.dtype or not fits:
-            raise InputError(
-                f"the buffer is {buffer.dtype}{list(buffer.shape)}, the model wants {spec.dtype}"
-                f"{'' if spec.shape is None else list(spec.shape)}",
-                place=f"{what} {name!r}",
-            )
+        check_array(buffer, spec, what)
         return buffer
 
     def _bind_buffer(self, name: str, buffer: DeviceBuffer) -> None:
@@ -114,7 +107,6 @@ class DeviceRequest(BoundRequest):
             raise run_error(error, PLACE) from error
         self._on_device[name] = buffer
         self._targets.pop(name, None)
-        self._fresh = tuple(fresh for fresh in self._fresh if fresh != name)
 
     def run(self) -> Event:
         """See ``dioe.types.Request``. Done when this returns if any output goes to the host;
@@ -131,12 +123,28 @@ class DeviceRequest(BoundRequest):
             super().run()
             if self._to_host:
                 lane.drained()
+                self._fill_targets()
                 event = DONE
             else:
                 event = lane.submitted()
         for buffer in self._on_device.values():
             buffer.ready = event
         return event
+
+    def _fill_targets(self) -> None:
+        """Copy outputs of open size into the host arrays bound for them."""
+        targets = {name: self._targets[name] for name in self._fresh if name in self._targets}
+        if not targets:
+            return
+        results = dict(zip(self._output_names, self._binding.get_outputs(), strict=True))
+        for name, target in targets.items():
+            result = array_of(results[name], self._outputs[name])
+            if result.shape != target.shape:
+                raise InputError(
+                    f"the result has shape {list(result.shape)}, the buffer {list(target.shape)}",
+                    place=f"output {name!r}",
+                )
+            np.copyto(target, result)
 
     @property
     def outputs(self) -> Mapping[str, Value]:
@@ -154,7 +162,7 @@ class DeviceRequest(BoundRequest):
         """See ``dioe.types.DirectRequest``: from and to the host, whatever inputs are on the
         device."""
         lane = self._memory.lane
-        if not any(isinstance(value, DeviceBuffer) for value in inputs.values()):
+        if not any(self._memory.holds(value) for value in inputs.values()):
             with lane.exclusive():
                 found = super().call(inputs, output_names)
                 lane.drained()
@@ -174,7 +182,7 @@ class DeviceRequest(BoundRequest):
         return [array_of(v, self._outputs[n]) for v, n in zip(results, names, strict=True)]
 
     def _ort_value_of(self, name: str, value: Value) -> Any:
-        if isinstance(value, DeviceBuffer):
+        if self._memory.holds(value):
             return self._checked(name, value, "input").value._ortvalue
         spec = self._inputs.get(name)
         if spec is None:

@@ -43,8 +43,9 @@ def find(provider: Provider) -> list[Placed]:
             _try(placed)
         except DioeError as error:
             reasons.append(error.cause)
-        else:
-            present.append(placed)
+            continue
+        halves = not provider.optional_float16 or _computes_float16(placed)
+        present.append(replace(placed, float16=halves))
     if not present:
         raise _no_device(provider, "; ".join(dict.fromkeys(reasons)))
     return _named(present)
@@ -161,3 +162,11 @@ def _try(placed: Placed) -> None:
 
     with lane_of(placed).exclusive():
         run_trial(trial_session(placed), placed)
+
+
+def _computes_float16(placed: Placed) -> bool:
+    from dioe_onnxruntime.lanes import lane_of
+    from dioe_onnxruntime.trial import computes_float16
+
+    with lane_of(placed).exclusive():
+        return computes_float16(placed)

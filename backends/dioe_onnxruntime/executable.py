@@ -72,10 +72,11 @@ class OnnxRuntimeExecutable:
             if self._session is None:
                 raise closed()
             request = self._new_request(self._session)
+            request.executable = self
             self._requests.add(request)
         if self._computed == self.outputs:
             return request
-        return PassThroughRequest(request, self.inputs, self.outputs)
+        return PassThroughRequest(request, self.inputs, self.outputs, self._memory)
 
     def _new_request(self, session: ort.InferenceSession) -> BoundRequest | PlainRequest:
         if self._memory is not None:
@@ -114,6 +115,8 @@ class OnnxRuntimeExecutable:
                 self._profiler.close()
         for request in requests:
             request.drop()
+        if self._memory is not None:
+            self._memory.let_go_of_weights()
 
 
 def closed() -> BackendError:
@@ -133,7 +136,18 @@ def _compute_nothing(*_: object) -> list[Any]:
 class _RequestBase:
     """Names and specs, and the optional fast call."""
 
-    __slots__ = ("__weakref__", "_inputs", "_output_names", "_outputs", "_required", "_session_run")
+    __slots__ = (
+        "__weakref__",
+        "_inputs",
+        "_output_names",
+        "_outputs",
+        "_required",
+        "_session_run",
+        "executable",
+    )
+
+    executable: object
+    """What it is a request of: as long as this is there, closing its context finds it."""
 
     def __init__(
         self,

@@ -44,6 +44,7 @@ class Lane:
     def __init__(self, placed: Placed) -> None:
         self.placed = placed
         self.asynchronous: bool = placed.provider.asynchronous
+        self.left_bytes = 0  # see dioe_onnxruntime.weights
         self._exclusive = threading.RLock() if placed.provider.exclusive else None
         self._counting = threading.Lock()
         self._submitted = self._reached = 0

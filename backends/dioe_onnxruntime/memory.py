@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import weakref
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeGuard
 
 import numpy as np
 import onnxruntime as ort
@@ -16,11 +17,13 @@ from dioe.types import (
     Array,
     BackendError,
     Buffer,
+    DioeError,
     Event,
     InputError,
     OutOfMemory,
     TensorSpec,
 )
+from dioe_onnxruntime import weights
 from dioe_onnxruntime.errors import run_error
 from dioe_onnxruntime.lanes import Lane
 from dioe_onnxruntime.sessions import Placed
@@ -119,30 +122,36 @@ class DeviceMemory:
             raise InputError(
                 f"can't copy {src.dtype}{list(src.shape)} to {dst.dtype}{list(dst.shape)}"
             )
-        for buffer in (src, dst):
-            if isinstance(buffer, DeviceBuffer):
-                self.check_mine(buffer)
-        if not math.prod(src.shape):
-            return DONE
-        if isinstance(dst, DeviceBuffer):
+        if self.holds(dst):
             return self._copy_in(src, dst)
-        assert isinstance(src, DeviceBuffer)
-        return self._copy_out(src, dst.numpy())
+        if self.holds(src):
+            return self._copy_out(src, dst.numpy())
+        raise InputError("neither buffer is of this device", place=self.placed.info.id)
 
-    def check_mine(self, buffer: DeviceBuffer) -> None:
-        """Raise InputError for a buffer of another device."""
-        if buffer.lane is not self.lane:
+    def holds(self, value: object) -> TypeGuard[DeviceBuffer]:
+        """True for a buffer of this memory; raises InputError for one of another device's."""
+        if not isinstance(value, DeviceBuffer):
+            return False
+        if value.lane is not self.lane:
             raise InputError(
-                f"a buffer of {buffer.device} can't be used on {self.placed.info.id}",
+                f"a buffer of {value.device} can't be used on {self.placed.info.id}",
                 fix="copy it to a host buffer first",
             )
+        return True
+
+    def let_go_of_weights(self) -> None:
+        """Give back what weights of closed sessions still hold, where that is worth its time."""
+        with suppress(DioeError):  # a device that is lost says so as it is used again
+            weights.let_go(self.lane)
 
     def _copy_in(self, src: Buffer, dst: DeviceBuffer) -> Event:
-        if isinstance(src, DeviceBuffer):
+        if self.holds(src):
             value = src.value  # of the same queue, so behind what fills it
         else:
             src.ready.wait()
             value = host_value(contiguous(src.numpy()))
+        if src is dst or not math.prod(src.shape):
+            return DONE
         try:
             with self.lane.exclusive():
                 if self.placed.ep_device is not None:
@@ -155,6 +164,8 @@ class DeviceMemory:
         return dst.ready
 
     def _copy_out(self, src: DeviceBuffer, target: Array) -> Event:
+        if not math.prod(src.shape):
+            return DONE
         # First without Python's lock, which the copy itself holds while it waits.
         src.ready.wait()
         direct = target.flags.c_contiguous and target.flags.writeable

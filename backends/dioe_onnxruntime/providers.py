@@ -33,6 +33,10 @@ class Provider:
     vendor id. ``asynchronous``: runs and copies return before the device has done them.
     ``exclusive``: one thread of the process at a time may call it. ``hint`` says what a missing
     device may need.
+
+    ``optional_float16``: some devices don't compute in it, which shows in a run only. ``fails_on``
+    names by type of op an attribute which, unless 0, is taken and fails in the run.
+    ``keeps_weights``: those of sessions that are gone, see ``dioe_onnxruntime.weights``.
     """
 
     name: str
@@ -44,6 +48,9 @@ class Provider:
     vendor: int = 0
     asynchronous: bool = False
     exclusive: bool = False
+    optional_float16: bool = False
+    fails_on: Mapping[str, str] = field(default_factory=dict)
+    keeps_weights: bool = False
     module: str = ""  # a Python package that says where its plugin library is
     library: str = ""  # a plugin library given in code
     hint: str = ""
@@ -131,6 +138,9 @@ PLUGINS = {
         # fail with "Command encoding already finished" (0.4.0).
         asynchronous=True,
         exclusive=True,
+        optional_float16=True,
+        fails_on={"Resize": "antialias"},
+        keeps_weights=True,
         hint="on Linux a Vulkan driver and libvulkan.so.1; for a software adapter also "
         "ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER=1",
     ),

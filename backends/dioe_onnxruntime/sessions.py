@@ -27,13 +27,15 @@ _TOKEN = re.compile(r"<(\d+)>")
 @dataclass(frozen=True, slots=True)
 class Placed:
     """One device of a provider, and how ONNX Runtime is told to use it: by its OrtEpDevice, or by
-    its index where ONNX Runtime lists no devices of the provider."""
+    its index where ONNX Runtime lists no devices of the provider. ``float16``: it computes in that.
+    """
 
     provider: Provider
     native: str
     info: DeviceInfo
     ep_device: Any = None
     index: int = 0
+    float16: bool = True
 
     @property
     def host(self) -> bool:
@@ -119,7 +121,7 @@ def misplaced(
     Makes a session that is allowed to, of the model with its ops named by their index: an op's
     name stays in the names of what it is fused into, and those of branches have their op's.
     """
-    proto, folder = _proto(model)
+    proto, folder = proto_of(model)
     for i, node in enumerate(proto.graph.node):
         _name(node, token(i))
     if folder:
@@ -147,8 +149,8 @@ def misplaced(
     return error
 
 
-def _proto(model: StageModel) -> tuple[onnx.ModelProto, str]:
-    """The model, and the folder of its weights where they are outside."""
+def proto_of(model: StageModel) -> tuple[onnx.ModelProto, str]:
+    """A copy of the model, and the folder of its weights where they are outside."""
     try:
         return onnx.load_from_string(model.to_bytes()), ""
     except ModelError:  # above 2 GiB
@@ -157,8 +159,8 @@ def _proto(model: StageModel) -> tuple[onnx.ModelProto, str]:
 
 
 def _name(node: onnx.NodeProto, name: str) -> None:
+    """Name a node, and those of its branches after it: each name may be there once only."""
     node.name = name
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                _name(inner, name)
+    inner = [n for a in node.attribute for graph in (a.g, *a.graphs) for n in graph.node]
+    for i, child in enumerate(inner):
+        _name(child, f"{name}.{i}")

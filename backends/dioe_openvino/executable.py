@@ -79,6 +79,7 @@ class OpenVinoExecutable:
             request = OpenVinoRequest(
                 self._compiled, self._ports, self._profiler, self._asynchronous
             )
+            request.executable = self
             self._requests.add(request)
         if len(self._ports.outputs) == len(self.outputs):
             return request
@@ -141,7 +142,11 @@ class OpenVinoRequest:
         "_profiler",
         "_request",
         "_targets",
+        "executable",
     )
+
+    executable: object
+    """What it is a request of: as long as this is there, closing its context finds it."""
 
     def __init__(
         self,

@@ -74,15 +74,16 @@ def host_array(value: object, spec: TensorSpec) -> Array:
     )
 
 
-def check_array(array: Array, spec: TensorSpec, what: str = "input") -> None:
-    """Raise InputError unless dtype and shape of ``array`` fit ``spec``; symbols fit any number."""
+def check_array(array: Array | Buffer, spec: TensorSpec, what: str = "input") -> None:
+    """Raise InputError unless dtype and shape of an array, or of a buffer wherever it is, fit
+    ``spec``; symbols fit any number."""
     if array.dtype != spec.dtype and not (spec.dtype.hasobject and array.dtype.kind in "OUST"):
         raise InputError(
             f"dtype is {array.dtype}, the model wants {spec.dtype}", place=f"{what} {spec.name!r}"
         )
     shape = spec.shape
     if shape is not None and array.shape != shape:
-        fits = len(shape) == array.ndim and all(
+        fits = len(shape) == len(array.shape) and all(
             not isinstance(want, int) or want == have
             for want, have in zip(shape, array.shape, strict=True)
         )

@@ -45,6 +45,15 @@ def missing() -> str:
     return ""
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """The variables that switch the software GPU on; ``folder`` gets the driver's description."""
+    icd = folder / "swiftshader_icd.json"
+    driver = {"library_path": str(_driver()), "api_version": "1.1.0"}
+    icd.write_text(json.dumps({"file_format_version": "1.0.0", "ICD": driver}))
+    names = ("VK_ICD_FILENAMES", "VK_DRIVER_FILES")  # the old name and the new
+    return dict.fromkeys(names, str(icd)) | {"ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER": "1"}
+
+
 @contextmanager
 def software_gpu(folder: Path) -> Iterator[OnnxRuntimeBackend]:
     """The backend ``onnxruntime.webgpu`` with a device, ``gpu:0``, inside the ``with`` only.
@@ -56,14 +65,10 @@ def software_gpu(folder: Path) -> Iterator[OnnxRuntimeBackend]:
     reason = missing()
     if reason:
         pytest.skip(reason)
-    icd = folder / "swiftshader_icd.json"
-    driver = {"library_path": str(_driver()), "api_version": "1.1.0"}
-    icd.write_text(json.dumps({"file_format_version": "1.0.0", "ICD": driver}))
     provider = next(p for p in providers() if p.name == PLUGINS["webgpu"].name)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("VK_ICD_FILENAMES", "VK_DRIVER_FILES"):  # the old name and the new
-            patch.setenv(name, str(icd))
-        patch.setenv("ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER", "1")
+        for name, value in environment(folder).items():
+            patch.setenv(name, value)
         try:
             yield OnnxRuntimeBackend(provider)
         finally:

@@ -11,12 +11,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.backend import software_gpu
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "docs/examples/numpy_backend"
@@ -28,12 +30,13 @@ ALL = re.compile(r"^all +(\d+) +(\d+) +(\d+) +(\d+)$", re.MULTILINE)
 @dataclass(frozen=True)
 class Expected:
     """How a run of the suite is started, and what it has to show: at least so many tests covered,
-    no more not covered, and exactly so many known failures."""
+    no more not covered, and exactly so many known failures. ``lacks`` says why it can't be run."""
 
     arguments: tuple[str, ...]
     covered: int
     not_covered: int
     listed: int = 0
+    lacks: str = ""
 
 
 def of(backend: str, *modules: str) -> tuple[str, ...]:
@@ -41,24 +44,26 @@ def of(backend: str, *modules: str) -> tuple[str, ...]:
 
 
 RUNS = {  # the longest first
-    "openvino": Expected(of("openvino"), 550, 60, 10),
+    "openvino": Expected(of("openvino"), 570, 60, 10),
     "onnxruntime": Expected(of("onnxruntime"), 460, 20),
     "reference": Expected(of("reference"), 470, 5),
     "sample": Expected((), 180, 320),  # it has 18 ops
+    "webgpu": Expected(of("onnxruntime.webgpu"), 330, 165, lacks=software_gpu.missing()),
     "null": Expected(of("null"), 70, 5),
     "served": Expected((*of("onnxruntime", *SERVED), "--worker"), 50, 0),
 }
-"""Runs by name; ``served`` is a backend in a worker process, where the way to it matters."""
+"""Runs by name; ``served`` is a backend in a worker process, where the way to it matters;
+``webgpu`` has a device with its own memory, the software GPU."""
 
 Done = subprocess.CompletedProcess[str]
 
 
-def suite(folder: Path, *arguments: str, path: Path) -> Done:
-    """The suite run in ``folder``, with the distributions in ``path``."""
+def suite(folder: Path, *arguments: str, path: Path, gpu: Mapping[str, str]) -> Done:
+    """The suite run in ``folder``, with the distributions in ``path`` and the variables ``gpu``."""
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(path)},
+        env=os.environ | {"PYTHONPATH": str(path)} | gpu,
         capture_output=True,
         text=True,
         check=False,
@@ -87,6 +92,7 @@ def runs(
     """The runs that the selected tests ask for, started at once."""
     source, target = sample
     empty = tmp_path_factory.mktemp("elsewhere")
+    gpu = software_gpu.environment(tmp_path_factory.mktemp("vulkan"))
     asked = {
         item.callspec.params.get("run")
         for item in request.session.items
@@ -95,17 +101,24 @@ def runs(
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         yield {
             name: pool.submit(
-                suite, source if name == "sample" else empty, *expected.arguments, path=target
+                suite,
+                source if name == "sample" else empty,
+                *expected.arguments,
+                path=target,
+                gpu=gpu if name == "webgpu" else {},
             )
             for name, expected in RUNS.items()
-            if name in asked
+            if name in asked and not expected.lacks
         }
 
 
 @pytest.mark.parametrize("run", RUNS)
 def test_suite(runs: dict[str, Future[Done]], run: str) -> None:
     """Nothing fails but what is listed, and no less is covered than was once."""
-    done, expected = runs[run].result(), RUNS[run]
+    expected = RUNS[run]
+    if expected.lacks:
+        pytest.skip(expected.lacks)
+    done = runs[run].result()
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr
     covered, not_covered, failed, known = map(int, ALL.findall(done.stdout)[-1])
     assert (failed, known) == (0, expected.listed)

@@ -70,6 +70,17 @@ def test_every_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     assert any(name.endswith(".yaml") for name in configs)
 
 
+def test_lists_of_known_failures(wheel: zipfile.ZipFile) -> None:
+    """One for each backend that computes values, and for each provider that the suite is run on."""
+    assert {name for name in wheel.namelist() if "known_failures" in name} == {
+        "dioe/testing/known_failures.py",
+        "dioe_onnxruntime/known_failures.txt",
+        "dioe_onnxruntime/known_failures.webgpu.txt",
+        "dioe_openvino/known_failures.txt",
+        "dioe_reference/known_failures.txt",
+    }
+
+
 def test_no_tests_weights_or_leftovers(wheel: zipfile.ZipFile) -> None:
     unwanted = re.compile(r"(^|/)(tests?|benchmarks|__pycache__)/|\.(pyc|onnx|data|npy)$")
     assert [name for name in wheel.namelist() if unwanted.search(name)] == []

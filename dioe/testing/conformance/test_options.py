@@ -1,4 +1,4 @@
-"""Options, profiles, compiled forms, memory and counters."""
+"""Options, profiles, compiled forms and counters."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from dioe.testing.models import floats, relu, small_network
 from dioe.testing.subject import Subject, not_covered, run
 from dioe.types import (
     Effect,
-    HostBuffer,
     InputError,
     Precisions,
     Resolution,
     Sample,
-    TensorSpec,
     UnsupportedError,
 )
 
@@ -124,19 +122,6 @@ def test_inputs_and_outputs_are_those_of_the_model(subject: Subject) -> None:
         assert found.shape is not None
         assert found.shape[1:] == (4,)
     assert executable.memory_bytes is None or executable.memory_bytes >= 0
-
-
-@pytest.mark.correctness
-def test_memory_that_is_allocated_can_be_copied(subject: Subject) -> None:
-    """To the device and back, of any dtype that it stores."""
-    context = subject.open()
-    for source in (floats(3, 5), np.arange(7, dtype=np.int64), np.array([[True, False]])):
-        buffer = context.alloc(TensorSpec("b", source.dtype, source.shape))
-        assert (buffer.dtype, buffer.shape) == (source.dtype, source.shape)
-        back = HostBuffer(np.empty_like(source))
-        context.copy(HostBuffer(source), buffer).wait()
-        context.copy(buffer, back).wait()
-        np.testing.assert_array_equal(back.array, source)
 
 
 def test_counters(subject: Subject) -> None:

@@ -10,7 +10,7 @@ import pytest
 from dioe.testing.judging import host
 from dioe.testing.models import floats, model, relu
 from dioe.testing.subject import Subject, call, direct, run
-from dioe.types import HostBuffer, Precisions
+from dioe.types import HostBuffer
 
 pytestmark = pytest.mark.correctness
 
@@ -86,25 +86,6 @@ def test_host_buffers_and_odd_arrays(subject: Subject) -> None:
         if hasattr(request, "call"):
             (result,) = call(request, {"x": value}, ["y"])
             np.testing.assert_array_equal(result, np.maximum(array, 0))
-
-
-def test_buffers_of_the_device(subject: Subject) -> None:
-    """What ``alloc`` gives can be filled by ``copy``, bound on both sides, and copied back."""
-    subject.take(relu())
-    context = subject.open()
-    executable = context.compile(relu(), Precisions(), {})
-    (source,), (target,) = executable.inputs, executable.outputs
-    x, y = context.alloc(source), context.alloc(target)
-    data, back = floats(2, 4), HostBuffer(np.empty((2, 4), np.float32))
-    context.copy(HostBuffer(data), x).wait()
-    request = executable.request()
-    request.bind({"x": x}, {"y": y})
-    for _ in range(2):
-        request.run().wait()
-        context.copy(y, back).wait()
-        np.testing.assert_array_equal(back.array, np.maximum(data, 0))
-        data[...] = floats(2, 4, seed=1)
-        context.copy(HostBuffer(data), x).wait()
 
 
 def test_shapes_may_change_between_runs(subject: Subject) -> None:
