@@ -13,6 +13,8 @@ import dioe_openvino
 import dioe_reference
 from dioe.graph import Model
 from dioe.types import Backend, Executable, Precisions, Resources
+from dioe_onnxruntime.backend import OnnxRuntimeBackend
+from tests.backend.software_gpu import software_gpu
 
 PLUGINS = (dioe_onnxruntime, dioe_openvino, dioe_reference)
 # Those of the host; other execution providers are ``onnxruntime.NAME``.
@@ -37,6 +39,13 @@ def openvino() -> Backend:
 @pytest.fixture
 def onnxruntime() -> Backend:
     return BACKENDS["onnxruntime"]
+
+
+@pytest.fixture(scope="module")
+def webgpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnnxRuntimeBackend]:
+    """WebGPU on the software GPU; skips where a piece of that is missing."""
+    with software_gpu(tmp_path_factory.mktemp("vulkan")) as found:
+        yield found
 
 
 @pytest.fixture

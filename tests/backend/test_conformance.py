@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +58,7 @@ RUNS = {  # the longest first
 Done = subprocess.CompletedProcess[str]
 
 
-def suite(folder: Path, *arguments: str, path: Path, gpu: Mapping[str, str]) -> Done:
+def suite(folder: Path, *arguments: str, path: Path, gpu: dict[str, str]) -> Done:
     """The suite run in ``folder``, with the distributions in ``path`` and the variables ``gpu``."""
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *arguments],

@@ -34,7 +34,7 @@ from dioe.types import (
 from dioe_onnxruntime.backend import OnnxRuntimeBackend
 from dioe_onnxruntime.context import OnnxRuntimeContext
 from tests.backend.cases import Case, cases, floats, model, relu, small_network
-from tests.backend.software_gpu import DEVICE, missing, software_gpu
+from tests.backend.software_gpu import DEVICE, missing
 
 REFUSED = {
     "data-dependent-shape",  # NonZero
@@ -51,12 +51,6 @@ REFUSED = {
 """Cases that WebGPU 0.4.0 has no kernels for."""
 
 FLOAT = np.dtype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def webgpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnnxRuntimeBackend]:
-    with software_gpu(tmp_path_factory.mktemp("vulkan")) as backend:
-        yield backend
 
 
 @pytest.fixture
