@@ -36,6 +36,9 @@ from dioe_onnxruntime.sessions import FATAL_ONLY, Misplaced, Placed, make_sessio
 # What runs here is nobody else's business; and what collects it takes time while one measures.
 ort.disable_telemetry_events()
 
+MAX_PROTO_BYTES = 2**31
+"""Models that are no larger are handed over as bytes, others by their path."""
+
 
 class OnnxRuntimeContext(HostContext):
     """ONNX Runtime on one device of one provider, with its resources."""
@@ -218,10 +221,6 @@ def _has_memory(placed: Placed) -> bool:
     if placed.ep_device is not None:
         return placed.ep_device.memory_info(ort.OrtDeviceMemoryType.DEFAULT) is not None
     return bool(placed.provider.memory)
-
-
-MAX_PROTO_BYTES = 2**31
-"""Models that are no larger are handed over as bytes, others by their path."""
 
 
 def _source(model: StageModel) -> bytes | str:

@@ -34,7 +34,7 @@ class DeviceRequest(BoundRequest):
     as many elements: such an output comes to the host as it is, and is checked there.
     """
 
-    __slots__ = ("_dynamic", "_from_device", "_from_host", "_memory", "_on_device", "_to_host")
+    __slots__ = ("_dynamic", "_from_device", "_from_host", "_memory", "_on_device")
 
     def __init__(
         self,
@@ -48,7 +48,6 @@ class DeviceRequest(BoundRequest):
         self._from_host: dict[str, Array] = {}
         self._from_device: dict[str, DeviceBuffer] = {}
         self._on_device: dict[str, DeviceBuffer] = {}
-        self._to_host = bool(outputs)
         self._dynamic = self._fresh
 
     def bind(self, inputs: Feeds, outputs: Feeds | None = None) -> None:
@@ -64,18 +63,13 @@ class DeviceRequest(BoundRequest):
             for name in host:
                 self._from_host[name] = self._kept[name]
                 self._from_device.pop(name, None)
-            plain: dict[str, Value] = {}
             for name, value in (outputs or {}).items():
                 if self._memory.holds(value):
                     self._bind_output_buffer(name, value)
                 else:
-                    plain[name] = value
-            if plain:
-                super().bind({}, plain)
-                for name in plain:
+                    super().bind({}, {name: value})
                     self._on_device.pop(name, None)
-        self._fresh = tuple(name for name in self._dynamic if name not in self._on_device)
-        self._to_host = len(self._on_device) < len(self._outputs)
+                self._fresh = tuple(n for n in self._dynamic if n not in self._on_device)
 
     def _checked(self, name: str, buffer: DeviceBuffer, what: str) -> DeviceBuffer:
         specs = self._inputs if what == "input" else self._outputs
@@ -121,7 +115,7 @@ class DeviceRequest(BoundRequest):
                 for name, buffer in self._from_device.items():
                     self._binding.bind_ortvalue_input(name, buffer.value._ortvalue)
             super().run()
-            if self._to_host:
+            if len(self._on_device) < len(self._outputs):
                 lane.drained()
                 self._fill_targets()
                 event = DONE
