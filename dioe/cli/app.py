@@ -6,6 +6,7 @@ those of ``dioe.types`` for errors DIOE raises, 1 for an error it did not expect
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 import traceback
@@ -22,7 +23,7 @@ from dioe.cli.inspect import inspect
 from dioe.cli.plan import plan
 from dioe.cli.profile import profile
 from dioe.cli.run import run as run_command
-from dioe.cli.terminal import emit
+from dioe.cli.terminal import emit, output_lost
 from dioe.text import printable
 from dioe.types import DioeError, OutOfMemory
 
@@ -81,11 +82,28 @@ def run(argv: Sequence[str]) -> int:
         return _failed(error, error.exit_code)
     except MemoryError:
         return _failed(OutOfMemory("the host has no memory left"), OutOfMemory.exit_code)
+    except OSError as error:
+        lost = _lost_output(error)
+        if lost is None:
+            return _unexpected(error)
+        return _failed(lost, lost.exit_code)
     except Exception as error:  # noqa: BLE001 - the last place to keep a traceback from a user
-        text = f"unexpected {type(error).__name__}: {error}"
-        return _failed(
-            DioeError(text, fix="run again with --debug and report it"), UNEXPECTED, error
-        )
+        return _unexpected(error)
+
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
+def _lost_output(error: OSError) -> DioeError | None:
+    """What to say of text that stdout doesn't take, such as that of ``--help``; None of others."""
+    if error.errno not in _NO_ROOM or error.filename is not None:
+        return None
+    return output_lost(error)
+
+
+def _unexpected(error: Exception) -> int:
+    text = f"unexpected {type(error).__name__}: {error}"
+    return _failed(DioeError(text, fix="run again with --debug and report it"), UNEXPECTED, error)
 
 
 def _done(code: int) -> int:

@@ -15,7 +15,7 @@ import typer
 from dioe import cachedir
 from dioe.cli import cached_files, options
 from dioe.cli.cached_files import Contents
-from dioe.cli.files import check_place, write_text
+from dioe.cli.files import check_not_read, check_place, write_text
 from dioe.cli.terminal import console, emit, new_table, size
 from dioe.text import printable
 from dioe.types import ConfigError, DioeError, InputError
@@ -179,6 +179,7 @@ def export(
         return
     path = Path(file)
     check_place(path)
+    check_not_read(path, [history.path])
     if os.path.lexists(path) and not force:
         raise ConfigError(
             "is there already", place=file, fix="choose another name, or add --force to replace it"

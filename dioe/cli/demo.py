@@ -10,6 +10,7 @@ import typer
 
 from dioe.cli import costs, options
 from dioe.cli.bench import Seconds, show
+from dioe.cli.files import PICTURE, check_output
 from dioe.cli.terminal import console, progress
 
 Picture = Annotated[
@@ -34,6 +35,8 @@ def demo(
     from dioe.tuning import Job, Settings
     from dioe.tuning import bench as run_bench
 
+    if picture is not None:
+        check_output(picture, PICTURE, [])
     costs.history()
     with progress("demo", quiet=as_json) as say:
         say("fetching the model and the page")

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from rich.markup import escape
 
 from dioe.cli import options
+from dioe.cli.files import POOL, check_output
 from dioe.cli.terminal import console, new_table
 from dioe.types import DeviceInfo, KnownAs
 
@@ -22,6 +23,8 @@ def devices(
     from dioe.hardware import machine, pool_from, save_pool
     from dioe.runtime import Runtime
 
+    if write is not None:
+        check_output(write, POOL, [hardware])
     pool = pool_from(hardware)
     if write is not None:
         save_pool(pool, write)

@@ -1,14 +1,85 @@
-"""Files that commands write: all of them whole, or none."""
+"""Files that commands write: whole or not at all, and never over what they are made from."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from dioe.types import ConfigError
+from dioe.types import ConfigError, InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of files that a command writes, and what such a file begins with."""
+
+    name: str
+    beginning: re.Pattern[bytes]
+
+
+_TOLD_BY_BYTES = 2**20
+"""So much of a file tells its kind: tools that sort the keys of JSON put others first."""
+
+PLAN = Kind("a plan", re.compile(rb'\s*\{.*?"format"\s*:\s*"dioe-(pipeline-)?plan"', re.DOTALL))
+POOL = Kind(  # of its keys only the devices have to be there
+    "a pool",
+    re.compile(rb"(.*?\n)?[\"']?(format[\"']?\s*:\s*[\"']?dioe-pool|devices[\"']?\s*:)", re.DOTALL),
+)
+HTML = Kind(
+    "an HTML page",
+    re.compile(
+        rb"(\xef\xbb\xbf)?\s*(<!--.*?-->\s*|<\?xml.*?\?>\s*)*<(!doctype\s+html|html)\b",
+        re.DOTALL | re.IGNORECASE,
+    ),
+)
+ARRAY = Kind("a .npy array", re.compile(rb"\x93NUMPY"))
+PICTURE = Kind("a picture", re.compile(rb"\x89PNG|\xff\xd8\xff|GIF8|BM|RIFF....WEBP", re.DOTALL))
+
+
+def check_output(path: Path, kind: Kind, inputs: Iterable[str | os.PathLike[str] | None]) -> None:
+    """Raise if writing ``path`` would lose another file: said before long work, not after.
+
+    A file of the same ``kind`` may be replaced, and an empty one; never one of the command's own
+    ``inputs`` (None is one that wasn't given), be it by another name or through a link. Raises
+    InputError then, and ConfigError where a file can't be put there at all.
+    """
+    check_place(path)
+    if not path.exists():
+        return
+    check_not_read(path, inputs)
+    try:
+        with path.open("rb") as stream:
+            beginning = stream.read(_TOLD_BY_BYTES)
+    except OSError as error:
+        raise _cant_write(path, error) from None
+    if beginning and not kind.beginning.match(beginning):
+        raise InputError(
+            f"is there already and isn't {kind.name}: it would be lost",
+            place=str(path),
+            fix="choose another name, or move that file away",
+        )
+
+
+def check_not_read(path: Path, inputs: Iterable[str | os.PathLike[str] | None]) -> None:
+    """Raise InputError if ``path`` is one of ``inputs``, be it by another name."""
+    for given in inputs:
+        if given is not None and _is_file_of(given, path):
+            raise InputError(
+                f"is what this command reads ({given}), and would be overwritten",
+                place=str(path),
+                fix="choose another name for what is written",
+            )
+
+
+def _is_file_of(name: str | os.PathLike[str], path: Path) -> bool:
+    try:
+        return os.path.samefile(name, path)
+    except (OSError, ValueError):  # one isn't there: whoever reads it says so
+        return False
 
 
 def check_place(path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dioe.cli import options
-from dioe.cli.files import check_place, write_text
+from dioe.cli.files import HTML, check_output, write_text
 from dioe.cli.terminal import console, known, progress
 
 Html = Annotated[
@@ -41,7 +41,7 @@ def inspect(
     from dioe_inspect import inspect_model, render_html, render_text
 
     if html is not None:
-        check_place(html)
+        check_output(html, HTML, [model, plan, hardware, *options.input_files(inputs)])
     with progress("inspecting", quiet=as_json) as say:
         job = Job(
             model, hardware=hardware, settings=Settings(devices=devices, precision="auto"),

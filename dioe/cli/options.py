@@ -149,6 +149,11 @@ def parse_inputs(texts: list[str] | None) -> dict[str, Array] | None:
     return arrays
 
 
+def input_files(texts: list[str] | None) -> list[str]:
+    """``["x=f.npy"]`` as ``["f.npy"]``; raises InputError."""
+    return [_split_input(text)[1] for text in texts or []]
+
+
 def _check_new(name: str, given: Container[str], option: str) -> None:
     if name in given:
         raise InputError(f"{name!r} is given twice", place=option, fix="give it once")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dioe.cli import costs, options
-from dioe.cli.files import check_place, write_text
+from dioe.cli.files import PLAN, check_output, write_text
 from dioe.cli.pipeline_text import print_pipeline
 from dioe.cli.plan_text import is_mixed, print_explained, print_notes, print_stages
 from dioe.cli.terminal import console, emit, print_targets, progress
@@ -61,7 +61,8 @@ def plan(
     if model is None and source is None:
         raise typer.BadParameter("name a model, or a plan with --from", param_hint="MODEL")
     if output is not None:
-        check_place(output)
+        read = [model, source, hardware, *options.input_files(inputs)]
+        check_output(output, PLAN, read)
     with progress("planning", quiet=as_json) as say:
         if source is None:
             from dioe.tuning import Job, Settings

@@ -6,7 +6,7 @@ import io
 import itertools
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 
 from dioe.cli import costs, options
-from dioe.cli.files import write_files
+from dioe.cli.files import ARRAY, check_output, write_files
 from dioe.cli.plan_text import is_mixed, plan_title, print_stages
 from dioe.cli.terminal import console, known, ms, new_table, progress
 from dioe.text import printable
@@ -65,7 +65,8 @@ def run(
         used = session.plan
     found = _named_files(outputs)
     if output is not None:
-        write_arrays(output, {file: array for file, _, array in found})
+        read = [model, plan, hardware, *options.input_files(inputs)]
+        write_arrays(output, {file: array for file, _, array in found}, read)
     if as_json:
         options.print_json(
             {
@@ -144,10 +145,15 @@ def check_folder(folder: Path) -> None:
         raise ConfigError(f"{there} is no folder", place=str(folder), fix="choose another place")
 
 
-def write_arrays(folder: Path, arrays: Mapping[str, Array]) -> None:
-    """Write every array or none; raises ConfigError with the reason."""
+def write_arrays(
+    folder: Path, arrays: Mapping[str, Array], inputs: Sequence[str | Path | None]
+) -> None:
+    """Write every array or none; raises ConfigError with the reason, and InputError where one of
+    the ``inputs``, or another kind of file, would be overwritten."""
     contents: dict[Path, bytes] = {}
     for file, array in arrays.items():
+        if folder.is_dir():
+            check_output(folder / file, ARRAY, inputs)
         content = io.BytesIO()
         np.save(content, array, allow_pickle=False)
         contents[folder / file] = content.getvalue()

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -17,29 +17,52 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from dioe.text import printable
-from dioe.types import KnownAs, TargetReport
+from dioe.types import ConfigError, KnownAs, TargetReport
 
 
 def reader_gone() -> NoReturn:
     """End the command well: who read its output has seen enough (``dioe devices | head -1``)."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())  # for what is still to be flushed
-    os.close(devnull)
+    _drop_the_rest()
     raise typer.Exit
+
+
+def _drop_the_rest() -> None:
+    """What is still to be flushed to stdout goes nowhere."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)
+
+
+def output_lost(error: OSError) -> ConfigError:
+    """The error of a result that stdout didn't take, such as a full disk."""
+    _drop_the_rest()
+    return ConfigError(
+        f"the output can't be written: {error.strerror or error}",
+        place="stdout",
+        fix="make room, or send it elsewhere",
+    )
 
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
         reader_gone()
 
+    def print(self, *objects: Any, **how: Any) -> None:
+        try:
+            super().print(*objects, **how)
+        except OSError as error:
+            raise output_lost(error) from None
+
 
 def emit(text: str) -> None:
-    """Write plain text to stdout."""
+    """Write plain text to stdout; raises ConfigError where it can't be written."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         reader_gone()
+    except OSError as error:
+        raise output_lost(error) from None
 
 
 def console() -> Console:

@@ -6,6 +6,7 @@ Errors are ModelErrors that name the file (or ``model`` where there is none) and
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ def read(source: Readable) -> Loaded:
         with reading("model"):
             return _from_proto(_parse(bytes(source), "model"), None, "model")
     if isinstance(source, str | os.PathLike):
+        if not os.fspath(source):  # which Path takes for the folder it is in
+            raise ModelError("its path is empty", place="model", fix="name an .onnx file")
         path = Path(source)
         data, place = _bytes_of(path), shown(str(path))
         with reading(place):
@@ -64,6 +67,9 @@ def read(source: Readable) -> Loaded:
 def _bytes_of(path: Path) -> bytes:
     place = shown(str(path))
     try:
+        mode = path.stat().st_mode  # a device or a pipe may have no end, or keep us waiting
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise ModelError("is no regular file", place=place, fix="name an .onnx file")
         data = path.read_bytes()
     except FileNotFoundError:
         raise ModelError("no such file", place=place, fix="check the path") from None

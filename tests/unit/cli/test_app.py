@@ -112,6 +112,8 @@ def external(path: Path, location: str) -> None:
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: None, "no such file"),
     "directory": (lambda path: path.mkdir(), "directory"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "no regular file"),
+    "pipe": (os.mkfifo, "no regular file"),
     "empty": (lambda path: path.write_bytes(b""), "empty"),
     "text": (lambda path: path.write_text("not a model\n"), "not an ONNX model"),
     "png": (png, "not an ONNX model"),
@@ -349,6 +351,40 @@ def test_a_reader_that_leaves_early_is_no_error(model: Path, tmp_path: Path) -> 
         process.stderr.close()
         assert process.wait(60) == 0, err
         assert err == ""
+
+
+def dioe_in_shell(line: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    """What ``python -m dioe`` does with redirections of a shell."""
+    return subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -W error -m dioe {line}"],
+        capture_output=True, text=True, check=False, cwd=tmp_path, timeout=60,
+        env=os.environ | {"DIOE_CACHE_DIR": str(tmp_path / "dioe-cache")},
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("command", ["devices", "devices --json", "--help", "--version"])
+def test_output_that_doesnt_fit_is_19(tmp_path: Path, command: str) -> None:
+    found = dioe_in_shell(f"{command} >/dev/full", tmp_path)
+    assert found.returncode == 19
+    assert found.stderr.startswith("dioe: error: stdout: the output can't be written: No space")
+    assert "Traceback" not in found.stderr
+    assert "report it" not in found.stderr
+
+
+def test_closed_streams(tmp_path: Path) -> None:
+    told = dioe_in_shell("inspect missing.onnx 2>&-", tmp_path)
+    assert (told.returncode, told.stdout, told.stderr) == (10, "", "")
+    told = dioe_in_shell("inspect missing.onnx >&- <&-", tmp_path)
+    assert told.returncode == 10
+    assert "no such file" in told.stderr
+    shown = dioe_in_shell("devices 2>&-", tmp_path)
+    assert shown.returncode == 0
+    assert "This machine" in shown.stdout
+
+
+def test_an_empty_name_is_no_model(dioe: Dioe) -> None:
+    is_told(dioe("inspect", ""), 10, "its path is empty")
 
 
 def test_the_command_starts_without_heavy_imports(tmp_path: Path) -> None:

@@ -149,9 +149,10 @@ def test_a_place_that_cant_be_written_is_19_before_any_work(
 
 def test_a_failed_plan_leaves_the_old_file(dioe: Dioe, model: Path, tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
-    path.write_text("precious")
-    is_told(dioe("plan", model, "-o", path, "--devices", "gpu:3", *QUICK), 11)
-    assert path.read_text() == "precious"
+    assert dioe("plan", model, "-o", path, *QUICK).code == 0
+    before = path.read_bytes()
+    is_told(dioe("plan", model, "-o", path, "--devices", "gpu:3", *QUICK), 11, "gpu:3")
+    assert path.read_bytes() == before
 
 
 # --- low precision ------------------------------------------------------------------------------
