@@ -93,8 +93,11 @@ def _check_size(spec: TensorSpec, shape: tuple[int, ...]) -> None:
     each = 8 if spec.dtype.kind == "O" else spec.dtype.itemsize
     size = math.prod(shape) * each
     if size > LIMIT_BYTES:
+        dims = ",".join(map(str, shape))
         raise InputError(
-            f"input {spec.name!r} would take {size} bytes", fix="give --shape or sample inputs"
+            f"input {spec.name!r} of shape [{dims}] would take {size / 1e9:,.1f} GB; "
+            f"no more than {LIMIT_BYTES / 1e9:.1f} GB are made up",
+            fix=f"give a smaller shape, such as --shape {spec.name}=1,…, or sample inputs",
         )
 
 

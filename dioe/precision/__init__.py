@@ -1,7 +1,7 @@
 """Which precisions to try, and whether outputs follow the reference closely enough."""
 
 from dioe.precision.candidates import candidate_precisions, error_limit
-from dioe.precision.fidelity import Comparison, compare, relative_l2
+from dioe.precision.fidelity import Comparison, compare, relative_l2, untold
 from dioe.precision.lowering import Curve, Point, Propose, knapsack, verified
 from dioe.precision.sensitivity import Evaluate, Sensitivity, lower, sensitivities
 
@@ -19,5 +19,6 @@ __all__ = [
     "lower",
     "relative_l2",
     "sensitivities",
+    "untold",
     "verified",
 ]

@@ -8,7 +8,7 @@ Inf where the reference has none, is an infinite error.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,29 @@ def compare(outputs: Mapping[str, Value], reference: Mapping[str, Value]) -> Com
         found = _compare_value(outputs[name], expected)
         worst = worst.worse(Comparison(found.error, name, found.reason))
     return worst
+
+
+def untold(references: Sequence[Mapping[str, Value]]) -> tuple[str, ...]:
+    """Outputs that tell nothing of accuracy: without elements, or NaN or Inf throughout, in every
+    one of these runs. Nothing can differ from them but in shape, so ``compare`` finds no error."""
+    names = dict.fromkeys(name for outputs in references for name in outputs)
+    return tuple(
+        name for name in names if not any(_tells(outputs.get(name)) for outputs in references)
+    )
+
+
+def _tells(value: Any) -> bool:
+    """Whether there is an element that an error could be told from; no value is one to compare."""
+    if isinstance(value, Buffer) and not isinstance(value, np.ndarray):
+        value = value.numpy()
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return any(map(_tells, value))
+    array = np.asarray(value)
+    if array.size == 0 or not _is_inexact(array.dtype):
+        return array.size > 0
+    return bool(np.isfinite(_wide(array)).any())
 
 
 def _compare_value(value: Any, reference: Any) -> Comparison:

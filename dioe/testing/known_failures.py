@@ -5,18 +5,23 @@ A text file with one test a line, its id and the reason; ``#`` starts a comment:
     # what ONNX says, and what this backend does instead
     nodes::test_node[fp32-round]  rounds halves up, ONNX to even; the runtime has no other mode
 
-The id is the section, ``::``, and the name of the test as pytest prints it. A test that takes the
+The id is the section, ``::``, and the name of the test as pytest prints it; a line pasted from
+pytest's own output (``FAILED .../conformance/test_nodes.py::test_node[fp32-round] - ...``) will do,
+with a reason after it. A test that takes the
 process down with it has a reason that begins with ``crashes``: it isn't run.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 from dioe.types import ConfigError
 
 FILE = "known_failures.txt"
+
+_OUTCOME = re.compile(r"^(FAILED|ERROR)\s+")
 
 CRASHES = "crashes"
 """Reasons of tests that can't be run begin so."""
@@ -28,8 +33,9 @@ def parse(text: str, place: str) -> dict[str, str]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        test, _, reason = line.strip().partition(" ")
-        if not reason.strip() or "::" not in test:
+        written, _, reason = _OUTCOME.sub("", line.strip()).partition(" ")
+        test, reason = _as_listed(written), reason.strip().removeprefix("- ")
+        if not reason or "::" not in test:
             raise ConfigError(
                 f"{line.strip()!r} is no known failure",
                 place=f"{place}:{number}",
@@ -37,8 +43,17 @@ def parse(text: str, place: str) -> dict[str, str]:
             )
         if test in found:
             raise ConfigError(f"{test} is listed twice", place=f"{place}:{number}")
-        found[test] = reason.strip()
+        found[test] = reason
     return found
+
+
+def _as_listed(written: str) -> str:
+    """``nodes::test`` of what pytest calls ``…/conformance/test_nodes.py::test``."""
+    module, colons, test = written.partition("::")
+    name = module.replace("\\", "/").rpartition("/")[2]
+    if name.startswith("test_") and name.endswith(".py"):
+        module = name.removeprefix("test_").removesuffix(".py")
+    return f"{module}{colons}{test}"
 
 
 def shipped(entry_point: str, backend: str) -> Path | None:

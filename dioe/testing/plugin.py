@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.metadata
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ class Selection:
         computes = self.backend.capabilities(self.device).computes
         self.precisions = tuple(p for p in Precision if p in computes)
         wanted = config.getoption("--precision")
+        _check_precisions(wanted or (), self.precisions, self.backend.name)
         self.chosen = tuple(p for p in self.precisions if not wanted or p in wanted)
         self.all_nodes = bool(config.getoption("--all-nodes"))
         self.possible: set[str] = set()
@@ -127,6 +129,20 @@ def _device(backend: Backend, wanted: str | None) -> str:
     )
 
 
+def _check_precisions(
+    wanted: Sequence[Precision], computed: Sequence[Precision], backend: str
+) -> None:
+    """Raise UnsupportedError for a precision that was asked for and isn't computed: a run without
+    any test of it would pass."""
+    for precision in wanted:
+        if precision not in computed:
+            raise UnsupportedError(
+                f"backend {backend!r} doesn't compute in {precision}",
+                place="--precision",
+                fix=f"its capabilities name: {', '.join(computed) or 'none'}",
+            )
+
+
 def _known(config: pytest.Config, entry_point: str, backend: str) -> tuple[dict[str, str], str]:
     given = config.getoption("--known-failures")
     if given:
@@ -175,8 +191,10 @@ def _check_list(selection: Selection, found: set[str], *, whole: bool) -> None:
         kind = test.partition("::")[0]
         judged = kind not in SECTIONS or (whole and kind in collected)
         if judged and test not in found | selection.possible:
+            close = difflib.get_close_matches(test, found | selection.possible, 1, cutoff=0.7)
             raise pytest.UsageError(
                 f"{selection.known_file}: there is no test {test}; take it off the list"
+                f"{f' (did you mean {close[0]}?)' if close else ''}"
             )
 
 

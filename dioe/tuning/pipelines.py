@@ -15,7 +15,7 @@ from typing import Any
 
 from dioe.hardware import Pool, pool_from
 from dioe.planning import AnyPlan
-from dioe.precision import Comparison, compare, error_limit
+from dioe.precision import Comparison, compare, error_limit, untold
 from dioe.profiling import Calls, History, Timing, measuring, paired_ratio
 from dioe.runtime import Clock, Flow, Pipeline, PipelineSession, Runtime, Session, in_node
 from dioe.tuning.clock import Budget
@@ -36,7 +36,7 @@ from dioe.tuning.pipeline_plans import (
 )
 from dioe.tuning.pipeline_reference import ReferenceRun, reference_run
 from dioe.tuning.plan_cache import PlanCache
-from dioe.tuning.samples import Samples, samples_digest
+from dioe.tuning.samples import Samples, samples_digest, untold_note
 from dioe.tuning.targets import error_cause
 from dioe.tuning.trial import TargetFailed, time_surviving
 from dioe.tuning.tune import Progress
@@ -158,6 +158,8 @@ class PipelineJob:
                 return found
         precisions = ["fp32"] if self.settings.precision == "auto" else []
         precision = self.settings.precision
+        if precisions and untold(run.outputs):
+            precision = precisions.pop()
         while True:
             plan = self._chosen(run, budget, precision)
             session = self.session(plan, tune_shapes=tune_shapes and budget.seconds > 0)
@@ -248,6 +250,10 @@ class PipelineJob:
                 fix=self._advice(worst),
             )
         notes = plan.notes
+        told_nothing = untold(run.outputs)
+        if told_nothing:
+            compared = compared and len(told_nothing) < len(run.outputs[0])
+            notes = (*notes, untold_note(told_nothing))
         if unchecked:
             notes = (*notes, f"outputs that come from modelled devices mean nothing and weren't "
                              f"compared: those of {', '.join(sorted(unchecked))}")  # fmt: skip

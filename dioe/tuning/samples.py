@@ -89,6 +89,14 @@ def _symbol(model: Model, sample: Mapping[str, Any], symbol: str | None) -> int:
     return 1
 
 
+def untold_note(outputs: Sequence[str]) -> str:
+    """What to tell of outputs whose accuracy the samples say nothing of (``untold``)."""
+    return (
+        f"on every sample empty or NaN throughout, so that nothing tells of its accuracy: "
+        f"{', '.join(outputs)}; give samples with something in it, no others lower precision"
+    )
+
+
 def samples_digest(samples: Sequence[Feeds]) -> str:
     """SHA-256, as hex, of the names, types, shapes and contents of feeds."""
     digest = hashlib.sha256()

@@ -11,7 +11,7 @@ from typing import Any
 
 from dioe.graph import Model
 from dioe.planning import choose, default_choice, single_target_plan
-from dioe.precision import error_limit
+from dioe.precision import error_limit, untold
 from dioe.profiling import Contender, Timing, measuring
 from dioe.runtime import Runtime
 from dioe.tuning.aim import Aim
@@ -25,6 +25,7 @@ from dioe.tuning.modelled import known_devices, mark_plan, mark_reports
 from dioe.tuning.not_chosen import NotChosen, gain_notes
 from dioe.tuning.plan_trial import PlanContender
 from dioe.tuning.reports import left_out, paired_ratios, retimed, with_failures
+from dioe.tuning.samples import untold_note
 from dioe.tuning.targets import UNTRIED, Candidate, is_lowered
 from dioe.tuning.trial import (
     TargetContender,
@@ -75,11 +76,19 @@ class Goal:
     """The device or target that an op has to be on, by op id."""
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()
+    """Outputs whose accuracy the samples tell nothing of."""
 
     @property
     def lowers(self) -> bool:
         """Whether precision may be lowered as far as fidelity allows."""
-        return self.precision == "auto" and self.real_inputs
+        return self.precision == "auto" and self.real_inputs and not self.untold
+
+    def told_by(self, reference: Sequence[Mapping[str, Value]]) -> Goal:
+        """The goal with what these outputs can't tell, and a note about it."""
+        outputs = untold(reference)
+        notes = (*self.notes, untold_note(outputs)) if outputs else self.notes
+        return replace(self, untold=outputs, notes=notes)
 
 
 @dataclass(slots=True)
@@ -100,6 +109,13 @@ class _Measured:
     reports: list[TargetReport]
     ratios: Mapping[str, float]
     mixed: Found
+
+    def forget_errors(self) -> None:
+        """No error was measured after all: there was nothing that could differ."""
+        self.reports = [replace(r, relative_l2=None) for r in self.reports]
+        found = self.mixed
+        found.retell([replace(r, relative_l2=None) for r in found.reports])
+        found.plans = [replace(m, report=replace(m.report, relative_l2=None)) for m in found.plans]
 
 
 class Tuner:
@@ -150,10 +166,13 @@ class Tuner:
             with watch.part("verify_s"):
                 self._progress("reference")
                 reference = reference_outputs(self._model, self._samples, self._runtime)
+                self._goal = self._goal.told_by(reference)
             with watch.part("profile_s"):
                 measured = self._measure(reference, budget, locked)
         with watch.part("plan_s"):
             measured.reports = [_final(r, self._goal, self._base) for r in measured.reports]
+            if len(self._goal.untold) == len(self._base.outputs):
+                measured.forget_errors()
             plan = mark_plan(self._choose(measured), self._known_devices)
         return Tuning(
             plan, self._candidates, list(mark_reports(measured.reports, self._known_devices)),
@@ -446,15 +465,14 @@ def may_start(candidate: Candidate, precision: str) -> bool:
 
 
 def _final(report: TargetReport, goal: Goal, base: Model) -> TargetReport:
-    """The report as the goal judges it: lower precision is refused on made-up inputs."""
-    made_up = goal.precision == "auto" and not goal.real_inputs
-    if report.state == "ok" and made_up and _lowers(report, base):
-        return replace(
-            report,
-            state="infidel",
-            reason="precision is lowered only on inputs you give; these were made up",
-        )
-    return report
+    """The report as the goal judges it: lower precision is refused on made-up inputs, and where
+    they tell nothing."""
+    if report.state != "ok" or goal.precision != "auto" or goal.lowers or not _lowers(report, base):
+        return report
+    reason = "precision is lowered only on inputs you give; these were made up"
+    if goal.untold:
+        reason = f"precision is lowered only where samples tell of every output: {goal.untold[0]!r}"
+    return replace(report, state="infidel", reason=reason)
 
 
 def _lowers(report: TargetReport, base: Model) -> bool:

@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dioe.precision import Comparison, compare, relative_l2
+from dioe.precision import Comparison, compare, relative_l2, untold
 from dioe.types import Array, HostBuffer, Value
 
 usual = st.floats(-1e6, 1e6, allow_subnormal=False)
@@ -248,3 +248,37 @@ def test_the_worst_output_counts() -> None:
     del outputs["c"]
     assert compare(outputs, reference) == Comparison(math.inf, "c", "output is missing")
     assert compare({}, {}) == Comparison(0.0)
+
+
+NAN = np.full((2, 3), np.nan, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("value", "tells"),
+    [
+        (np.zeros(3), True),
+        (np.array([np.nan, 1.0]), True),
+        (np.array([], np.float32), False),
+        (np.empty((0, 3), np.int64), False),
+        (NAN, False),
+        (NAN.astype(ml_dtypes.bfloat16), False),
+        (np.full(2, -np.inf), False),
+        (np.array([True]), True),
+        (np.array(["a"], dtype=object), True),
+        (HostBuffer(NAN), False),
+        ([NAN, np.zeros(1)], True),
+        ([NAN, NAN], False),
+        ([], False),
+        ({"a": NAN}, False),
+        ({1: 0.5}, True),
+        (None, True),
+    ],
+)
+def test_what_tells_nothing_of_accuracy(value: Any, tells: bool) -> None:
+    others: list[dict[str, Value]] = [{"y": NAN, "z": np.ones(1)}] * 2
+    assert untold([*others, {"y": value, "z": np.ones(1)}]) == (() if tells else ("y",))
+    assert compare({"y": value}, {"y": value}).error == 0.0
+
+
+def test_no_runs_tell_nothing_of_no_outputs() -> None:
+    assert untold([]) == ()

@@ -107,6 +107,13 @@ def test_a_listed_test_that_is_none_fails(site: Path, test: str) -> None:
     assert f"there is no test {test}" in output
 
 
+def test_names_that_are_near_are_told(site: Path) -> None:
+    listed(site, "declarations::test_a_backend_says_what_it_is  has no version")
+    code, output = declarations(site)
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert f"did you mean {SAYS_WHO}?" in output
+
+
 def test_a_line_without_a_reason_is_a_usage_error(site: Path) -> None:
     listed(site, SAYS_WHO)
     code, output = declarations(site)
@@ -156,6 +163,7 @@ def test_what_is_not_covered_says_why(site: Path) -> None:
         (("--backend", "nobody"), "no installed plugin provides a backend 'nobody'"),
         (("--backend", "toy", "--device", "gpu:7"), "no device gpu:7"),
         (("--backend", "toy", "--precision", "fp33"), "fp33"),
+        (("--backend", "toy", "--precision", "bf16"), "'toy' doesn't compute in bf16"),
     ],
 )
 def test_wrong_options(site: Path, arguments: tuple[str, ...], message: str) -> None:

@@ -287,6 +287,30 @@ def test_made_up_inputs_lower_nothing_and_say_what_real_ones_might_gain(
     assert "give sample inputs" in note
 
 
+@pytest.mark.parametrize(
+    "x", [np.full((4, 8), np.nan, np.float32), np.empty((0, 8), np.float32)], ids=["nan", "empty"]
+)
+def test_samples_that_tell_nothing_lower_nothing(use_backends: UseBackends, x: Array) -> None:
+    use_backends(LossyBackend(5e-3))
+    plan = compile_lossy(precision="auto", sample_inputs={"x": x})
+    assert plan.targets == ("cpu/lossy/fp32",)
+    assert plan.relative_l2 is None
+    assert all(each.relative_l2 is None for each in plan.candidates)
+    lossy = report(plan, "cpu/lossy/bf16")
+    assert lossy.state == "infidel"
+    assert "'y'" in lossy.reason
+    (note,) = [note for note in plan.notes if "empty or NaN throughout" in note]
+    assert " y; " in note
+
+
+def test_one_sample_that_tells_something_is_enough(use_backends: UseBackends) -> None:
+    use_backends(LossyBackend(5e-3))
+    samples = [{"x": np.full((4, 8), np.nan, np.float32)}, {"x": rows(4, 8)}]
+    plan = compile_lossy(precision="auto", sample_inputs=samples)
+    assert plan.targets == ("cpu/lossy/bf16",)
+    assert plan.relative_l2 == pytest.approx(5e-3, rel=0.01)
+
+
 def test_fp32_never_tries_lower_precision(use_backends: UseBackends) -> None:
     use_backends(LossyBackend(5e-3))
     assert [c.target for c in compile_lossy().candidates] == ["cpu/lossy/fp32"]

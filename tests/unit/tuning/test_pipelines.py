@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -384,6 +385,29 @@ def test_no_limit_is_advised_where_an_output_has_another_shape_each_time() -> No
         dioe.compile(pipeline, sample_inputs={"x": X, "end.y": X}, tuning_budget_s=0.3)
     assert "callables that lead to it (some)" in caught.value.fix
     assert "max_relative_l2" not in caught.value.fix
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_whole_that_tells_nothing_lowers_nothing(use_backends: UseBackends, empty: bool) -> None:
+    def computed_in(precision: Precision, values: list[Value]) -> list[Value]:
+        if precision is Precision.FP32:
+            time.sleep(1e-3)
+            return values
+        return [np.asarray(v) * np.float32(1.001) for v in values]
+
+    toy = ToyBackend(precisions=(Precision.FP32, Precision.BF16))
+    toy.adjust = computed_in
+    use_backends(toy)
+    nodes = {"a": DENSE[0], "end": lambda y: y[:0] if empty else y * np.float32(np.nan)}
+    pipeline = Pipeline(nodes, [("a.y", "end.y")])
+    with dioe.compile(
+        pipeline, sample_inputs={"x": X}, precision="auto", tuning_budget_s=0.6,
+        devices="cpu/toy",
+    ) as session:  # fmt: skip
+        plan = session.plan
+    assert plan.where("a") == "cpu/toy/fp32"
+    assert plan.relative_l2 is None
+    assert any("empty or NaN throughout" in n and "end.out" in n for n in plan.notes)
 
 
 def test_lower_precision_that_changes_the_whole_is_given_up(use_backends: UseBackends) -> None:
