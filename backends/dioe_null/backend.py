@@ -61,7 +61,8 @@ class NullBackend:
     """Devices that are descriptions: zeros of the right shapes, after the time that is modelled.
 
     Give it other descriptions than those of an NPU and a GPU, or a ``VirtualClock`` for tests that
-    don't want to wait. Raises ConfigError if two devices have one id, or there is none.
+    don't want to wait. Raises ConfigError if two devices have one id, there is none, or what is
+    given are no descriptions, or no clock.
     """
 
     name = "null"
@@ -71,6 +72,7 @@ class NullBackend:
     def __init__(
         self, devices: Sequence[DeviceModel] = (NPU, GPU), clock: Clock | None = None
     ) -> None:
+        _check_given(devices, clock)
         self.clock = clock or RealClock()
         self._models = {model.id: model for model in devices}
         if len(self._models) != len(devices) or not devices:
@@ -88,7 +90,17 @@ class NullBackend:
     def from_records(
         cls, records: Sequence[Mapping[str, Any]], clock: Clock | None = None
     ) -> NullBackend:
-        """A backend of devices described by plain data (``DeviceModel.from_record``)."""
+        """A backend of devices described by plain data (``DeviceModel.from_record``).
+
+        Raises ConfigError.
+        """
+        listed = isinstance(records, Sequence) and not isinstance(records, str)
+        if not listed or not all(isinstance(record, Mapping) for record in records):
+            raise ConfigError(
+                f"{records!r:.60} is no list of descriptions",
+                place=PLACE,
+                fix="give a list of mappings with DeviceModel's fields: [{'id': 'npu:0', …}]",
+            )
         return cls([DeviceModel.from_record(record) for record in records], clock)
 
     def probe(self) -> Sequence[DeviceInfo]:
@@ -160,3 +172,18 @@ class NullBackend:
                 place=PLACE,
                 fix=f"its devices are: {', '.join(self._models)}",
             ) from None
+
+
+def _check_given(devices: object, clock: object) -> None:
+    """Raise ConfigError for what isn't a sequence of descriptions, or no clock."""
+    listed = isinstance(devices, Sequence) and all(isinstance(d, DeviceModel) for d in devices)
+    if not listed:
+        raise ConfigError(
+            f"{devices!r:.60} is no list of descriptions",
+            place=PLACE,
+            fix="give a list of DeviceModel, or plain data by NullBackend.from_records",
+        )
+    if clock is not None and not (hasattr(clock, "now_ms") and hasattr(clock, "sleep_until")):
+        raise ConfigError(
+            f"{clock!r:.60} is no clock", place=PLACE, fix="leave it out, or give a VirtualClock()"
+        )

@@ -189,6 +189,12 @@ def _load_array(file: str) -> Array:
     except _DAMAGED as error:
         # numpy's second sentence tells how to unpickle it, which would run what is in the file
         reason = str(error).partition(" when allow_pickle")[0]
+        if reason.startswith("Object arrays"):
+            raise InputError(
+                "an array of Python objects, not of numbers or text",
+                place=file,
+                fix="numpy.save it with a type: array.astype('float32'), or astype(str) for text",
+            ) from None
         raise InputError(f"a damaged .npy file: {reason}", place=file, fix=_SAVE) from None
     return array
 

@@ -31,8 +31,13 @@ _MAX_DIM = 2**63 - 1
 def load_plan(path: str | PathLike[str]) -> AnyPlan:
     """Read the plan file of a model or of a pipeline.
 
-    Raises PlanMismatch if it can't be read or isn't a plan of this version.
+    Raises PlanMismatch if it can't be read or isn't a plan of this version, InputError for what is
+    no path.
     """
+    if not isinstance(path, str | PathLike):
+        raise InputError(f"a plan's path is a {type(path).__name__}", fix="name the plan's file")
+    if isinstance(path, str) and path.lstrip().startswith("{") and '"' in path:
+        raise InputError("the text of a plan, where the path of its file is taken", fix=_TEXT)
     path = Path(path)
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -50,7 +55,11 @@ def load_plan(path: str | PathLike[str]) -> AnyPlan:
 
 
 _MAKE_ANEW = "make one with `dioe plan MODEL -o plan.json`"
-_COMPILE_ANEW = "compile the pipeline again, and keep its session's plan"
+_COMPILE_ANEW = "compile the pipeline again, and write down its session.plan.to_json()"
+_TEXT = (
+    "give the plan itself (session.plan), or write the text to a file, name that, and read it "
+    "with dioe.load_plan"
+)
 
 
 def plan_from_json(text: str, *, place: str = "plan") -> Plan:
@@ -86,7 +95,7 @@ def _pipeline_plan(data: dict[str, Any], place: str) -> PipelinePlan:
         raise PlanMismatch(problem, place=place, fix=_COMPILE_ANEW)
     for name, node in plan.models.items():
         for each in node.plans:
-            _check_consistency(each, f"{place}: node {name!r}")
+            _check_consistency(each, f"{place}: node {name!r}", fix=_COMPILE_ANEW)
     return plan
 
 
@@ -94,26 +103,27 @@ P = TypeVar("P", Plan, PipelinePlan)
 
 
 def _read_versioned(kind: type[P], data: dict[str, Any], place: str) -> P:
+    fix = _COMPILE_ANEW if kind is PipelinePlan else _MAKE_ANEW
     if data.get("format") != kind.FORMAT:
         others = {
             PipelinePlan.FORMAT: "the plan of a pipeline, not of a model",
             Plan.FORMAT: "the plan of a model, not of a pipeline",
         }
         what = others.get(str(data.get("format")), "not a DIOE plan")
-        raise PlanMismatch(what, place=place, fix=_MAKE_ANEW)
+        raise PlanMismatch(what, place=place, fix=fix)
     if data.get("version") != kind.VERSION:
         raise PlanMismatch(
             f"plan version {data.get('version')}, this DIOE reads {kind.VERSION}",
             place=place,
-            fix=_MAKE_ANEW,
+            fix=fix,
         )
     body = {key: value for key, value in data.items() if key not in ("format", "version")}
     try:
         return typing.cast(P, _read(kind, body, ""))
     except _Misfit as error:
-        raise PlanMismatch(str(error), place=place, fix=_MAKE_ANEW) from None
+        raise PlanMismatch(str(error), place=place, fix=fix) from None
     except RecursionError:  # from the repr of what was found instead
-        raise PlanMismatch("nested too deeply", place=place, fix=_MAKE_ANEW) from None
+        raise PlanMismatch("nested too deeply", place=place, fix=fix) from None
 
 
 def check_plan(
@@ -171,10 +181,10 @@ def _pipeline_problems(plan: PipelinePlan) -> Iterator[str]:
                 yield f"edge {edge.source} -> {edge.destination} names an unknown node"
 
 
-def _check_consistency(plan: Plan, place: str) -> None:
+def _check_consistency(plan: Plan, place: str, fix: str = _MAKE_ANEW) -> None:
     problem = next(_problems(plan), None)
     if problem is not None:
-        raise PlanMismatch(problem, place=place, fix=_MAKE_ANEW)
+        raise PlanMismatch(problem, place=place, fix=fix)
 
 
 def _problems(plan: Plan) -> Iterator[str]:

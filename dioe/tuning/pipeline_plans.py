@@ -22,7 +22,7 @@ from dioe.types import (
     PlanMismatch,
 )
 
-_COMPILE_ANEW = "compile the pipeline again, without plan="
+COMPILE_ANEW = "compile the pipeline again, without plan=, and write down session.plan.to_json()"
 
 ALONE = "each model as it was tuned alone"
 BESIDE = "each model with threads that don't spin"
@@ -201,4 +201,4 @@ def check_pipeline_plan(plan: PipelinePlan, pipeline: Pipeline) -> None:
 
 
 def _mismatch(node: str, cause: str) -> None:
-    raise PlanMismatch(cause, place=f"node {node!r}", fix=_COMPILE_ANEW)
+    raise PlanMismatch(cause, place=f"node {node!r}", fix=COMPILE_ANEW)

@@ -25,6 +25,7 @@ from dioe.tuning.pins import parse_pins
 from dioe.tuning.pipeline_plans import (
     ALONE,
     BESIDE,
+    COMPILE_ANEW,
     Plans,
     check_pipeline_plan,
     modelled_costs,
@@ -48,6 +49,7 @@ from dioe.types import (
     FidelityError,
     InputError,
     PipelinePlan,
+    Plan,
     PlanMismatch,
     TargetReport,
 )
@@ -287,14 +289,21 @@ class PipelineJob:
             raise PlanMismatch(
                 "the plan of a model, not of a pipeline",
                 place="plan",
-                fix="compile the pipeline again, without plan=",
+                fix=COMPILE_ANEW,
             )
         check_pipeline_plan(loaded, self.pipeline)
         for name, node in loaded.models.items():
             with in_node(name):
                 for each in node.plans:
-                    self._jobs[name].checked_plan(each)
+                    self._check_node(name, each)
         return loaded
+
+    def _check_node(self, name: str, plan: Plan) -> None:
+        try:
+            self._jobs[name].checked_plan(plan)
+        except PlanMismatch as error:
+            error.fix = COMPILE_ANEW  # a model's plan is made otherwise
+            raise
 
     def session(self, plan: PipelinePlan, *, tune_shapes: bool = False) -> PipelineSession:
         """A session with these plans loaded."""

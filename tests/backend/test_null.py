@@ -472,3 +472,18 @@ def test_devices_need_ids_of_their_own() -> None:
             NullBackend(devices)
     with pytest.raises(ConfigError, match="no 'memory_gbps'"):
         DeviceModel.from_record({k: v for k, v in RECORD.items() if k != "memory_gbps"})
+
+
+@pytest.mark.parametrize("records", [None, {"id": "npu:0"}, ["npu:0"], "npu:0", 3, [None]])
+def test_records_that_are_none(records: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        NullBackend.from_records(records)
+    assert "list of mappings" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"devices": None}, {"devices": NPU}, {"devices": ["npu:0"]}, {"clock": 3}]
+)
+def test_what_is_no_device_or_no_clock(arguments: Any) -> None:
+    with pytest.raises(ConfigError, match=r"is no (list of descriptions|clock)"):
+        NullBackend(**arguments)

@@ -111,7 +111,7 @@ def write_cut(path: Path) -> None:
         (lambda path: path.write_bytes(b""), "not a .npy file"),
         (write_pickle, "not a .npy file"),
         (write_npz, "archive"),
-        (write_objects, "Object arrays"),
+        (write_objects, "array of Python objects"),
         (write_cut, "damaged"),
     ],
 )

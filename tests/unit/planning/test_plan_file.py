@@ -18,6 +18,7 @@ from dioe.planning import check_plan, load_plan, plan_from_json
 from dioe.types import (
     Basis,
     Boundary,
+    InputError,
     Plan,
     PlanMismatch,
     Precision,
@@ -307,6 +308,20 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         load_plan(tmp_path / "model.onnx")
     with pytest.raises(PlanMismatch, match="null"):
         load_plan("plan\0.json")
+
+
+@pytest.mark.parametrize("path", [None, {"format": "dioe-plan"}, 3, b"plan.json", EXAMPLE])
+def test_what_is_no_path(path: Any) -> None:
+    with pytest.raises(InputError, match=f"path is a {type(path).__name__}"):
+        load_plan(path)
+
+
+@pytest.mark.parametrize("text", [EXAMPLE.to_json(), "\n" + EXAMPLE.to_json(), '{"a": 1'])
+def test_the_text_of_a_plan_is_no_path(text: str) -> None:
+    with pytest.raises(InputError, match="the text of a plan") as caught:
+        load_plan(text)
+    assert "dioe.load_plan" in caught.value.fix
+    assert len(str(caught.value)) < 300
 
 
 def test_a_huge_file_is_not_even_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
