@@ -7,8 +7,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dioe.host_backend import OptionRule, resolve_options, resource_rules
-from dioe.host_backend.options import fixed, is_bool
+from dioe.host_backend import OptionRule, fixed, is_bool, resolve_options, resource_rules
 from dioe.types import (
     ABI_VERSION,
     Capabilities,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dioe.host_backend import OptionRule, resource_rules
-from dioe.host_backend.options import fixed, is_bool
+from dioe.host_backend import OptionRule, fixed, is_bool, resource_rules
 from dioe.types import Effect, Precision, Resolution
 from dioe_onnxruntime.providers import Provider
 

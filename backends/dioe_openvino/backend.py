@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from dioe.host_backend import (
     OptionRule,
+    fixed,
     host_device,
+    is_bool,
     resolve_options,
     resource_rules,
     support_by_trial,
 )
-from dioe.host_backend.options import fixed, is_bool
 from dioe.types import (
     ABI_VERSION,
     Capabilities,

@@ -9,12 +9,13 @@ from typing import Any
 from dioe.host_backend import (
     OptionRule,
     check_host,
+    fixed,
     host_device,
+    is_bool,
     resolve_options,
     resource_rules,
     support_by_trial,
 )
-from dioe.host_backend.options import fixed, is_bool
 from dioe.types import (
     ABI_VERSION,
     Capabilities,

@@ -3,8 +3,22 @@
 Imports only ``dioe.types``; a plugin may use it or not.
 """
 
-from dioe.host_backend.context import HostContext, Registered, check_host, host_device
-from dioe.host_backend.options import OptionRule, check_options, resolve_options, resource_rules
+from dioe.host_backend.context import (
+    HostContext,
+    Registered,
+    check_host,
+    check_resources,
+    host_device,
+)
+from dioe.host_backend.options import (
+    OptionRule,
+    check_options,
+    fixed,
+    is_bool,
+    is_count,
+    resolve_options,
+    resource_rules,
+)
 from dioe.host_backend.passthrough import PassThroughRequest, computed_outputs
 from dioe.host_backend.trial import support_by_trial
 from dioe.host_backend.values import (
@@ -32,11 +46,15 @@ __all__ = [
     "check_array",
     "check_host",
     "check_options",
+    "check_resources",
     "computed_outputs",
     "contiguous",
     "empty",
+    "fixed",
     "host_array",
     "host_device",
+    "is_bool",
+    "is_count",
     "match_outputs",
     "missing_inputs",
     "name_list",

@@ -92,8 +92,8 @@ def _symbol(model: Model, sample: Mapping[str, Any], symbol: str | None) -> int:
 def untold_note(outputs: Sequence[str]) -> str:
     """What to tell of outputs whose accuracy the samples say nothing of (``untold``)."""
     return (
-        f"on every sample empty or NaN throughout, so that nothing tells of its accuracy: "
-        f"{', '.join(outputs)}; give samples with something in it, no others lower precision"
+        f"{', '.join(outputs)}: empty or NaN throughout on every sample, which tells nothing of "
+        "accuracy; give samples with something in it, precision is lowered on no others"
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from dioe.hardware import (
     host_pool,
     load_pool,
     pool_from,
+    resources_for,
     save_pool,
 )
 from dioe.types import ConfigError, InputError, KnownAs
@@ -99,6 +102,31 @@ def test_the_example() -> None:
     pool = load_pool(path)
     assert pool.devices[0].known_as is KnownAs.MODELLED
     assert pool.devices[0].provenance.startswith("example")
+
+
+def test_the_documented_pool() -> None:
+    docs = Path(__file__).parents[3] / "docs"
+    text = (docs / "examples/pool.yaml").read_text(encoding="utf-8")
+    assert f"```yaml\n{text}```" in (docs / "cli.md").read_text(encoding="utf-8")
+    pool = load_pool(docs / "examples/pool.yaml")
+    assert resources_for(pool.device("cpu")).threads == 2
+    assert pool.device("gpu:0").kind == "gpu"
+    assert pool.pins == (("type:Conv", "gpu:0"), ("head_*", "cpu/openvino"))
+
+
+def test_every_documented_key_is_one() -> None:
+    docs = Path(__file__).parents[3] / "docs"
+    section = (docs / "cli.md").read_text(encoding="utf-8").partition("## The pool")[2]
+    rows = section.partition("\n## ")[0].split("\n|")[1:]
+    devices = {key for row in rows if row.startswith(" … ") for key in named(row)}
+    assert devices | {"id", "kind"} == {field.name for field in fields(DeviceSpec)}
+    assert {row.split("`")[1] for row in rows if row.startswith(" `")} == {
+        "devices", "links", "pins",
+    }  # fmt: skip
+
+
+def named(row: str) -> list[str]:
+    return re.findall(r"`(\w+)`", row.partition(" | ")[0])
 
 
 def test_pool_from(tmp_path: Path) -> None:

@@ -6,8 +6,15 @@ import importlib.metadata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dioe.host_backend import OptionRule, check_host, host_device, resolve_options
-from dioe.host_backend.options import fixed, is_bool, is_count
+from dioe.host_backend import (
+    OptionRule,
+    check_host,
+    fixed,
+    host_device,
+    is_bool,
+    is_count,
+    resolve_options,
+)
 from dioe.types import (
     ABI_VERSION,
     Capabilities,
