@@ -151,6 +151,7 @@ class Flow:
         except InputError as error:
             misfit = self._misfit(step, arguments)
             if misfit is None:
+                _tell_origins(error, step)
                 raise
             raise misfit from error
         except DioeError as error:
@@ -237,10 +238,17 @@ def _caller(name: str, run: RunModel, clock: Clock) -> Callable[[Mapping[str, An
     return call
 
 
+def _tell_origins(error: InputError, step: _Step) -> None:
+    """Add where the inputs are from that an error speaks of: two may not go together."""
+    told = [f"{n!r} is {'.'.join(o)}" for n, o in step.wires if o[0] and repr(n) in error.cause]
+    if told:
+        error.cause += f" ({', '.join(told)})"
+
+
 def _tell_inputs(error: DioeError, feeds: Mapping[str, Any]) -> None:
     """Add to what a model's backend raised which shapes it got, and what to do about none."""
     got = [f"{name} {describe_value(value)}" for name, value in feeds.items()]
-    error.cause += f"; it got {', '.join(got) or 'no inputs'}"
+    error.cause = f"it failed on {', '.join(got) or 'no inputs'}: {error.cause}"
     if any(0 in getattr(value, "shape", ()) for value in feeds.values()):
         error.fix = _NOTHING
 

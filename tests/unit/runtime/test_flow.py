@@ -170,6 +170,21 @@ def test_a_model_may_give_what_the_next_cannot_take() -> None:
     assert caught.value.place == "node 'a'"
 
 
+def test_inputs_that_do_not_go_together_are_told_with_where_they_are_from() -> None:
+    joined = models.parse("g (float[N,4] a, float[N,4] b) => (float[N,4] y) { y = Add(a, b) }")
+
+    def add(feeds: Mapping[str, Any]) -> dict[str, Value]:
+        return {"y": check_feeds(feeds, Model.load(joined).inputs)["a"]}
+
+    pipeline = Pipeline(
+        {"f": lambda: X, "g": lambda: X[:1], "n": joined}, [("f.out", "n.a"), ("g.out", "n.b")]
+    )
+    with pytest.raises(InputError, match="b' has N = 1, but 'a' has 2") as caught:
+        Flow(pipeline).run({}, {"n": add})
+    assert caught.value.cause.endswith("('a' is f.out, 'b' is g.out)")
+    assert caught.value.place == "node 'n'"
+
+
 def test_what_the_caller_feeds_is_told_with_the_node_that_reads_it() -> None:
     flow = Flow(Pipeline({"n": models.relu("N, 4")}))
     with pytest.raises(InputError, match=r"input 'x' has shape \[4\]") as caught:
@@ -191,7 +206,7 @@ def test_what_a_failing_model_got_is_told(rows: int, advice: str) -> None:
         with pytest.raises(BackendError) as caught:
             Flow(pipeline).run({"x": X}, {"n": broken})
         assert caught.value.place == "node 'n'"
-        assert caught.value.cause == f"Expand node: invalid shape; it got x float32[{rows},4]"
+        assert caught.value.cause == f"it failed on x float32[{rows},4]: Expand node: invalid shape"
         assert advice in caught.value.fix
 
 
