@@ -105,6 +105,24 @@ Debug = Annotated[
 ]
 
 
+def check_beside_plan(context: typer.Context, plan: str, *more: str) -> None:
+    """Raise InputError for an option on the command line that a plan made before has decided.
+
+    ``plan`` is the option that names it, ``more`` are parameters that mean nothing beside it. What
+    comes from the environment is no order for this command: there the plan wins.
+    """
+    decided = ("devices", "pin", "strict", "precision", "max_relative_l2", *more)
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if parameter.name in decided and source is not None and source.name == "COMMANDLINE":
+            option = max(parameter.opts, key=len)
+            raise InputError(
+                f"{option} is given beside {plan}, whose plan was made before and has decided that",
+                place=option,
+                fix=f"leave {option} out, or leave {plan} out to tune with it",
+            )
+
+
 def print_json(data: Any) -> None:
     """Print one JSON object on stdout; what JSON has no word for (NaN, Inf) becomes null."""
     emit(json.dumps(_finite(data), indent=2, ensure_ascii=False, default=str) + "\n")

@@ -36,6 +36,7 @@ All = Annotated[bool, typer.Option("--all", help="With --explain, fold no blocks
 
 
 def plan(
+    context: typer.Context,
     model: Model = None,
     output: Output = None,
     source: Source = None,
@@ -60,6 +61,8 @@ def plan(
     """
     if model is None and source is None:
         raise typer.BadParameter("name a model, or a plan with --from", param_hint="MODEL")
+    if source is not None:
+        options.check_beside_plan(context, "--from", "shape", "inputs", "tuning_budget")
     if output is not None:
         read = [model, source, hardware, *options.input_files(inputs)]
         check_output(output, PLAN, read)

@@ -23,6 +23,7 @@ from dioe.types import Array, ConfigError, Value
 
 
 def run(
+    context: typer.Context,
     model: options.Model,
     inputs: options.Inputs = None,
     output: Annotated[
@@ -46,19 +47,24 @@ def run(
     import dioe
     from dioe.tuning.reports import known_as
 
+    if plan is not None:
+        options.check_beside_plan(context, "--plan")
     feeds = options.parse_inputs(inputs) or {}
     if output is not None:
         check_folder(output)
+    settings: dict[str, Any] = {"plan": plan}
     if plan is None:
         costs.history()
+        settings = {
+            "devices": devices, "precision": precision, "max_relative_l2": max_relative_l2,
+            "pins": pin or (), "strict": strict,
+        }  # fmt: skip
     with (
         progress("compiling", quiet=as_json),
         dioe.compile(
-            model, hardware=hardware, devices=devices, precision=precision,
-            max_relative_l2=max_relative_l2, sample_inputs=feeds, tuning_budget_s=tuning_budget,
-            pins=pin or (), strict=strict, plan=plan,
+            model, hardware=hardware, sample_inputs=feeds, tuning_budget_s=tuning_budget, **settings
         ) as session,
-    ):  # fmt: skip
+    ):
         start = time.perf_counter()
         outputs = session.run(feeds)
         run_ms = (time.perf_counter() - start) * 1e3

@@ -5,9 +5,10 @@ from dioe.planning.choice import LEAST_GAIN, best_single, choose, default_choice
 from dioe.planning.explain import block_reports
 from dioe.planning.names import on_threads
 from dioe.planning.orders import block_orders
+from dioe.planning.plan_check import check_plan
 from dioe.planning.plan_file import (
+    POLICIES,
     AnyPlan,
-    check_plan,
     load_plan,
     pipeline_plan_from_json,
     plan_from_json,
@@ -35,6 +36,7 @@ from dioe.planning.tradeoff import (
 
 __all__ = [
     "LEAST_GAIN",
+    "POLICIES",
     "AnyPlan",
     "BlockNode",
     "ContextKey",

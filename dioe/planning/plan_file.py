@@ -1,4 +1,4 @@
-"""Plans as JSON files: reading them back strictly, and refusing those of another model or machine.
+"""Plans as JSON files: reading them back strictly.
 
 A plan is data. Nothing in it can name a library, a file or code; backends are looked up by name
 among the installed plugins only.
@@ -12,16 +12,22 @@ import json
 import math
 import types as pytypes
 import typing
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dioe.types import InputError, PipelinePlan, Plan, PlanMismatch, Target
+from dioe.types import InputError, PipelinePlan, Plan, PlanMismatch, Precision, Target
 
 AnyPlan = Plan | PipelinePlan
 
 T = TypeVar("T")
+
+POLICIES = ("latency",)
+"""What a plan may optimise."""
+
+MAKE_ANEW = "make one with `dioe plan MODEL -o plan.json`"
+"""What to do about a plan that can't be used."""
 
 _MAX_BYTES = 64 * 2**20
 _MAX_THREADS = 4096
@@ -41,12 +47,12 @@ def load_plan(path: str | PathLike[str]) -> AnyPlan:
     path = Path(path)
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise PlanMismatch("too large for a plan", place=str(path), fix=_MAKE_ANEW)
+            raise PlanMismatch("too large for a plan", place=str(path), fix=MAKE_ANEW)
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:  # not UTF-8, or a null in the path
         reason = getattr(error, "strerror", None) or str(error)
         raise PlanMismatch(
-            f"can't read the plan: {reason}", place=str(path), fix=_MAKE_ANEW
+            f"can't read the plan: {reason}", place=str(path), fix=MAKE_ANEW
         ) from None
     data = _parsed(text, str(path))
     if data.get("format") == PipelinePlan.FORMAT:
@@ -54,7 +60,6 @@ def load_plan(path: str | PathLike[str]) -> AnyPlan:
     return _plan(data, str(path))
 
 
-_MAKE_ANEW = "make one with `dioe plan MODEL -o plan.json`"
 _COMPILE_ANEW = "compile the pipeline again, and write down its session.plan.to_json()"
 _TEXT = (
     "give the plan itself (session.plan), or write the text to a file, name that, and read it "
@@ -76,9 +81,9 @@ def _parsed(text: str, place: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise PlanMismatch(f"not JSON: {error}", place=place, fix=_MAKE_ANEW) from None
+        raise PlanMismatch(f"not JSON: {error}", place=place, fix=MAKE_ANEW) from None
     if not isinstance(data, dict):
-        raise PlanMismatch("not a DIOE plan", place=place, fix=_MAKE_ANEW)
+        raise PlanMismatch("not a DIOE plan", place=place, fix=MAKE_ANEW)
     return data
 
 
@@ -103,7 +108,7 @@ P = TypeVar("P", Plan, PipelinePlan)
 
 
 def _read_versioned(kind: type[P], data: dict[str, Any], place: str) -> P:
-    fix = _COMPILE_ANEW if kind is PipelinePlan else _MAKE_ANEW
+    fix = _COMPILE_ANEW if kind is PipelinePlan else MAKE_ANEW
     if data.get("format") != kind.FORMAT:
         others = {
             PipelinePlan.FORMAT: "the plan of a pipeline, not of a model",
@@ -126,42 +131,8 @@ def _read_versioned(kind: type[P], data: dict[str, Any], place: str) -> P:
         raise PlanMismatch("nested too deeply", place=place, fix=fix) from None
 
 
-def check_plan(
-    plan: Plan,
-    *,
-    model_sha256: str,
-    hardware: str,
-    ops: Collection[str],
-    placed_ops: Collection[str],
-    place: str = "plan",
-) -> None:
-    """Raise PlanMismatch unless the plan was made for this model and this hardware.
-
-    ``ops`` are the ids of all ops of the model, ``placed_ops`` of those a plan has to place;
-    ``place`` is where the plan is from.
-    """
-    if plan.model_sha256 != model_sha256:
-        raise PlanMismatch(
-            f"made for another model (plan {plan.model_sha256[:12]}, model {model_sha256[:12]})",
-            place=place,
-            fix=_MAKE_ANEW,
-        )
-    if plan.hardware != hardware:
-        raise PlanMismatch(
-            f"made on other hardware (plan {plan.hardware}, here {hardware})",
-            place=place,
-            fix=f"{_MAKE_ANEW} on this machine",
-        )
-    placed = {op for stage in plan.stages for op in stage.ops}
-    unknown, missing = placed.difference(ops), set(placed_ops) - placed
-    if unknown or missing:
-        what = f"places {min(unknown)!r}" if unknown else f"leaves out {min(missing)!r}"
-        raise PlanMismatch(f"{what}, unlike the model", place=place, fix=_MAKE_ANEW)
-    if plan.rewrites:
-        raise PlanMismatch(f"unknown rewrite {plan.rewrites[0]!r}", place=place, fix=_MAKE_ANEW)
-
-
 def _pipeline_problems(plan: PipelinePlan) -> Iterator[str]:
+    yield from _unknown_settings(plan)
     nodes = [*plan.models, *plan.tasks]
     if len(set(nodes)) != len(nodes):
         yield "two nodes have one name"
@@ -173,7 +144,7 @@ def _pipeline_problems(plan: PipelinePlan) -> Iterator[str]:
         if len({each.model_sha256 for each in node.plans}) > 1:
             yield f"node {name!r} has plans of several models"
     for name, cost in plan.costs.items():
-        if cost is not None and (cost.p50_ms < 0 or cost.spread_ms < 0 or cost.runs < 1):
+        if cost is not None and cost.runs < 1:
             yield f"node {name!r} has a cost that can't be"
     for edge in plan.edges:
         for end in (edge.source, edge.destination):
@@ -181,13 +152,24 @@ def _pipeline_problems(plan: PipelinePlan) -> Iterator[str]:
                 yield f"edge {edge.source} -> {edge.destination} names an unknown node"
 
 
-def _check_consistency(plan: Plan, place: str, fix: str = _MAKE_ANEW) -> None:
+def _check_consistency(plan: Plan, place: str, fix: str = MAKE_ANEW) -> None:
     problem = next(_problems(plan), None)
     if problem is not None:
         raise PlanMismatch(problem, place=place, fix=fix)
 
 
+def _unknown_settings(plan: AnyPlan) -> Iterator[str]:
+    if plan.policy not in POLICIES:
+        yield f"policy: {plan.policy!r:.60} is none of {', '.join(POLICIES)}"
+    precisions = ("auto", *Precision)
+    if plan.precision not in precisions:
+        yield f"precision: {plan.precision!r:.60} is none of {', '.join(precisions)}"
+    if plan.max_relative_l2 == 0:
+        yield "max_relative_l2: nothing is within 0"
+
+
 def _problems(plan: Plan) -> Iterator[str]:
+    yield from _unknown_settings(plan)
     names = [stage.name for stage in plan.stages]
     if not names:
         yield "has no stages"
@@ -297,4 +279,14 @@ def _read_dataclass(kind: type[T], value: Any, where: str) -> T:
         if needed and name not in value:
             raise _Misfit(f"{where + '.' if where else ''}{name}: is missing")
     prefix = f"{where}." if where else ""
-    return kind(**{name: _read(hints[name], item, prefix + name) for name, item in value.items()})
+    read = {name: _read(hints[name], item, prefix + name) for name, item in value.items()}
+    for name, item in read.items():
+        if _never_negative(name) and item is not None and item < 0:
+            raise _Misfit(f"{prefix}{name}: {item!r:.60} is below 0")
+    return kind(**read)
+
+
+def _never_negative(name: str) -> bool:
+    """Whether a field is a time, an error or a count; a difference of times has a sign."""
+    count = name in ("runs", "nbytes", "lowered_ops")
+    return count or (name.endswith(("_ms", "_l2")) and name != "difference_ms")

@@ -13,7 +13,7 @@ from typing import Any, TypedDict, Unpack, overload
 from dioe.cachedir import cache_dir as default_cache_dir
 from dioe.graph import CONTROL, RECURRENT, Model, Source
 from dioe.hardware import Pool, fingerprint, pool_from, with_devices
-from dioe.planning import AnyPlan, check_plan, load_plan
+from dioe.planning import POLICIES, AnyPlan, check_plan, load_plan
 from dioe.profiling import History
 from dioe.runtime import Pipeline, PipelineSession, Runtime, Session
 from dioe.tuning.background import BackgroundTuner
@@ -37,8 +37,6 @@ from dioe.types import (
 )
 
 log = logging.getLogger(__name__)
-
-POLICIES = ("latency",)
 
 _MADE_UP = "inputs were made up; give sample inputs for real ones"
 
@@ -129,7 +127,9 @@ def compile_model(
             given here before those of ``hardware``.
         strict: Raise where a pin can't be kept, instead of placing its ops freely with a note, and
             use no last resort that isn't named.
-        plan: A plan made before (or its file): loads it and measures nothing.
+        plan: A plan made before (or its file): loads it and measures nothing. It has decided about
+            devices, policy, precision, max_relative_l2, pins and strict: giving one beside it is an
+            InputError.
         state: Outputs that become inputs of the next run (``{"stateN": "state"}``).
         cache_dir: Where tuned plans are kept; None is ``DIOE_CACHE_DIR`` or the user's cache.
         tune_shapes: Prepare variants in the background for shapes that come later, measuring for
@@ -140,6 +140,8 @@ def compile_model(
         BackendError: as ``dioe.types`` describes them.
     """
     settings = Settings(devices, policy, precision, max_relative_l2, tuning_budget_s, pins, strict)
+    if plan is not None:
+        check_beside_plan(settings)
     folder = cache_folder(cache_dir)
     if isinstance(model, Pipeline):
         from dioe.tuning.pipelines import PipelineJob
@@ -158,6 +160,23 @@ def compile_model(
     if plan is not None:
         return job.session([job.checked_plan(plan)])
     return job.start(PlanCache(folder), tune_shapes=tune_shapes)
+
+
+def check_beside_plan(settings: Settings) -> None:
+    """Raise InputError for a setting that a plan made before leaves no room for.
+
+    One at its default wasn't given; the budget is for measuring, and a plan made before needs none.
+    """
+    default = Settings()
+    for name in ("devices", "policy", "precision", "max_relative_l2", "pins", "strict"):
+        given = getattr(settings, name)
+        if given != getattr(default, name):
+            shown = list(given) if isinstance(given, tuple) else given
+            raise InputError(
+                f"{name}={shown!r} is given beside plan=, which has decided that",
+                place="dioe.compile",
+                fix=f"leave {name} out, or leave plan out to tune with it",
+            )
 
 
 def cache_folder(cache_dir: str | PathLike[str] | None) -> Path:
@@ -308,10 +327,10 @@ class Job:
             )
         check_plan(
             loaded,
-            model_sha256=self.model.sha256,
+            self.model,
             hardware=self.hardware,
-            ops=self.model.op_ids,
-            placed_ops=self.model.placed_op_ids,
+            cores={core for device in self.pool.devices for core in device.cores},
+            versions=self.versions,
             place=place,
         )
         return loaded

@@ -89,6 +89,18 @@ def test_a_plan_made_before_is_explained(dioe: Dioe, model: Path, plan: Path) ->
     assert dioe("plan", "--from", plan, "--json").out == plan.read_text()
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--devices", "cpu"], ["--pin", "type:Relu=cpu"], ["--strict"], ["--precision", "bf16"],
+        ["--max-relative-l2", "0.1"], ["--shape", "x=1,8"], ["--input", "x=x.npy"],
+        ["--tuning-budget", "9"],
+    ],
+)  # fmt: skip
+def test_what_would_need_a_new_plan_is_11(dioe: Dioe, plan: Path, given: list[str]) -> None:
+    is_told(dioe("plan", "--from", plan, *given), 11, given[0], "--from", "leave")
+
+
 def test_a_plan_may_be_copied(dioe: Dioe, plan: Path, tmp_path: Path) -> None:
     assert dioe("plan", "--from", plan, "-o", tmp_path / "copy.json").code == 0
     assert (tmp_path / "copy.json").read_text() == plan.read_text()

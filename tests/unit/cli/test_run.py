@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -58,6 +59,55 @@ def test_a_plan_made_before_is_used(
     assert shown.code == 0
     found = np.load(tmp_path / "out" / "y.npy")
     np.testing.assert_allclose(found, models.dense_output(models.dense(), rows()), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--devices", "cpu/openvino"], ["--devices", "auto"], ["--pin", "type:Relu=cpu"],
+        ["--strict"], ["--precision", "bf16"], ["--max-relative-l2", "0.1"],
+    ],
+)  # fmt: skip
+def test_what_the_plan_has_decided_is_11(
+    dioe: Dioe, model: Path, x: Path, plan: Path, given: list[str]
+) -> None:
+    call = ["run", model, "--input", f"x={x}", "--plan", plan]
+    is_told(dioe(*call, *given), 11, given[0], "--plan", "leave")
+
+
+def test_beside_a_plan_the_environment_does_not_count(
+    dioe: Dioe, model: Path, x: Path, plan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIOE_DEVICES", "cpu/openvino")
+    monkeypatch.setenv("DIOE_PRECISION", "auto")
+    found = dioe("run", model, "--input", f"x={x}", "--plan", plan, "--json").json
+    assert found["targets"] == ["cpu/onnxruntime/fp32"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        (("predicted_ms",), -1.0, "predicted_ms: -1.0 is below 0"),
+        (("policy",), "speed", "policy: 'speed'"),
+        (("max_relative_l2",), -1, "max_relative_l2"),
+        (("shapes",), {"x": [1.5, 8]}, "shapes.x[0]"),
+        (("shapes",), {"x": ["M", 8]}, "shapes.x[0]"),
+        (("versions", "onnxruntime"), "0.1", "versions.onnxruntime: made with 0.1"),
+        (("stages", 0, "resources", "cores"), [4000], "stages[0].resources.cores: there is no"),
+        (("stages", 0, "inputs"), ["q"], "stages[0].inputs: 'q'"),
+        (("stages", 0, "outputs"), [], "stages[0].outputs: 'y' is missing"),
+    ],
+)
+def test_an_edited_plan_is_14(
+    dioe: Dioe, model: Path, x: Path, plan: Path, path: tuple[Any, ...], value: Any, says: str
+) -> None:
+    content = json.loads(plan.read_text())
+    holder = content
+    for key in path[:-1]:
+        holder = holder[key]
+    holder[path[-1]] = value
+    plan.write_text(json.dumps(content))
+    is_told(dioe("run", model, "--input", f"x={x}", "--plan", plan), 14, plan, says, "dioe plan")
 
 
 def test_a_plan_of_another_model_is_14(dioe: Dioe, x: Path, plan: Path, tmp_path: Path) -> None:

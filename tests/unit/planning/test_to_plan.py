@@ -101,13 +101,7 @@ def test_any_placement_makes_a_plan_that_holds(net: str, data: st.DataObject) ->
     plan = plan_of(problem, placement, graph)
     again = plan_from_json(plan.to_json())
     assert again == plan
-    check_plan(
-        again,
-        model_sha256=graph.model.sha256,
-        hardware="feed",
-        ops=graph.model.op_ids,
-        placed_ops=graph.model.placed_op_ids,
-    )
+    check_plan(replace(again, shapes={}), graph.model, hardware="feed")  # of no net but one
     built = rebuild(graph, again)
     assert built.order == tuple(f"s{i}" for i in range(len(plan.stages)))
     assert built.boundaries == plan.boundaries

@@ -416,6 +416,24 @@ def test_a_plan_is_loaded_without_measuring(use_backends: UseBackends, tmp_path:
             close(tensor(session.run({"x": rows()})), models.dense_output(proto, rows()))
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"devices": "cpu/reference"}, {"precision": "auto"}, {"max_relative_l2": 0.1},
+        {"pins": {"type:Relu": "cpu"}}, {"strict": True},
+    ],
+)  # fmt: skip
+def test_what_a_plan_has_decided_is_refused_beside_it(given: dict[str, Any]) -> None:
+    with dioe.compile(models.dense(), tuning_budget_s=0) as session:
+        plan = session.plan
+    (name,) = given
+    with pytest.raises(InputError, match=f"{name}=.* is given beside plan=") as caught:
+        dioe.compile(models.dense(), plan=plan, **given)
+    assert f"leave {name} out" in caught.value.fix
+    with pytest.raises(InputError, match=f"{name}=.* is given beside plan="):
+        dioe.compile(dioe.Pipeline({"m": models.dense()}, []), plan=plan, **given)
+
+
 def test_a_plan_of_another_model_is_refused() -> None:
     with dioe.compile(models.dense(), tuning_budget_s=0) as session:
         plan = session.plan
