@@ -150,6 +150,8 @@ def test_the_plan_is_read_back_and_loaded(pair: Bench, tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_text(plan.to_json())
     assert dioe.load_plan(path) == plan
+    for toy in pair.toys:
+        toy.forget()
     with dioe.compile(models.two_kinds(), plan=path, hardware=pair.pool) as session:
         assert session.plan == plan
         close(tensor(session.run({"x": rows()})), expected(rows()), 1e-4)
