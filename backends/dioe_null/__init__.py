@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dioe_null.backend import NullBackend
     from dioe_null.clock import Clock, RealClock, VirtualClock
     from dioe_null.descriptors import GPU, NPU, DeviceModel, LinkModel
+    from dioe_null.device_file import read_devices
 
 __all__ = [
     "GPU",
@@ -25,6 +26,7 @@ __all__ = [
     "RealClock",
     "VirtualClock",
     "backends",
+    "read_devices",
 ]
 
 _HOMES = {
@@ -36,14 +38,18 @@ _HOMES = {
     "NullBackend": "backend",
     "RealClock": "clock",
     "VirtualClock": "clock",
+    "read_devices": "device_file",
 }
 
 
 def backends() -> list[Backend]:
-    """The backends of this plugin: one, with an NPU and a discrete GPU."""
+    """The backends of this plugin: one, with the devices of the file that ``DIOE_NULL_DEVICES``
+    names, else with an NPU and a discrete GPU. Raises ConfigError."""
     from dioe_null.backend import NullBackend
+    from dioe_null.device_file import described_devices
 
-    return [NullBackend()]
+    described = described_devices()
+    return [NullBackend() if described is None else NullBackend(described)]
 
 
 def __getattr__(name: str) -> Any:

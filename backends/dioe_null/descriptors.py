@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from dioe.types import ConfigError, Precision
@@ -12,12 +12,23 @@ from dioe.types import ConfigError, Precision
 PLACE = "null"
 
 
+class DescriptionError(ConfigError):
+    """A description that can't be. ``path`` are the keys that lead to what is wrong in it."""
+
+    def __init__(
+        self, cause: str, *, place: str = "", fix: str = "", path: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(cause, place=place, fix=fix)
+        self.path = path
+
+
 @dataclass(frozen=True, slots=True)
 class LinkModel:
     """The way between the host's memory and a device's, the same in both directions.
 
     ``bandwidth_gbps`` is in 10⁹ bytes per second and direction, ``latency_us`` what an empty
-    transfer takes. The directions don't slow each other down.
+    transfer takes. The directions don't slow each other down. ``source`` says where the figures
+    come from. Raises DescriptionError for figures that can't be.
     """
 
     bandwidth_gbps: float
@@ -27,6 +38,7 @@ class LinkModel:
     def __post_init__(self) -> None:
         _positive("bandwidth_gbps", self.bandwidth_gbps)
         _not_negative("latency_us", self.latency_us)
+        _text("source", self.source)
 
     def transfer_ms(self, nbytes: int) -> float:
         """Milliseconds that a transfer takes when nothing else is under way."""
@@ -35,7 +47,7 @@ class LinkModel:
 
 @dataclass(frozen=True, slots=True)
 class DeviceModel:
-    """What a modelled device is like. Raises ConfigError for figures that can't be.
+    """What a modelled device is like. Raises DescriptionError for figures that can't be.
 
     ``peak_tflops`` gives for each precision that the device's software exposes the dense peak, in
     10¹² operations per second, a multiply-add counting 2; ``memory_gbps`` is the bandwidth of its
@@ -59,25 +71,52 @@ class DeviceModel:
     uuid: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("id", "name", "source", "uuid"):
+            _text(name, getattr(self, name))
         kind, _, index = self.id.partition(":")
-        if not kind.isidentifier() or not index.isdecimal() or kind == "cpu":
-            raise _error(f"{self.id!r} is no id of a modelled device", "write kind:number, npu:0")
-        if not self.peak_tflops:
-            raise _error("no precision has a peak", "give peak_tflops for one at least")
-        for precision, peak in self.peak_tflops.items():
-            if precision not in set(Precision):
-                raise _error(f"{precision!r} is no precision", f"use: {', '.join(Precision)}")
-            _positive(f"peak_tflops of {precision}", peak)
-        if not isinstance(self.memory_bytes, int) or self.memory_bytes < 1:
-            raise _error(f"memory_bytes is {self.memory_bytes!r}", "give a positive number")
+        if not (kind.isidentifier() and index.isascii() and index.isdecimal()) or kind == "cpu":
+            raise _error(
+                f"{self.id!r} is no id of a modelled device", "write kind:number, npu:0", "id"
+            )
+        self._check_peaks()
+        if isinstance(self.memory_bytes, bool) or not isinstance(self.memory_bytes, int):
+            raise _error(
+                f"memory_bytes is {self.memory_bytes!r}", "give a whole number", "memory_bytes"
+            )
+        _positive("memory_bytes", self.memory_bytes)
         _positive("memory_gbps", self.memory_gbps)
         for name in ("compute_efficiency", "memory_efficiency"):
             share = getattr(self, name)
             _positive(name, share)
             if share > 1:
-                raise _error(f"{name} is {share!r}", "give a share of at most 1")
+                raise _error(f"{name} is {share!r}", "give a share of at most 1", name)
         _not_negative("launch_us", self.launch_us)
         _not_negative("dispatch_us", self.dispatch_us)
+        if not isinstance(self.dynamic_shapes, bool):
+            raise _error(
+                f"dynamic_shapes is {self.dynamic_shapes!r}", "give true or false", "dynamic_shapes"
+            )
+
+    def _check_peaks(self) -> None:
+        if not isinstance(self.peak_tflops, Mapping):
+            raise _error(
+                f"peak_tflops is {self.peak_tflops!r}",
+                "give a number for each precision",
+                "peak_tflops",
+            )
+        if not self.peak_tflops:
+            raise _error(
+                "no precision has a peak", "give peak_tflops for one at least", "peak_tflops"
+            )
+        for precision, peak in self.peak_tflops.items():
+            if precision not in set(Precision):
+                raise _error(
+                    f"{precision!r} is no precision",
+                    f"use: {', '.join(Precision)}",
+                    "peak_tflops",
+                    precision,
+                )
+            _positive(precision, peak, "peak_tflops")
 
     @property
     def kind(self) -> str:
@@ -95,61 +134,94 @@ class DeviceModel:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> DeviceModel:
-        """A description from plain data, such as YAML gives: the fields by their names.
+        """A description from plain data, such as YAML gives: the fields by their names, and a
+        ``source`` of the figures of the device and of its link.
 
-        Raises ConfigError for an unknown or a missing key and for values that can't be.
+        Raises DescriptionError for an unknown or a missing key and for values that can't be.
         """
-        values = _known(cls, record, f"device {record.get('id', '?')!r}")
-        link = values.get("link")
-        if isinstance(link, Mapping):
-            values["link"] = LinkModel(**_known(LinkModel, link, "link"))
-        elif not isinstance(link, LinkModel):
-            raise _error(f"link is {link!r}", "give its bandwidth_gbps and latency_us")
-        peaks = values.get("peak_tflops")
-        if not isinstance(peaks, Mapping):
-            raise _error(f"peak_tflops is {peaks!r}", "give a number for each precision")
+        values = _known(cls, record, ())
+        link, peaks = values["link"], values["peak_tflops"]
+        if not isinstance(link, Mapping):
+            raise _error(f"link is {link!r}", "give its bandwidth_gbps and latency_us", "link")
+        known = _known(LinkModel, link, ("link",))
         try:
-            values["peak_tflops"] = {Precision(name): peak for name, peak in peaks.items()}
-        except ValueError as error:
-            raise _error(f"{error}", f"use: {', '.join(Precision)}") from None
+            values["link"] = LinkModel(**known)
+        except DescriptionError as error:
+            raise _error(f"link: {error.cause}", error.fix, "link", *error.path) from None
+        if isinstance(peaks, Mapping):
+            values["peak_tflops"] = {_precision(name): peak for name, peak in peaks.items()}
         return cls(**values)
 
 
-def _known(
-    kind: type[DeviceModel | LinkModel], record: Mapping[str, Any], what: str
-) -> dict[str, Any]:
-    names = {f.name for f in fields(kind)}
-    if unknown := sorted(map(str, record.keys() - names)):
+def _precision(name: str) -> Precision:
+    try:
+        return Precision(name)
+    except ValueError:
+        from dioe.yaml_text import known_key
+
         raise _error(
-            f"{what} has an unknown key {unknown[0]!r}", f"known: {', '.join(sorted(names))}"
+            f"{name!r} is no precision", known_key(str(name), Precision), "peak_tflops", name
+        ) from None
+
+
+def _known(
+    kind: type[DeviceModel | LinkModel], record: Mapping[str, Any], path: tuple[str, ...]
+) -> dict[str, Any]:
+    """The record, every key of which is a field, and that has those it needs."""
+    known = [field.name for field in fields(kind)]
+    for key in record:
+        if key not in known:
+            from dioe.yaml_text import known_key
+
+            raise _error(f"unknown key {key!r}", known_key(str(key), known), *path, key)
+    for field in fields(kind):
+        if field.default is MISSING and field.name not in record:
+            raise _error(
+                f"the key {field.name!r} is missing", f"add '{field.name}: …' there", *path
+            )
+    if record.get("source", "") == "":
+        where = (*path, "source") if "source" in record else path
+        raise _error(
+            "there is no source of the figures",
+            "add 'source: …': a datasheet, a page, 'assumed'",
+            *where,
         )
-    needed = {"bandwidth_gbps"} if kind is LinkModel else _NEEDED
-    if missing := sorted(needed - record.keys()):
-        raise _error(f"{what} has no {missing[0]!r}", f"add {missing[0]!r}")
     return dict(record)
 
 
-_NEEDED = {"id", "name", "peak_tflops", "memory_bytes", "memory_gbps", "link"}
-
-
-def _number(name: str, value: object) -> float:
+def _number(name: str, value: object, *path: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise _error(f"{name} is {value!r}", "give a number")
+        fix = "give a number"
+        if isinstance(value, str) and _is_float(value):  # YAML 1.1 takes 1e9 for text
+            fix = f"write it as {float(value)!r}"
+        raise _error(f"{name} is {value!r}", fix, *path, name)
     return value
 
 
-def _positive(name: str, value: object) -> None:
-    if _number(name, value) <= 0:
-        raise _error(f"{name} is {value!r}", "give a number above 0")
+def _is_float(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _positive(name: str, value: object, *path: str) -> None:
+    if _number(name, value, *path) <= 0:
+        raise _error(f"{name} is {value!r}", "give a number above 0", *path, name)
 
 
 def _not_negative(name: str, value: object) -> None:
     if _number(name, value) < 0:
-        raise _error(f"{name} is {value!r}", "give 0 or more")
+        raise _error(f"{name} is {value!r}", "give 0 or more", name)
 
 
-def _error(cause: str, fix: str) -> ConfigError:
-    return ConfigError(cause, place=PLACE, fix=fix)
+def _text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise _error(f"{name} is {value!r}", "give a text, in quotes if need be", name)
+
+
+def _error(cause: str, fix: str, *path: str) -> DescriptionError:
+    return DescriptionError(cause, place=PLACE, fix=fix, path=path)
 
 
 GIB = 2**30

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
+from rich.console import Console
 from rich.markup import escape
 
 from dioe.cli import options
 from dioe.cli.files import POOL, check_output
 from dioe.cli.terminal import console, new_table
+from dioe.text import printable
 from dioe.types import DeviceInfo, KnownAs
 
 
@@ -58,16 +61,39 @@ def devices(
             " ".join(device.vector_extensions), str(device.known_as),
         )  # fmt: skip
     out.print(specs)
+    _print_modelled(out, [p.device for p in registry.placements])
     table = new_table("Backends")
-    for heading in ("backend", "state", "version", "devices", "reason"):
+    for heading in ("backend", "state", "version", "devices"):
         table.add_column(heading, overflow="fold")
     style = {"ready": "green", "absent": "dim"}
     for status in registry.statuses:
         seen = ", ".join(_known(p.device) for p in registry.placements if status.name in p.backends)
         table.add_row(
-            status.name, f"[{style.get(status.state, 'red')}]{status.state}[/]", status.version,
-            seen or "-", escape(status.reason),
+            escape(printable(status.name)), f"[{style.get(status.state, 'red')}]{status.state}[/]",
+            escape(printable(status.version)), seen or "-",
         )  # fmt: skip
+    out.print(table)
+    for status in registry.statuses:
+        if status.reason:
+            words = " ".join(status.reason.split())
+            out.print(printable(f"{status.name} is {status.state}: {words}"), markup=False)
+
+
+def _print_modelled(out: Console, devices: Sequence[DeviceInfo]) -> None:
+    """A table of the devices that are descriptions only, if there are any."""
+    modelled = [device for device in devices if device.known_as is KnownAs.MODELLED]
+    if not modelled:
+        return
+    table = new_table("Modelled devices, used only when named with their backend (npu:0/null)")
+    for heading in ("device", "name"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("memory", justify="right", no_wrap=True)
+    table.add_column("link", justify="right", no_wrap=True)
+    for device in modelled:
+        memory = "-" if device.memory_bytes is None else f"{device.memory_bytes / 2**30:.1f} GiB"
+        gbps, us = (device.details.get(f"link_{n}") for n in ("bandwidth_gbps", "latency_us"))
+        link = "-" if gbps is None or us is None else f"{gbps:g} GB/s, {us:g} µs"
+        table.add_row(device.id, escape(printable(device.name)), memory, link)
     out.print(table)
 
 

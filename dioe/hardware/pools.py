@@ -7,7 +7,6 @@ keys, values of another type, and NaN are errors. Nothing in a file can name cod
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import os
 import tempfile
@@ -23,8 +22,8 @@ from pydantic_core import ErrorDetails
 
 from dioe.hardware.host import host_pool
 from dioe.hardware.spec import Cache, DeviceSpec, Link, NumaNode, Pool, contradictions
-from dioe.hardware.yaml_text import Document, read_document
 from dioe.types import ConfigError, InputError
+from dioe.yaml_text import Document, known_key, read_document
 
 Hardware: TypeAlias = "str | PathLike[str] | Pool | None"
 """What ``hardware=`` takes: a pool, the path of a pool file, or None for the host."""
@@ -184,10 +183,7 @@ def _urgency(detail: ErrorDetails) -> int:
 def _cause_and_fix(detail: ErrorDetails, path: tuple[str | int, ...]) -> tuple[str, str]:
     name = path[-1] if path else ""
     if detail["type"] in _UNKNOWN_KEY:
-        known = list(_known_keys(path[:-1]))
-        close = difflib.get_close_matches(str(name), known, n=1)
-        fix = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
-        return f"unknown key {name!r}", fix
+        return f"unknown key {name!r}", known_key(str(name), _known_keys(path[:-1]))
     if detail["type"].startswith("missing"):
         return f"the key {name!r} is missing", f"add '{name}: …' there"
     if detail["type"] == "json_invalid":

@@ -66,14 +66,20 @@ class Registry:
         return self._placements
 
     def backend(self, name: str) -> Backend:
-        """The usable backend of that name; raises UnsupportedError with the reason if none is."""
+        """The usable backend of that name.
+
+        Raises UnsupportedError with the reason if none is, ConfigError if that is a file or
+        variable of the user's.
+        """
         self._load()
         try:
             return self._backends[name]
         except KeyError:
-            reason = next((s.reason for s in self._statuses if s.name == name), "")
+            status = next((s for s in self._statuses if s.name == name), None)
+            reason = "" if status is None else status.reason
             known = ", ".join(sorted(self._backends)) or "none"
-            raise UnsupportedError(
+            kind = ConfigError if status is not None and status.misconfigured else UnsupportedError
+            raise kind(
                 f"backend {name!r} is not usable" + (f": {reason}" if reason else ""),
                 fix=f"usable backends: {known}; `dioe devices` lists all with their reasons",
             ) from None

@@ -17,7 +17,7 @@ from dioe.registry.reports import (
     some,
 )
 from dioe.registry.status import PluginState, PluginStatus
-from dioe.types import ABI_VERSION, Backend, DeviceState
+from dioe.types import ABI_VERSION, Backend, ConfigError, DeviceState
 
 
 def load_plugin(
@@ -56,6 +56,10 @@ def inspect_backend(backend: Any, name: str, source: str) -> tuple[PluginStatus,
 
 def failed(name: str, action: str, error: BaseException, source: str) -> PluginStatus:
     """The status for what was raised."""
+    if isinstance(error, ConfigError):
+        place = f"{error.place}: " if error.place else ""
+        reason = "; ".join(part for part in (f"{place}{error.cause}", error.fix) if part)
+        return PluginStatus(name, PluginState.FAILED, one_line(reason), source, misconfigured=True)
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - an error of the plugin's own making may raise anything

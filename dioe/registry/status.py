@@ -19,7 +19,10 @@ class PluginState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PluginStatus:
-    """One backend as it was found: its state, the reason, and the devices it reports."""
+    """One backend as it was found: its state, the reason, and the devices it reports.
+
+    ``misconfigured``: it failed because of a file or variable of the user's, as the reason tells.
+    """
 
     name: str
     state: PluginState
@@ -27,3 +30,4 @@ class PluginStatus:
     source: str = ""  # distribution and entry point
     version: str = ""
     devices: tuple[DeviceInfo, ...] = ()
+    misconfigured: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dioe.hardware import Pool, resources_for
@@ -108,7 +108,8 @@ def candidates(
     pinned to, count as well. Backends of the last resort too without ``last_resorts``. ``broken``
     gives the reasons of targets that failed already; a backend that raises when it is asked
     refuses. Nobody else is asked after a candidate that is ``enough`` (asking may mean compiling).
-    Raises InputError for a name that matches nothing.
+    Raises InputError for a name that matches nothing, and what ``Registry.backend`` raises where
+    that is because the backend it names isn't usable.
     """
     wanted = None if devices == "auto" else _names(devices)
     unmatched = set(wanted or ())
@@ -166,6 +167,7 @@ def candidates(
                     )
                     settled = enough(found[-1])
     if unmatched:
+        _check_named_backends(unmatched, runtime)
         if simulated := _simulated(min(unmatched), runtime):
             raise InputError(
                 f"{min(unmatched)!r} is here as simulated only",
@@ -222,6 +224,15 @@ def _in_other_precisions(wanted: str, runtime: Runtime) -> list[str]:
                 computes = _capabilities(backend, local_id)[0].computes
                 found += [Target(device.id, name, (p,)) for p in Precision if p in computes]
     return [str(target) for target in found if matches(str(target), wanted)]
+
+
+def _check_named_backends(names: Iterable[str], runtime: Runtime) -> None:
+    """Raise the reason of the first of the names whose backend is there and isn't usable."""
+    found = {status.name for status in runtime.registry.statuses}
+    for name in sorted(names):
+        backend = name.split("/")[1] if "/" in name else ""
+        if backend in found:
+            runtime.registry.backend(backend)
 
 
 def _simulated(device: str, runtime: Runtime) -> str:

@@ -421,7 +421,7 @@ def test_options_and_devices(null: NullBackend, npu: Context) -> None:
             null.open(device, Resources())
 
 
-RECORD = {
+RECORD: dict[str, Any] = {
     "id": "npu:3",
     "name": "one of YAML",
     "peak_tflops": {"fp16": 2, "int8": 4.0},
@@ -429,6 +429,7 @@ RECORD = {
     "memory_gbps": 10,
     "link": {"bandwidth_gbps": 1, "latency_us": 3, "source": "made up"},
     "launch_us": 1,
+    "source": "made up",
 }
 
 
@@ -458,7 +459,16 @@ def test_descriptions_as_plain_data() -> None:
         ({"launch_us": -1}, "launch_us"),
         ({"link": 3}, "link is 3"),
         ({"link": {}}, "bandwidth_gbps"),
-        ({"link": {"bandwidth_gbps": 0}}, "bandwidth_gbps"),
+        ({"link": {"bandwidth_gbps": 1}}, "no source"),
+        ({"source": ""}, "no source"),
+        ({"source": 3}, "source is 3"),
+        ({"name": None}, "name is None"),
+        ({"memory_bytes": 1e9}, "whole number"),
+        ({"memory_gbps": "1e2"}, "write it as 100.0"),
+        ({"dynamic_shapes": "yes"}, "dynamic_shapes"),
+        ({"peak_tflops": {"fp61": 1}}, "did you mean 'fp16'"),
+        ({"memory_gpbs": 1}, "did you mean 'memory_gbps'"),
+        ({"link": {"bandwidth_gbps": 0, "source": "s"}}, "bandwidth_gbps is 0"),
     ],
 )
 def test_descriptions_that_cannot_be(change: dict[str, Any], match: str) -> None:
@@ -470,7 +480,7 @@ def test_devices_need_ids_of_their_own() -> None:
     for devices in ([NPU, replace(GPU, id="npu:0")], []):
         with pytest.raises(ConfigError, match="ids"):
             NullBackend(devices)
-    with pytest.raises(ConfigError, match="no 'memory_gbps'"):
+    with pytest.raises(ConfigError, match="'memory_gbps' is missing"):
         DeviceModel.from_record({k: v for k, v in RECORD.items() if k != "memory_gbps"})
 
 

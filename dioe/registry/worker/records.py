@@ -121,6 +121,7 @@ def status(data: object) -> PluginStatus:
             source=field(data, "source", str),
             version=field(data, "version", str),
             devices=tuple(map(device, field(data, "devices", list))),
+            misconfigured=field(data, "misconfigured", bool),
         )
     )
 

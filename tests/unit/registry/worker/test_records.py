@@ -39,7 +39,7 @@ RECORDS: dict[str, tuple[Any, Callable[[Any], Any], Callable[[Any], Any]]] = {
     "device": (DEVICE, records.device_data, records.device),
     "plain device": (DeviceInfo("cpu", "cpu"), records.device_data, records.device),
     "status": (
-        PluginStatus("n", PluginState.READY, "r", "s", "1", (DEVICE,)),
+        PluginStatus("n", PluginState.READY, "r", "s", "1", (DEVICE,), True),
         records.status_data,
         records.status,
     ),

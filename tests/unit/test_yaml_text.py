@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dioe.hardware.yaml_text import MAX_BYTES, parse_document, read_document
 from dioe.types import ConfigError
+from dioe.yaml_text import MAX_BYTES, parse_document, read_document
 
 
 def test_places() -> None:

@@ -6,8 +6,9 @@ mappings, no tags that build objects, and nothing that grows out of proportion w
 
 from __future__ import annotations
 
+import difflib
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -67,6 +68,13 @@ def read_document(path: Path) -> Document:
     return parse_document(_read_text(path), str(path))
 
 
+def known_key(name: str, known: Iterable[str]) -> str:
+    """What to do about a key ``name`` that is none of the ``known`` ones: the nearest, or all."""
+    listed = list(map(str, known))
+    close = difflib.get_close_matches(name, listed, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(listed)}"
+
+
 def parse_document(text: str, file: str) -> Document:
     """The mapping in a YAML text; ``file`` names it in errors. Raises ConfigError."""
     try:
@@ -77,7 +85,7 @@ def parse_document(text: str, file: str) -> Document:
             raise ConfigError(
                 f"the file is {kind}, not a mapping",
                 place=file,
-                fix="write 'key: value' lines; hwconfigs/pools/ has an example",
+                fix="write 'key: value' lines",
             )
         places = {path: _line_and_column(mark) for path, mark in _walk(node, (), file, [0])}
         return Document(file, yaml.safe_load(text), places)
@@ -106,7 +114,7 @@ def _read_text(path: Path) -> str:
         raise ConfigError(
             f"the file is larger than {MAX_BYTES >> 10} KiB",
             place=str(path),
-            fix="a hardware description is a few KiB of YAML; is this the right file?",
+            fix="descriptions are a few KiB of YAML; is this the right file?",
         )
     try:
         return raw.decode("utf-8-sig")
@@ -126,7 +134,7 @@ def _check_events(text: str, file: str) -> None:
         tag = getattr(event, "tag", None)
         if tag is not None and tag not in _STANDARD_TAGS and tag != "!":
             raise ConfigError(
-                f"the tag {tag} is not allowed: a description is plain data",
+                f"the tag {tag} is not allowed: the file is plain data",
                 place=_at(file, event.start_mark),
                 fix="remove the tag",
             )
