@@ -11,6 +11,7 @@ from dioe.profiling.blocks import (
 from dioe.profiling.calls import preset_outputs, waiting_call
 from dioe.profiling.capture import Activations, capture
 from dioe.profiling.copies import CopyCosts, time_copies
+from dioe.profiling.dispatch import time_dispatch
 from dioe.profiling.history import History, HistoryInfo
 from dioe.profiling.history_file import HistoryState
 from dioe.profiling.history_records import CostKey, CostRecord
@@ -74,6 +75,7 @@ __all__ = [
     "time_block",
     "time_calls",
     "time_copies",
+    "time_dispatch",
     "time_in_rounds",
     "waiting_call",
 ]

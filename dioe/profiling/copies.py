@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
-from dioe.types import Buffer, Context, HostBuffer, TensorSpec
+from dioe.types import Buffer, Context, HostBuffer, OutOfMemory, TensorSpec
 
-_SIZES = (1 << 10, 1 << 22)
-"""Bytes: a copy's own cost, and one whose bytes are all that counts."""
+_LEAST_BYTES = 1 << 10
+"""Of a copy whose own cost is all that counts."""
+
+_MOST_BYTES = (1 << 22, 1 << 19, 1 << 16)
+"""Of one whose bytes are all that counts: the first that there is memory for."""
 
 _TRIES = 4
 
@@ -48,16 +52,28 @@ def time_copies(context: Context) -> CopyCosts | None:
     def copy(source: Buffer, target: Buffer) -> None:
         context.copy(source, target).wait()
 
-    there, back = [], []
-    for nbytes in _SIZES:
-        spec = TensorSpec("copied", np.dtype(np.float32), (nbytes // 4,))
-        device = context.alloc(spec)
+    there, back = {}, {}
+    for device in (_buffer(context, [_LEAST_BYTES]), _buffer(context, _MOST_BYTES)):
         if isinstance(device, HostBuffer):
             return None
-        host = HostBuffer(np.random.default_rng(nbytes).random(nbytes // 4, dtype=np.float32))
-        there.append(_fastest_ms(copy, host, device))
-        back.append(_fastest_ms(copy, device, host))
+        (count,) = device.shape
+        host = HostBuffer(np.random.default_rng(count).random(count, dtype=np.float32))
+        there[4 * count] = _fastest_ms(copy, host, device)
+        back[4 * count] = _fastest_ms(copy, device, host)
     return CopyCosts(*_line(there), *_line(back))
+
+
+def _buffer(context: Context, sizes: Sequence[int]) -> Buffer:
+    """A buffer in the memory of a context, of the first of these sizes (in bytes) that fits."""
+    *larger, least = sizes
+    for nbytes in larger:
+        with contextlib.suppress(OutOfMemory):
+            return context.alloc(_spec(nbytes))
+    return context.alloc(_spec(least))
+
+
+def _spec(nbytes: int) -> TensorSpec:
+    return TensorSpec("copied", np.dtype(np.float32), (nbytes // 4,))
 
 
 def _fastest_ms(copy: _Copy, source: Buffer, target: Buffer) -> float:
@@ -69,7 +85,8 @@ def _fastest_ms(copy: _Copy, source: Buffer, target: Buffer) -> float:
     return min(times)
 
 
-def _line(times_ms: list[float]) -> tuple[float, float]:
+def _line(times_ms: Mapping[int, float]) -> tuple[float, float]:
     """Fixed part and slope of the line through what both sizes took."""
-    per_byte = max(0.0, (times_ms[-1] - times_ms[0]) / (_SIZES[-1] - _SIZES[0]))
-    return max(0.0, times_ms[0] - per_byte * _SIZES[0]), per_byte
+    (small, fast_ms), (large, slow_ms) = sorted(times_ms.items())
+    per_byte = max(0.0, (slow_ms - fast_ms) / (large - small))
+    return max(0.0, fast_ms - per_byte * small), per_byte

@@ -1,16 +1,25 @@
-"""What copies to and from the memories of devices cost, for the settings of a search."""
+"""What devices ask beside the work of their blocks, for the settings of a search: copies to and
+from their memories; and of those that are modelled, where it needn't be learnt, each run."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
 
-from dioe.profiling import CopyCosts, CpuLoad, time_copies
+from dioe.profiling import (
+    CopyCosts,
+    CpuLoad,
+    StageCosts,
+    StageFit,
+    time_copies,
+    time_dispatch,
+)
 from dioe.runtime import Runtime, is_host
 from dioe.tuning.beside import Setting
 from dioe.tuning.known import Known
 from dioe.tuning.targets import error_cause
 from dioe.tuning.trial import disturbed_since
+from dioe.types import Precisions
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +34,8 @@ class Copies:
         self._runtime = runtime
         self._known = known
         self._costs: dict[Setting, CopyCosts] = {}
+        self._dispatch_ms: dict[Setting, float] = {}
+        """Of settings on modelled devices, what a run costs beside its ops."""
 
     def measure(self, settings: Sequence[Setting], *, locked: bool) -> None:
         """Time copies into the memories of devices, and out of them, unless the history has them.
@@ -41,6 +52,9 @@ class Copies:
                 try:
                     with self._runtime.context(target, resources) as context:
                         costs = time_copies(context) or CopyCosts()
+                        if setting.candidate.modelled:
+                            precisions = Precisions(target.precisions[0])
+                            self._dispatch_ms[setting] = time_dispatch(context, precisions)
                 except (Exception, SystemExit) as error:  # noqa: BLE001 - the log tells it
                     log.info("copies of %s can't be timed: %s", setting.name, error_cause(error))
                     continue
@@ -60,3 +74,22 @@ class Copies:
         costs = self.of(setting)
         copied_ms = sum(map(costs.to_ms, reads)) + sum(map(costs.from_ms, gives))
         return max(measured_ms - copied_ms, _LEAST_OWN * measured_ms)
+
+    def own_ms(
+        self, setting: Setting, measured_ms: float, reads: Iterable[int], gives: Iterable[int]
+    ) -> float:
+        """As ``without``, and without what a run costs beside its ops where that is known too."""
+        left_ms = self.without(setting, measured_ms, reads, gives)
+        dispatch_ms = self._dispatch_ms.get(setting, 0.0)
+        return max(left_ms - dispatch_ms, _LEAST_OWN * measured_ms) if dispatch_ms else left_ms
+
+    def prior(self, settings: Sequence[Setting]) -> StageFit:
+        """What is known of stages before any was timed: a modelled device does its dispatch and
+        the ops, converts no layouts, and has no threads that fight with those before or after."""
+        known = {
+            s.name: StageCosts(1.0, self._dispatch_ms[s], 0.0, 0.0)
+            for s in settings
+            if s in self._dispatch_ms
+        }
+        pairs = [(a.name, b.name) for a in settings for b in settings if a is not b]
+        return StageFit(known, {p: 0.0 for p in pairs if not known.keys().isdisjoint(p)})

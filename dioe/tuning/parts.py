@@ -11,7 +11,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +37,7 @@ from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.copies import Copies
 from dioe.tuning.known import Known
 from dioe.tuning.targets import error_cause, is_lowered
-from dioe.tuning.wholes import FEWER_RATIO, WholeBeside, slowdown_of, time_wholes
+from dioe.tuning.wholes import WholeBeside, slowdown_of, time_wholes, too_slow
 from dioe.types import (
     Array,
     Basis,
@@ -52,10 +52,6 @@ from dioe.types import (
 log = logging.getLogger(__name__)
 
 _PROFILE_S = 0.15
-_DROP_RATIO = 3.0
-"""A setting this much slower than the best is no place for part of the model either, unless a block
-differs more from its neighbours than any we have seen."""
-
 _DEFAULT_MS_PER_FLOP = 1e3 / 20e9
 _DEFAULT_MS_PER_BYTE = 1e3 / 5e9
 """For blocks that nobody has timed, where a plan has to be made all the same: one core's."""
@@ -72,16 +68,6 @@ class _Whole:
 
     blocks: Mapping[str, float]
     runs: int
-
-
-def _slow(whole_ms: float, own_ms: float, least_ms: float) -> str:
-    """Why a setting is too slow for any part of a plan, beside the same target on all its threads
-    and the best; empty if it isn't."""
-    if whole_ms > FEWER_RATIO * own_ms:
-        return f"it takes {whole_ms:.4g} ms on fewer threads, {own_ms:.4g} on all"
-    if whole_ms > _DROP_RATIO * least_ms:
-        return f"as a whole it takes {whole_ms:.4g} ms, the best {least_ms:.4g}"
-    return ""
 
 
 class Parts:
@@ -166,7 +152,7 @@ class Parts:
         least_ms = min((ms[s] for s in ms if meets(s)), default=math.inf)
         longest_s = 0.0
         for setting in (s for s in new if s in ms):
-            slow = _slow(ms[setting], own.get(str(setting.target), math.inf), least_ms)
+            slow = too_slow(ms[setting], own.get(str(setting.target), math.inf), least_ms)
             if slow:
                 self.left_out[setting.name] = slow
                 self.slow.add(setting)
@@ -372,11 +358,13 @@ class Parts:
         weights = [self._default_cost(block).ms for block in blocks]
         if setting is None or setting in self._wholes or not sum(weights):
             return
-        reads = (self.graph.values[name].nbytes or 0 for name in stage.inputs)
-        gives = (self.graph.values[name].nbytes or 0 for name in stage.outputs)
-        own_ms = self._copies.without(setting, measured_ms, reads, gives)
+        reads, gives = self._sizes(stage.inputs), self._sizes(stage.outputs)
+        own_ms = self._copies.own_ms(setting, measured_ms, reads, gives)
         for block, weight in zip(blocks, weights, strict=True):
             self._seen[block.id, setting] = own_ms * weight / sum(weights)
+
+    def _sizes(self, values: Iterable[str]) -> list[int]:
+        return [self.graph.values[name].nbytes or 0 for name in values]
 
     def _observation(
         self, stage: Stage, previous: str | None, measured_ms: float
@@ -394,9 +382,8 @@ class Parts:
                 setting = settings.get(stage.precisions.of(block.ops[0]))
                 if setting is None:
                     return None
-                costs[block.id] = self._wholes[setting].blocks[block.id]
-        reads = [self.graph.values[name].nbytes or 0 for name in stage.inputs]
-        gives = [self.graph.values[name].nbytes or 0 for name in stage.outputs]
+                costs[block.id] = self._own(setting)[block.id]
+        reads, gives = self._sizes(stage.inputs), self._sizes(stage.outputs)
         default = settings[stage.precisions.default]
         return StageObservation(
             target=default.name,
@@ -412,13 +399,14 @@ class Parts:
 
     def _alone_observations(self) -> Iterator[StageObservation]:
         """A block alone is a stage of one block, and so is a whole of all."""
+        own = {setting: self._own(setting) for setting in self._wholes}
         for node, block in zip(self._nodes, self.blocks, strict=True):
-            for setting, whole in self._wholes.items():
+            for setting in self._wholes:
                 timing = self._alone.get((block.structure_hash, setting))
                 if timing is not None and timing.p50_ms > 0:
                     yield StageObservation(
                         target=setting.name,
-                        context_ms=whole.blocks[block.id],
+                        context_ms=own[setting][block.id],
                         values_in=len(node.reads),
                         bytes_in=sum(node.reads.values()),
                         values_out=len(node.gives),
@@ -430,6 +418,16 @@ class Parts:
                     )
 
     # --- the cost table -----------------------------------------------------------------------
+
+    def _own(self, setting: Setting) -> Mapping[str, float]:
+        """Blocks inside the whole, its copies of the model's inputs and outputs left out."""
+        blocks = self._wholes[setting].blocks
+        whole_ms = self.whole_ms(setting)
+        ends = ((spec.name for spec in s) for s in (self.model.inputs, self.model.outputs))
+        own_ms = self._copies.own_ms(setting, whole_ms, *map(self._sizes, ends))
+        if own_ms == whole_ms:  # as on the host
+            return blocks
+        return {block: ms * own_ms / whole_ms for block, ms in blocks.items()}
 
     @property
     def settings(self) -> list[Setting]:
@@ -443,7 +441,7 @@ class Parts:
         A block that only one target takes has a default cost where nothing is known of it, by its
         work and bytes; if ``complete``, so has every block that is taken.
         """
-        alone = fit(list(self._alone_observations()))
+        alone = fit(list(self._alone_observations()), self._copies.prior(settings))
         fitted = fit(self._observed, alone)
         factors = block_corrections(self._observed, fitted)
         alone_there = {b.id for b in self.blocks if self._alone_there(b, settings)}
@@ -466,20 +464,22 @@ class Parts:
         stage = fitted.costs_of(setting.name)
         whole = self._wholes.get(setting)
         blocks: dict[str, Cost] = {}
-        for block in self.blocks:
+        own = {} if whole is None else self._own(setting)
+        for node, block in zip(self._nodes, self.blocks, strict=True):
             if not self.takes(setting, block):
                 continue
             timing = self._alone.get((block.structure_hash, setting))
             seen = self._seen.get((block.id, setting))
             if whole is not None:
                 factor = stage.scale * factors.get((setting.name, block.id), 1.0)
-                blocks[block.id] = Cost(
-                    factor * whole.blocks[block.id], Basis.CORRECTED, whole.runs
-                )
+                blocks[block.id] = Cost(factor * own[block.id], Basis.CORRECTED, whole.runs)
             elif seen is not None:
                 blocks[block.id] = Cost(seen, Basis.CORRECTED)
             elif timing is not None:
-                blocks[block.id] = Cost(timing.p50_ms, Basis.MEASURED, timing.runs)
+                ms = self._copies.own_ms(
+                    setting, timing.p50_ms, node.reads.values(), node.gives.values()
+                )
+                blocks[block.id] = Cost(ms, Basis.MEASURED, timing.runs)
             elif block.id in given:
                 blocks[block.id] = self._default_cost(block)
         copies = self._copies.of(setting)

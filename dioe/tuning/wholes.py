@@ -25,6 +25,10 @@ FEWER_RATIO = 1.5
 """A setting on fewer threads that takes this many times as long as the same target on all is no
 place for part of the model."""
 
+_DROP_RATIO = 3.0
+"""A setting this much slower than the best is no place for part of the model either, unless a block
+differs more from its neighbours than any we have seen."""
+
 QUARTILE = 25
 """The percentile of runs that stands for them: what disturbs a shared machine only adds time, for
 tenths of a second to seconds (docs/decisions/0003-rounds.md)."""
@@ -37,6 +41,16 @@ _WHOLE_ROUNDS = 3
 _WHOLE_S = 0.12
 """Openings of one executable differ by up to 30 % on a shared machine: several tell more than one
 that is timed for longer."""
+
+
+def too_slow(whole_ms: float, own_ms: float, least_ms: float) -> str:
+    """Why a setting is too slow for any part of a plan, beside the same target on all its threads
+    and the best; empty if it isn't."""
+    if whole_ms > FEWER_RATIO * own_ms:
+        return f"it takes {whole_ms:.4g} ms on fewer threads, {own_ms:.4g} on all"
+    if whole_ms > _DROP_RATIO * least_ms:
+        return f"as a whole it takes {whole_ms:.4g} ms, the best {least_ms:.4g}"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,19 @@ class Clock:
         self._now_s += ms / 1e3
 
 
+class ModelledClock:
+    """The same clock for modelled devices (``dioe_null.Clock``), which let it go on by waiting."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def now_ms(self) -> float:
+        return self._clock.seconds() * 1e3
+
+    def sleep_until(self, at_ms: float) -> None:
+        self._clock.work(max(0.0, at_ms - self.now_ms()))
+
+
 Ops = tuple[str, ...]
 """Op types of an executable, in the order of its nodes."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import pytest
@@ -32,6 +33,20 @@ def test_a_line_for_each_way() -> None:
 
 def test_nothing_is_copied_where_the_host_addresses_the_memory() -> None:
     assert time_copies(ToyBackend().open("cpu", Resources())) is None
+
+
+def test_a_memory_without_room_for_large_buffers() -> None:
+    class Small(Slow):
+        def alloc(self, spec: TensorSpec) -> Buffer:
+            assert spec.shape is not None
+            if math.prod(int(d or 0) for d in spec.shape) > 2**19:
+                raise OutOfMemory("too large")
+            return super().alloc(spec)
+
+    costs = time_copies(Small(DeviceToyBackend(), "gpu:0", Resources()))
+    assert costs is not None
+    assert costs.to_ms(0) == pytest.approx(1, rel=0.3)
+    assert costs.to_ms(4 * 2**20) == pytest.approx(5, rel=0.5)
 
 
 def test_what_the_backend_raises() -> None:
