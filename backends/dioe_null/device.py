@@ -60,11 +60,22 @@ class Memory:
         self._take(nbytes, what)
         return Reservation(self, nbytes)
 
+    def check(self, nbytes: int, what: str) -> None:
+        """Raise OutOfMemory for more than there is of all."""
+        if nbytes > self.total_bytes:
+            raise OutOfMemory(
+                f"{nbytes} bytes are needed for {what}, and there are {self.total_bytes}",
+                place=self.place,
+                fix="use smaller inputs, or another device",
+            )
+        if self._within is not None:
+            self._within.check(nbytes, what)
+
     def _take(self, nbytes: int, what: str) -> None:
         with self._lock:
             if self._used_bytes + nbytes > self.total_bytes:
                 raise OutOfMemory(
-                    f"{what} needs {nbytes} bytes, and {self._used_bytes} of "
+                    f"{nbytes} bytes are needed for {what}, and {self._used_bytes} of "
                     f"{self.total_bytes} bytes are in use",
                     place=self.place,
                     fix="close what isn't needed, use smaller inputs, or another device",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,7 @@ class NullExecutable:
         *,
         profile: bool,
     ) -> None:
-        """Raises OutOfMemory."""
+        """Raises OutOfMemory, where shapes are static also for runs that could never be."""
         self.inputs, self.outputs = tensor_specs(model)
         self.device, self.memory = device, memory
         self._op_ids = model.op_ids
@@ -68,11 +68,13 @@ class NullExecutable:
         self._total_ms = [0.0] * len(model.op_ids)
         self._first_ms = list(self._total_ms)
         self._precisions = [Precision.FP32] * len(model.op_ids)
-        self._weights = memory.reserve(roofline.weight_bytes, "the weights of the model")
         self._activation_bytes: int | None = None
         if all(spec.static for spec in self.inputs):
             cost = self.cost({spec.name: _shape(spec) for spec in self.inputs})
             self._activation_bytes = cost.activation_bytes
+            whole = roofline.weight_bytes + cost.activation_bytes
+            memory.check(whole, "the weights of the model and the activations of a run")
+        self._weights = memory.reserve(roofline.weight_bytes, "the weights of the model")
 
     @property
     def memory_bytes(self) -> int | None:
@@ -93,6 +95,12 @@ class NullExecutable:
             else:
                 self._costs.move_to_end(key)
             return known
+
+    def activation_bytes(self, cost: RunCost, elsewhere: Collection[str]) -> int:
+        """What a run takes besides the values that are ``elsewhere``, in buffers of the device."""
+        if not elsewhere:
+            return cost.activation_bytes
+        return self._roofline.activation_bytes(cost.values, elsewhere)
 
     def count(self, cost: RunCost) -> None:
         """Book one run for ``profile``."""
@@ -165,6 +173,7 @@ class NullRequest:
         self._own: dict[str, Array] = {}
         self._results: dict[str, Value] = {}
         self._activations: Reservation | None = None
+        self._reserved_for: tuple[RunCost, frozenset[str]] | None = None
 
     def bind(self, inputs: Feeds, outputs: Feeds | None = None) -> None:
         """See ``dioe.types.Request``. Buffers must be on the host or on this device."""
@@ -241,7 +250,7 @@ class NullRequest:
     ) -> TimedEvent:
         """Queue the transfers and the run, and fill the targets: nobody reads them before."""
         device = self._executable.device
-        self._reserve(cost.activation_bytes)
+        self._reserve(cost, {**feeds, **targets})
         begin_ms = 0.0
         for feed in feeds.values():
             if isinstance(feed, NullBuffer):
@@ -262,8 +271,17 @@ class NullRequest:
         self._executable.count(cost)
         return done
 
-    def _reserve(self, nbytes: int) -> None:
+    def _reserve(self, cost: RunCost, places: Mapping[str, Array | NullBuffer]) -> None:
         """Keep as much memory for activations as this run needs; raises OutOfMemory."""
+        elsewhere = frozenset(n for n, place in places.items() if isinstance(place, NullBuffer))
+        if self._reserved_for == (cost, elsewhere):
+            return
+        self._reserved_for = None
+        nbytes = self._executable.activation_bytes(cost, elsewhere)
+        self._hold(nbytes)
+        self._reserved_for = (cost, elsewhere)
+
+    def _hold(self, nbytes: int) -> None:
         held = self._activations
         if held is not None and held.nbytes == nbytes:
             return

@@ -9,7 +9,7 @@ bytes are those of ``dioe.flops``; an op whose FLOPs nobody knows costs its byte
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -80,7 +80,7 @@ class Roofline:
         return RunCost(
             tuple(ops),
             sum(op.ms for op in ops) + self._device.dispatch_us / 1e3,
-            self._activation_bytes(inferred.values),
+            self.activation_bytes(inferred.values),
             inferred.values,
         )
 
@@ -137,14 +137,18 @@ class Roofline:
             return written
         return asked if asked in peaks else min(peaks, key=lambda p: peaks[p])
 
-    def _activation_bytes(self, values: Mapping[str, ValueType]) -> int:
-        """The largest sum of what is alive at once, values freed after their last reader."""
+    def activation_bytes(
+        self, values: Mapping[str, ValueType], elsewhere: Collection[str] = ()
+    ) -> int:
+        """The largest sum of what is alive at once, values freed after their last reader; those
+        ``elsewhere``, in buffers of their own, don't count."""
         nodes = list(self._graph)
         last = {v.name: i for i, n in enumerate(nodes) for v in n.inputs if v is not None}
         last |= {v.name: len(nodes) for v in self._graph.outputs}
 
         def size(name: str | None) -> int:
-            known = values.get(name or "") if name not in self._weights else None
+            out = name in self._weights or name in elsewhere
+            known = None if out else values.get(name or "")
             return 0 if known is None else _stored(known, _BITS.get(self._precisions.default))
 
         ends: list[list[str | None]] = [[] for _ in range(len(nodes) + 1)]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dioe.planning.memory import fits, overfull
 from dioe.planning.orders import Order, block_orders
 from dioe.planning.problem import Problem
 from dioe.planning.segments import Costs, Penalties, Segments
@@ -41,8 +42,11 @@ def place(
     topological order (``MAX_ORDERS``; a chain has one) these are all placements on one lane whose
     stages are convex and don't wait for each other in a circle.
 
+    Stages that need more memory than their device has are no stages, and several of one device
+    that together do are left out (``dioe.planning.memory``).
+
     Raises UnsupportedError naming a block that no target runs (or may run), or if no placement
-    has at most ``max_stages`` stages.
+    has at most ``max_stages`` stages and fits.
     """
     penalty = penalty or {}
     check_placeable(problem, penalty)
@@ -52,9 +56,10 @@ def place(
         found += search.best(most, max_stages)
         found += search.by_count(min(max_stages or MAX_COUNT, MAX_COUNT))
         found += search.singles()
-    if not found:
+    chosen = [each for each in _select(sorted(found), most) if fits(problem, each)]
+    if not chosen:
         raise too_few_stages(max_stages)
-    return _select(sorted(found), most)
+    return chosen
 
 
 def cheapest(
@@ -89,7 +94,11 @@ def varied(placements: Iterable[Placement]) -> list[Placement]:
 def check_placeable(problem: Problem, penalty: Penalties) -> None:
     """Raise UnsupportedError naming the first block that no target runs, or may run."""
     for block in problem.blocks:
-        able = [i for i, target in enumerate(problem.targets) if block.id in target.blocks]
+        able = [
+            i
+            for i, target in enumerate(problem.targets)
+            if block.id in target.blocks and not overfull(problem, {block.id: i})
+        ]
         if all(penalty.get((block.id, i), 0.0) == math.inf for i in able):
             ops = ", ".join(block.ops[:3]) + (", …" if len(block.ops) > 3 else "")
             raise UnsupportedError(
@@ -101,6 +110,12 @@ def check_placeable(problem: Problem, penalty: Penalties) -> None:
 
 def too_few_stages(max_stages: int | None) -> UnsupportedError:
     """The error of a problem that needs more stages than it may have."""
+    if max_stages is None:
+        return UnsupportedError(
+            "no plan fits into the memories of its devices",
+            place="planning",
+            fix="allow more devices, or lower precision",
+        )
     return UnsupportedError(
         f"no plan has at most {max_stages} stages",
         place="planning",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
+from dioe.planning.memory import overfull
 from dioe.planning.names import on_threads, stage_name
 from dioe.planning.problem import Problem, TargetCosts
 from dioe.planning.simulator import PlacedStage, Placement, simulate, stage_times
@@ -20,7 +21,7 @@ def block_reports(problem: Problem, placement: Placement) -> tuple[BlockReport, 
     The runner-up is the target with which the plan is fastest if this block moves there and all
     others stay: it becomes a stage of its own, joins a stage next to it, or only changes its
     precision within its stage, whichever is cheapest. ``difference_ms`` is what the plan loses by
-    it; below 0 where an error limit or a measured time spoke against the prediction. Raises as
+    it; below 0 where an error limit, memory or a measured time spoke against it. Raises as
     ``simulate`` does.
     """
     simulate(problem, placement)  # refuses what is no placement
@@ -41,8 +42,11 @@ def _report(problem: Problem, moves: _Moves, number: int, block: str, target: in
     ]
     best = min(others, default=None)
     cost = own.blocks[block]
+    full = "" if best is None else moves.overfull(block, best[1])
     if best is None:
         reason = f"only {_names(problem)[target]} runs it"
+    elif full:
+        reason = f"memory: {full}"
     else:
         reason = _reason(problem, block, target, best)
     return BlockReport(
@@ -108,7 +112,13 @@ class _Moves:
     def __init__(self, problem: Problem, placement: Placement) -> None:
         self._problem = problem
         self._stages = placement.stages
+        self._targets = placement.targets
         self._known: dict[PlacedStage, float] = {}
+
+    def overfull(self, block: str, target: int) -> str:
+        """Why a device's memory doesn't hold its blocks if this one runs on ``target``; empty if
+        all do."""
+        return overfull(self._problem, {**self._targets, block: target})
 
     def difference_ms(self, number: int, block: str, target: int) -> float:
         """The change of the whole plan if ``block`` of the stage ``number`` runs on ``target``."""

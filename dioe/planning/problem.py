@@ -7,7 +7,7 @@ Everything is immutable: what was learnt from a measurement goes into a new ``Pr
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -43,7 +43,8 @@ class BlockNode:
 
     ``reads`` are the values it takes from other blocks or the model's inputs (no weights),
     ``gives`` those that other blocks or the model's outputs need; both with their sizes, 0 where
-    unknown (only the fixed part of a boundary is counted then).
+    unknown (only the fixed part of a boundary is counted then). ``weight_bytes`` are its weights as
+    the model has them; what several blocks share is the first one's.
     """
 
     id: str
@@ -51,6 +52,7 @@ class BlockNode:
     ops: tuple[str, ...]
     reads: Mapping[str, int]
     gives: Mapping[str, int]
+    weight_bytes: int = 0
 
 
 class ContextKey(NamedTuple):
@@ -67,7 +69,8 @@ class TargetCosts:
     own layout); blocks that are left out can't run there.
 
     ``dispatch_ms`` is the price of a stage, ``entry`` and ``exit`` of one value that comes into or
-    leaves one. Targets of one context that all have ``mixes`` may share a stage.
+    leaves one. Targets of one context that all have ``mixes`` may share a stage. ``memory_bytes``
+    is the size of the device's memory, None where there is no limit.
     """
 
     target: Target
@@ -77,6 +80,7 @@ class TargetCosts:
     dispatch_ms: float = 0.0
     entry: Line = field(default_factory=Line)
     exit: Line = field(default_factory=Line)
+    memory_bytes: int | None = None
 
     @property
     def context(self) -> ContextKey:
@@ -193,11 +197,20 @@ def block_nodes(graph: OpGraph, blocks: Sequence[Block]) -> tuple[BlockNode, ...
     def sizes(names: Collection[str]) -> dict[str, int]:
         return {name: graph.values[name].nbytes or 0 for name in names}
 
+    weights = dict(_weight_sizes(graph))
     nodes = []
     for block in blocks:
         reads, gives = stage_io(graph, block.ops)
-        nodes.append(BlockNode(block.id, block.kind, block.ops, sizes(reads), sizes(gives)))
+        used = {name for op in block.ops for name in graph.ops[op].reads}
+        own = sum(weights.pop(name) for name in used & weights.keys())
+        nodes.append(BlockNode(block.id, block.kind, block.ops, sizes(reads), sizes(gives), own))
     return tuple(nodes)
+
+
+def _weight_sizes(graph: OpGraph) -> Iterator[tuple[str, int]]:
+    for name, value in graph.model.ir.graph.initializers.items():
+        if value.const_value is not None:
+            yield name, value.const_value.nbytes
 
 
 def build_problem(

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from dioe.planning.memory import segment_bytes
 from dioe.planning.problem import Line, Problem
 
 Costs: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
@@ -45,9 +46,9 @@ class Segments:
     """Costs of all segments of one block order on one group of targets.
 
     ``ms[start, end]`` is the least cost of blocks ``order[start:end]`` as one stage, penalties
-    included; inf where it can't run. It is exact while ``MAX_STATES`` suffices; with more live
-    blocks at once neighbours are tied to one precision, so a cost may be above the least one, but
-    never is below what ``targets`` then gives.
+    included; inf where it can't run or doesn't fit. It is exact while ``MAX_STATES`` suffices; with
+    more live blocks at once neighbours are tied to one precision, so a cost may be above the least
+    one, but never is below what ``targets`` then gives.
     """
 
     def __init__(
@@ -61,6 +62,9 @@ class Segments:
         for position in range(count):
             scan.advance(position, starts=True)
             self.ms[: position + 1, position + 1] = scan.closed(position).min(axis=1)
+        limit = problem.targets[self._group[0]].memory_bytes
+        if limit is not None:
+            self.ms[segment_bytes(problem, order, group) > limit] = math.inf
 
     def targets(self, start: int, end: int) -> tuple[int, ...]:
         """Indices of the targets that ``ms[start, end]`` stands for, one a block."""

@@ -15,7 +15,7 @@ from dioe.types import Buffer, Context, HostBuffer, OutOfMemory, TensorSpec
 _LEAST_BYTES = 1 << 10
 """Of a copy whose own cost is all that counts."""
 
-_MOST_BYTES = (1 << 22, 1 << 19, 1 << 16)
+_MOST_BYTES = (1 << 22, 1 << 19, 1 << 16, 1 << 13)
 """Of one whose bytes are all that counts: the first that there is memory for."""
 
 _TRIES = 4

@@ -176,7 +176,7 @@ class MixedSearch:
         usable = [s for s in usable if parts.has_blocks_for(s)]
         if slow.issuperset(usable) and not self._needed:
             return
-        partial = [s for s in usable if not s.candidate.support.whole]
+        partial = [s for s in usable if s.candidate.partial]
         best_ms = self._best_ms(parts, singles)
         parts.measure_copies(usable, locked=self._locked)
         if (
@@ -233,17 +233,16 @@ class MixedSearch:
         return [
             setting
             for setting in self._aim.settings
-            if not setting.candidate.support.whole
-            or states.get(str(setting.target)) in ("ok", "slow")
+            if setting.candidate.partial or states.get(str(setting.target)) in ("ok", "slow")
         ]
 
     def _is_hopeless(self, setting: Setting) -> bool:
         return str(setting.target) in self._aim.hopeless
 
     def _is_slow(self, setting: Setting, parts: Parts) -> bool:
-        """Whether a setting gets only what no other takes: it is known to be slow, or takes the
-        whole and nothing is known of it."""
-        unknown = setting.candidate.support.whole and setting not in parts.settings
+        """Whether a setting gets only what no other takes: it is known to be slow, or it could have
+        the whole and nothing is known of it."""
+        unknown = not setting.candidate.partial and setting not in parts.settings
         return unknown or self._is_hopeless(setting) or setting in parts.slow
 
     def _lowerable(

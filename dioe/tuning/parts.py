@@ -31,12 +31,13 @@ from dioe.profiling import (
     profile_executable,
 )
 from dioe.profiling.blocks import Progress
-from dioe.runtime import Runtime
+from dioe.runtime import Runtime, is_host
 from dioe.tuning.beside import Setting
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.copies import Copies
+from dioe.tuning.default_costs import default_cost
 from dioe.tuning.known import Known
-from dioe.tuning.targets import error_cause, is_lowered
+from dioe.tuning.targets import error_cause, is_lowered, memory_bytes
 from dioe.tuning.wholes import WholeBeside, slowdown_of, time_wholes, too_slow
 from dioe.types import (
     Array,
@@ -52,10 +53,6 @@ from dioe.types import (
 log = logging.getLogger(__name__)
 
 _PROFILE_S = 0.15
-_DEFAULT_MS_PER_FLOP = 1e3 / 20e9
-_DEFAULT_MS_PER_BYTE = 1e3 / 5e9
-"""For blocks that nobody has timed, where a plan has to be made all the same: one core's."""
-
 UNREACHED = "the tuning budget ended before the whole model was measured there"
 
 _SWITCH = Line(0.002, 5e-8)
@@ -231,14 +228,16 @@ class Parts:
 
     @contextlib.contextmanager
     def anchor(self) -> Iterator[Callable[[], float]]:
-        """Gives a call that tells how many times as long the fastest whole takes now as at best.
+        """Gives a call that tells how many times as long the host's fastest whole takes now as at
+        best.
 
         At best is the least that these calls have timed so far, so the first one gives 1: another
         opening of the same executable, as it was timed for ``whole_ms``, may differ by 30 %. A
         shared machine changes its speed for seconds at a time. The whole stays open beside what is
         measured: in these settings idle threads don't spin. Always 1 where it can't be opened.
         """
-        fastest = min(self._wholes, key=self.whole_ms, default=None)
+        on_host = (s for s in self._wholes if is_host(s.target.device))
+        fastest = min(on_host, key=self.whole_ms, default=None)
         whole = None if fastest is None else self._contender(fastest)
         with slowdown_of(whole, self._anchor_ms) as speed:
             yield speed
@@ -355,7 +354,7 @@ class Parts:
         setting = next((s for s in settings if (s.target, s.resources) == beside), None)
         inside = set(stage.ops)
         blocks = [block for block in self.blocks if block.ops[0] in inside]
-        weights = [self._default_cost(block).ms for block in blocks]
+        weights = [default_cost(self.graph, block).ms for block in blocks]
         if setting is None or setting in self._wholes or not sum(weights):
             return
         reads, gives = self._sizes(stage.inputs), self._sizes(stage.outputs)
@@ -481,7 +480,7 @@ class Parts:
                 )
                 blocks[block.id] = Cost(ms, Basis.MEASURED, timing.runs)
             elif block.id in given:
-                blocks[block.id] = self._default_cost(block)
+                blocks[block.id] = default_cost(self.graph, block)
         copies = self._copies.of(setting)
         return TargetCosts(
             target=setting.target,
@@ -491,10 +490,5 @@ class Parts:
             dispatch_ms=stage.dispatch_ms,
             entry=Line(copies.to_fixed_ms, stage.entry_ms_per_byte + copies.to_ms_per_byte),
             exit=Line(copies.from_fixed_ms, stage.exit_ms_per_byte + copies.from_ms_per_byte),
+            memory_bytes=memory_bytes(setting.target.device, self._runtime),
         )
-
-    def _default_cost(self, block: Block) -> Cost:
-        ops = [self.graph.ops[op] for op in block.ops]
-        work_ms = sum(op.flops or 0 for op in ops) * _DEFAULT_MS_PER_FLOP
-        moved = sum((op.bytes_read or 0) + (op.bytes_written or 0) for op in ops)
-        return Cost(work_ms + moved * _DEFAULT_MS_PER_BYTE, Basis.DEFAULT)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from dioe.hardware import Pool, resources_for
 from dioe.precision import candidate_precisions
-from dioe.runtime import Runtime
+from dioe.runtime import Runtime, is_host
 from dioe.types import (
     Backend,
     Capabilities,
@@ -49,6 +49,8 @@ class Candidate:
     """Why it gets only what is pinned to it; empty if it may get all that it takes."""
     pinned_away: frozenset[str] = frozenset()
     """Ops that the backend takes, and that are refused because they are pinned elsewhere."""
+    roomless: bool = False
+    """Whether the device's memory is too small for the whole model."""
 
     @property
     def modelled(self) -> bool:
@@ -59,12 +61,24 @@ class Candidate:
     def runs_whole(self) -> bool:
         """Whether the backend could run the whole model, whatever is pinned elsewhere: then it can
         be measured so."""
-        return not self.held_back and self.support.refused.keys() <= self.pinned_away
+        wanted = not self.held_back and not self.roomless
+        return wanted and self.support.refused.keys() <= self.pinned_away
+
+    @property
+    def partial(self) -> bool:
+        """Whether it gets parts of the model at most."""
+        return self.roomless or not self.support.whole
 
     @property
     def refusal(self) -> str:
         """Why the target isn't tried on the whole model; empty if it is."""
         return self.held_back or refusal_text(self.support)
+
+
+def memory_bytes(device: str, runtime: Runtime) -> int | None:
+    """The size of a device's memory where it has one of its own and tells."""
+    found = runtime.registry.placement(device).device
+    return None if is_host(device) or found.shares is not None else found.memory_bytes
 
 
 def is_lowered(target: Target, *, quantised: bool) -> bool:

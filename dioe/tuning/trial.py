@@ -38,6 +38,7 @@ from dioe.types import (
     Executable,
     Feeds,
     KnownAs,
+    OutOfMemory,
     Precisions,
     Request,
     Resources,
@@ -63,6 +64,9 @@ _QUICK_S = 0.15
 _SLOW_TRIES = 2
 _LEAST_RUNS = 12
 """Of the whole model, that a first look takes: warmed up, compared and timed."""
+
+OUT_OF_MEMORY = "out of memory: "
+"""How the reason of a target begins whose device has no room for the whole model."""
 
 REFERENCE_BACKENDS = ("onnxruntime", "reference")
 """The model as written is run by the first of these that can (architecture.md, Fidelity)."""
@@ -305,6 +309,8 @@ def try_target(
             return TargetReport(name, "failed", "it writes into its inputs")
     except UnsupportedError as error:
         return TargetReport(name, "unsupported", error.cause)
+    except OutOfMemory as error:
+        return TargetReport(name, "failed", OUT_OF_MEMORY + error.cause)
     except (Exception, SystemExit) as error:
         if not isinstance(error, DioeError):
             log.info("target %s failed", name, exc_info=True)

@@ -13,7 +13,7 @@ from dioe.graph import Model
 from dioe.planning import choose, default_choice, single_target_plan
 from dioe.precision import error_limit, untold
 from dioe.profiling import Contender, Timing, measuring
-from dioe.runtime import Runtime
+from dioe.runtime import Runtime, is_host
 from dioe.tuning.aim import Aim
 from dioe.tuning.beside import Setting
 from dioe.tuning.clock import Budget, Stopwatch
@@ -28,6 +28,7 @@ from dioe.tuning.reports import left_out, paired_ratios, retimed, with_failures
 from dioe.tuning.samples import untold_note
 from dioe.tuning.targets import UNTRIED, Candidate, is_lowered
 from dioe.tuning.trial import (
+    OUT_OF_MEMORY,
     TargetContender,
     reference_outputs,
     time_surviving,
@@ -233,9 +234,12 @@ class Tuner:
         budget: Budget,
         locked: bool,
     ) -> MixedSearch:
-        out = {r.target for r in reports if r.state == "failed"}
+        roomless = {r.target for r in reports if _is_roomless(r)}
+        out = {r.target for r in reports if r.state == "failed"} - roomless
         settings = [
             s
+            if str(s.target) not in roomless
+            else replace(s, candidate=replace(s.candidate, roomless=True))
             for s in self._settings
             if str(s.target) not in out
             and (self._goal.lowers or not is_lowered(s.target, quantised=self._base.quantised))
@@ -455,6 +459,13 @@ class Tuner:
 
 def _hopeless(report: TargetReport) -> bool:
     return report.state == "slow" and report.p50_ms is None
+
+
+def _is_roomless(report: TargetReport) -> bool:
+    """Whether a device has no room for the whole model, and perhaps for a part of it."""
+    device = Target.parse(report.target).device
+    full = report.state == "failed" and report.reason.startswith(OUT_OF_MEMORY)
+    return full and not is_host(device)
 
 
 def may_start(candidate: Candidate, precision: str) -> bool:

@@ -325,7 +325,7 @@ def test_memory_is_limited_and_given_back() -> None:
     buffer = one.alloc(spec)
     assert one.memory_info() == other.memory_info()
     assert one.memory_info() == {"total_bytes": 1000, "available_bytes": 400, "used_bytes": 600}
-    with pytest.raises(OutOfMemory, match=r"600 bytes, and 600 of 1000"):
+    with pytest.raises(OutOfMemory, match=r"600 bytes are needed for a buffer .* 600 of 1000 "):
         other.alloc(spec)
     del buffer
     gc.collect()
@@ -358,6 +358,28 @@ def test_weights_and_activations_take_memory() -> None:
     with pytest.raises(OutOfMemory, match="activations"):
         wide.call({"x": floats(4000, 4)}, ["y"])
     wide.call({"x": floats(4, 4)}, ["y"])
+
+
+def test_values_in_buffers_take_memory_once() -> None:
+    context: Any = NullBackend(clock=VirtualClock()).open("npu:0", Resources())
+    made = model("g (float[1000] x) => (float[1000] y) { a = Abs(x) b = Neg(a) y = Add(a, b) }")
+    x, y = (context.alloc(TensorSpec(n, np.dtype(np.float32), (1000,))) for n in "xy")
+    request = compiled(context, made).request()
+    request.bind({"x": x}, {"y": y})
+    request.run().wait()
+    assert context.memory_info()["used_bytes"] == 2 * 4000 + 2 * 4000  # x and y; a and b
+    request.call({"x": floats(1000)}, ["y"])
+    assert context.memory_info()["used_bytes"] == 2 * 4000 + 3 * 4000  # all of a run: a, b and y
+    request.run().wait()
+    assert context.memory_info()["used_bytes"] == 2 * 4000 + 2 * 4000
+
+
+def test_what_could_never_run_is_not_compiled() -> None:
+    context: Any = NullBackend([replace(NPU, memory_bytes=9000)]).open("npu:0", Resources())
+    made = model("g (float[1000] x) => (float[1000] y) { a = Abs(x) b = Neg(a) y = Add(a, b) }")
+    with pytest.raises(OutOfMemory, match=r"12000 bytes are needed .* there are 9000"):
+        compiled(context, made)
+    assert context.memory_info()["used_bytes"] == 0
 
 
 def test_memory_stays_within_its_limit_whatever_threads_do() -> None:

@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 
 import dioe
 from dioe.tuning import mixed, plan_trial
-from dioe.types import Array, Basis, KnownAs, Plan, Precision, TargetReport
+from dioe.types import Array, Basis, KnownAs, Plan, Precision, TargetReport, UnsupportedError
 from dioe_null import DeviceModel, LinkModel, NullBackend
 from tests.toys import models
 from tests.toys.work import Clock, ModelledClock, WorkingBackend
@@ -238,3 +238,49 @@ def test_reports_say_how_the_times_are_known(bench: Bench) -> None:
     assert known["cpu/toy/fp32"] is KnownAs.HARDWARE
     assert known["npu:0/null/fp32"] is KnownAs.MODELLED
     assert known["cpu/toy/fp32 -> npu:0/null/fp32"] is KnownAs.MODELLED
+
+
+# --- memory -------------------------------------------------------------------------------------
+
+WEIGHT_BYTES = 4 * 64 * 64
+"""Of each layer of ``rows``."""
+
+
+@pytest.mark.parametrize(
+    ("layers", "placed"),
+    [(3, ["cpu", "npu:0"]), (2, ["cpu", "npu:0"]), (1, ["cpu", "npu:0"]), (0.5, ["cpu"])],
+)
+def test_a_device_gets_what_its_memory_holds(
+    bench: Bench, layers: float, placed: list[str]
+) -> None:
+    """The whole needs room for four layers; the two that are faster there, or one, for less."""
+    room = int(layers * WEIGHT_BYTES) + 6 * ROW_BYTES
+    with bench.compile(rows(), replace(NPU, memory_bytes=room), costs=CPU_COSTS) as session:
+        plan = session.plan
+        assert [stage.target.device for stage in plan.stages] == placed
+        if len(placed) > 1:
+            assert len(plan.stages[1].ops) == min(layers, 2)
+            check_predictions(bench, session)
+        assert [report.state for _, report in bench.tries] == ["ok"] * len(bench.tries)
+        (whole,) = [r for r in plan.candidates if r.target == "npu:0/null/fp32"]
+        assert whole.state == "failed"
+        assert whole.reason.startswith("out of memory: ")
+        assert f"there are {room}" in whole.reason
+        assert whole.reason in plan.explain()
+        kept = {block.ops[0]: block for block in plan.blocks if block.stage == "s0"}
+        if layers == 1:
+            assert f"memory: npu:0 has {room} bytes" in kept["g0"].reason
+
+
+def test_a_pin_that_memory_does_not_hold_is_an_error_with_its_reason(bench: Bench) -> None:
+    small = replace(NPU, memory_bytes=WEIGHT_BYTES // 2)
+    with pytest.raises(UnsupportedError) as caught:
+        bench.compile(rows(), small, costs=CPU_COSTS, pins=["type:Gemm=npu:0/null"])
+    assert "npu:0/null/fp32: out of memory: " in caught.value.cause
+
+
+def test_without_a_budget_a_device_too_small_is_passed_over(bench: Bench) -> None:
+    small = replace(NPU, memory_bytes=WEIGHT_BYTES)
+    with bench.compile(rows(), small, costs=CPU_COSTS, tuning_budget_s=0) as session:
+        assert session.plan.targets == ("cpu/toy/fp32",)
+        session.run(feeds(rows()))

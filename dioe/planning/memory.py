@@ -1,0 +1,81 @@
+"""What placed blocks need of the memories of their devices, at the least.
+
+All stages on a device hold their weights at once, and whichever runs has what its current block
+reads and gives. What backends need besides is theirs to know, so more than this bound may not fit
+either; less than it never does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from dioe.planning.problem import BlockNode, Problem, TargetCosts
+from dioe.planning.simulator import Placement
+from dioe.types import Precision
+
+_SHARE = {
+    Precision.FP32: 1.0,
+    Precision.FP16: 0.5,
+    Precision.BF16: 0.5,
+    Precision.INT8: 0.25,
+    Precision.INT4: 0.125,
+}
+"""Of the bytes of 32-bit floats, in each precision."""
+
+
+def weight_bytes(costs: TargetCosts, block: BlockNode) -> float:
+    """What a block's weights take on a target, at the least."""
+    return _SHARE[costs.precision] * block.weight_bytes
+
+
+def value_bytes(costs: TargetCosts, block: BlockNode) -> float:
+    """What a block reads and gives takes there while it runs, at the least."""
+    return _SHARE[costs.precision] * (sum(block.reads.values()) + sum(block.gives.values()))
+
+
+def segment_bytes(
+    problem: Problem, order: Iterable[int], group: Iterable[int]
+) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """What the blocks ``order[start:end]`` need as one stage of a group of targets, by start and
+    end (which counts from 1)."""
+    blocks = [problem.blocks[i] for i in order]
+    targets = [problem.targets[i] for i in group]
+    weights = np.array([min(weight_bytes(t, b) for t in targets) for b in blocks])
+    values = np.array([min(value_bytes(t, b) for t in targets) for b in blocks])
+    count = len(blocks)
+    needed = np.zeros((count + 1, count + 1))
+    for start in range(count):
+        held, most = np.cumsum(weights[start:]), np.maximum.accumulate(values[start:])
+        needed[start, start + 1 :] = held + most
+    return needed
+
+
+def needed_bytes(problem: Problem, targets: Mapping[str, int]) -> Mapping[str, float]:
+    """What blocks need on each device, by their targets' indices."""
+    held: dict[str, float] = {}
+    most: dict[str, float] = {}
+    for name, target in targets.items():
+        costs, block = problem.targets[target], problem.blocks[problem.positions[name]]
+        device = costs.target.device
+        held[device] = held.get(device, 0.0) + weight_bytes(costs, block)
+        most[device] = max(most.get(device, 0.0), value_bytes(costs, block))
+    return {device: held[device] + most[device] for device in held}
+
+
+def overfull(problem: Problem, targets: Mapping[str, int]) -> str:
+    """Why a device's memory doesn't hold what is placed there; empty if all do."""
+    limits = {
+        t.target.device: t.memory_bytes for t in problem.targets if t.memory_bytes is not None
+    }
+    needed = needed_bytes(problem, targets) if limits else {}
+    for device, limit in limits.items():
+        if needed.get(device, 0.0) > limit:
+            return f"{device} has {limit} bytes, and {needed[device]:.0f} are needed at least"
+    return ""
+
+
+def fits(problem: Problem, placement: Placement) -> bool:
+    """Whether every device has room for its blocks, as far as is known."""
+    return not overfull(problem, placement.targets)
