@@ -42,6 +42,8 @@ def place(
     topological order (``MAX_ORDERS``; a chain has one) these are all placements on one lane whose
     stages are convex and don't wait for each other in a circle.
 
+    Where a value stays in a device's memory for a later stage there, the copies that this spares
+    are taken off only when placements have been found: one that is the best for them may be missed.
     Stages that need more memory than their device has are no stages, and several of one device
     that together do are left out (``dioe.planning.memory``).
 
@@ -56,10 +58,14 @@ def place(
         found += search.best(most, max_stages)
         found += search.by_count(min(max_stages or MAX_COUNT, MAX_COUNT))
         found += search.singles()
-    chosen = [each for each in _select(sorted(found), most) if fits(problem, each)]
+    chosen = []
+    for each in _select(sorted(found), most):
+        placement, spared_ms = each.placed()
+        if fits(problem, placement):
+            chosen.append((each.cost_ms - spared_ms, placement))
     if not chosen:
         raise too_few_stages(max_stages)
-    return chosen
+    return [placement for _, placement in sorted(chosen, key=lambda each: each[0])]
 
 
 def cheapest(
@@ -69,7 +75,7 @@ def cheapest(
     found = [
         each for order in orders for each in _Search(problem, order, penalty).best(1, max_stages)
     ]
-    return min(found).placement() if found else None
+    return min(found).placed()[0] if found else None
 
 
 def single_stage(problem: Problem, target: int) -> Placement | None:
@@ -145,14 +151,15 @@ class _Found:
         order = self.search.order
         return tuple((frozenset(order[start:end]), group) for start, end, group in self.segments)
 
-    def placement(self) -> Placement:
-        return self.search.placement(self.segments)
+    def placed(self) -> tuple[Placement, float]:
+        """As stages, and the copies (in ms) that their common memories spare."""
+        return self.search.placed(self.segments)
 
 
-def _select(found: Sequence[_Found], most: int) -> list[Placement]:
+def _select(found: Sequence[_Found], most: int) -> list[_Found]:
     """The ``most`` first, the first of each number of stages up to ``MAX_COUNT``, and the first
     single stage of each group; none twice."""
-    chosen: list[Placement] = []
+    chosen: list[_Found] = []
     seen: set[object] = set()
     kinds: set[object] = set()
     for each in found:
@@ -163,7 +170,7 @@ def _select(found: Sequence[_Found], most: int) -> list[Placement]:
             continue
         if each.cut not in seen:
             seen.add(each.cut)
-            chosen.append(each.placement())
+            chosen.append(each)
         kinds |= kind
     return chosen
 
@@ -218,11 +225,11 @@ class _Search:
             if math.isfinite(segments.ms[0, count]):
                 yield _Found.of(segments.ms[0, count], [(0, count, group)], self)
 
-    def placement(self, segments: Sequence[tuple[int, int, int]]) -> Placement:
-        """The segmentation as stages, with the simulator's figure."""
+    def placed(self, segments: Sequence[tuple[int, int, int]]) -> tuple[Placement, float]:
+        """The segmentation as stages, with the simulator's figure; and the copies spared in it."""
         placement = Placement(tuple(self._stage(*segment) for segment in segments))
-        total_ms = simulate(self._problem, placement).total_ms
-        return replace(placement, predicted_ms=total_ms)
+        simulation = simulate(self._problem, placement)
+        return replace(placement, predicted_ms=simulation.total_ms), simulation.spared_ms
 
     def _stage(self, start: int, end: int, group: int) -> PlacedStage:
         key = (start, end, group)

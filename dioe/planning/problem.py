@@ -36,6 +36,9 @@ class Line:
         """The cost of a value of ``nbytes``."""
         return self.fixed_ms + self.ms_per_byte * nbytes
 
+    def __add__(self, other: Line) -> Line:
+        return Line(self.fixed_ms + other.fixed_ms, self.ms_per_byte + other.ms_per_byte)
+
 
 @dataclass(frozen=True, slots=True)
 class BlockNode:
@@ -69,8 +72,10 @@ class TargetCosts:
     own layout); blocks that are left out can't run there.
 
     ``dispatch_ms`` is the price of a stage, ``entry`` and ``exit`` of one value that comes into or
-    leaves one. Targets of one context that all have ``mixes`` may share a stage. ``memory_bytes``
-    is the size of the device's memory, None where there is no limit.
+    leaves one, ``copy_in`` and ``copy_out`` of its way into and out of the memory of the context,
+    where that isn't the host's: each once, however many stages there read the value. Targets of one
+    context that all have ``mixes`` may share a stage. ``memory_bytes`` is the size of the device's
+    memory, None where there is no limit.
     """
 
     target: Target
@@ -80,6 +85,8 @@ class TargetCosts:
     dispatch_ms: float = 0.0
     entry: Line = field(default_factory=Line)
     exit: Line = field(default_factory=Line)
+    copy_in: Line = field(default_factory=Line)
+    copy_out: Line = field(default_factory=Line)
     memory_bytes: int | None = None
 
     @property
@@ -139,7 +146,11 @@ class Problem:
             unknown = set(costs.blocks) - set(self.positions)
             if unknown:
                 raise ValueError(f"{costs.target} has a cost of {min(unknown)!r}, no such block")
-            lines = [costs.dispatch_ms, *_parts(costs.entry), *_parts(costs.exit)]
+            lines = [
+                costs.dispatch_ms,
+                *_parts(costs.entry + costs.copy_in),
+                *_parts(costs.exit + costs.copy_out),
+            ]
             if not all(_is_time(ms) for ms in (*lines, *(c.ms for c in costs.blocks.values()))):
                 raise ValueError(f"{costs.target} has a cost that is no time")
         if not all(_is_time(ms) for ms in (*self.handover.values(), *_parts(self.switch))):

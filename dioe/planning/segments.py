@@ -184,7 +184,7 @@ def _steps(
 ) -> list[_Step]:
     place_of = {block: position for position, block in enumerate(order)}
     targets = [problem.targets[i] for i in group]
-    entry, leave = [t.entry for t in targets], [t.exit for t in targets]
+    entry, leave = [t.entry + t.copy_in for t in targets], [t.exit + t.copy_out for t in targets]
     dispatch = np.array([t.dispatch_ms for t in targets])
     other = 1.0 - np.eye(len(targets))
     steps: list[_Step] = []

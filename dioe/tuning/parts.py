@@ -488,7 +488,9 @@ class Parts:
             resources=setting.resources,
             mixes=setting.candidate.mixes,
             dispatch_ms=stage.dispatch_ms,
-            entry=Line(copies.to_fixed_ms, stage.entry_ms_per_byte + copies.to_ms_per_byte),
-            exit=Line(copies.from_fixed_ms, stage.exit_ms_per_byte + copies.from_ms_per_byte),
+            entry=Line(0.0, stage.entry_ms_per_byte),
+            exit=Line(0.0, stage.exit_ms_per_byte),
+            copy_in=Line(copies.to_fixed_ms, copies.to_ms_per_byte),
+            copy_out=Line(copies.from_fixed_ms, copies.from_ms_per_byte),
             memory_bytes=memory_bytes(setting.target.device, self._runtime),
         )

@@ -134,3 +134,38 @@ def test_the_parts_make_the_whole(problem: Problem, data: st.DataObject) -> None
     dearer = replace(problem, switch=Line(problem.switch.fixed_ms + 1, problem.switch.ms_per_byte))
     extra = sum(stage.times.switches for stage in found.stages)
     assert simulate(dearer, chosen).total_ms == pytest.approx(found.total_ms + extra)
+
+
+# --- memories of devices ------------------------------------------------------------------------
+
+HOST = target("cpu/b/fp32", 1, 1, 1, entry=Line(0.25), leave=Line(), dispatch=1)
+AWAY = replace(HOST, target=Target.parse("npu:0/a/fp32"), copy_in=Line(10), copy_out=Line(20))
+
+
+def copies(*stages: tuple[str, tuple[int, ...]]) -> tuple[float, float]:
+    """What copies cost in a placement on AWAY (0) and HOST (1), and what is spared."""
+    made = Problem(BLOCKS, (AWAY, HOST), ("y", "g"), ("x",))
+    free = replace(made, targets=(replace(AWAY, copy_in=Line(), copy_out=Line()), HOST))
+    found = simulate(made, placement(*stages))
+    return found.total_ms - simulate(free, placement(*stages)).total_ms, found.spared_ms
+
+
+def test_a_value_comes_into_a_memory_once_and_leaves_it_for_others_only() -> None:
+    assert copies(("b0 b1 b2", (1, 1, 1))) == (0, 0)
+    assert copies(("b0 b1 b2", (0, 0, 0))) == (10 + 20 + 20, 0)
+    # of what b2 reads, h and x are there, and k comes in
+    assert copies(("b0", (0,)), ("b1", (1,)), ("b2", (0,))) == (10 + 40 + 10 + 20, 10 + 10)
+    # between stages of one memory nothing moves: h doesn't go out, h and x don't come in
+    assert copies(("b0", (0,)), ("b1 b2", (0, 0))) == (10 + 20 + 20, 20 + 10 + 10)
+    assert copies(("b0", (1,)), ("b1", (0,)), ("b2", (1,))) == (10 + 20, 0)
+
+
+def test_boundaries_within_a_memory_cost_no_copy() -> None:
+    made = Problem(BLOCKS, (AWAY, HOST), ("y", "g"), ("x",))
+    found = simulate(made, placement(("b0", (0,)), ("b1", (1,)), ("b2", (0,))))
+    assert [stage.times.entries for stage in found.stages] == [
+        {"x": 10.25}, {"h": 0.25}, {"k": 10.25, "h": 0.25, "x": 0.25},
+    ]  # fmt: skip
+    assert [stage.times.exits for stage in found.stages] == [
+        {"h": 20.0, "g": 20.0}, {"k": 0.0}, {"y": 20.0},
+    ]  # fmt: skip

@@ -185,6 +185,22 @@ def test_over_two_modelled_devices(bench: Bench) -> None:
         assert boundary.predicted_ms == pytest.approx(by_hand_ms, rel=0.1)
 
 
+def test_what_stays_in_a_memory_is_not_copied_again(bench: Bench) -> None:
+    """Op 5 adds what op 1 gave: that is on the NPU already, though it went to the GPU as well."""
+    model = chain("CCDDC+", skip=1)
+    with bench.compile(model, CONVOLVER, MOVER) as session:
+        assert [s.target.device for s in session.plan.stages] == ["npu:0", "gpu:0", "npu:0"]
+        session.run(feeds(model))
+        ways = [(t.value, t.source, t.destination, t.count) for t in session.transfers]
+        assert sorted(w for w in ways if w[0] == "v1") == [
+            ("v1", "cpu", "gpu:0", 1),
+            ("v1", "npu:0", "cpu", 1),
+        ]
+        check_predictions(bench, session, within=0.01)
+        costs = {(b.value, b.destination): b.predicted_ms for b in session.plan.boundaries}
+        assert costs["v1", "s2"] == pytest.approx(0.0, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     "link",
     [
