@@ -19,7 +19,7 @@ from dioe.cli.files import ARRAY, check_output, write_files
 from dioe.cli.plan_text import is_mixed, plan_title, print_stages
 from dioe.cli.terminal import console, known, ms, new_table, progress
 from dioe.text import printable
-from dioe.types import Array, ConfigError, Value
+from dioe.types import Array, ConfigError, KnownAs, Value
 
 
 def run(
@@ -45,6 +45,7 @@ def run(
 ) -> None:
     """Run MODEL once on --input arrays; outputs go to --output as .npy files."""
     import dioe
+    from dioe.tuning.modelled import MEANINGLESS
     from dioe.tuning.reports import known_as
 
     if plan is not None:
@@ -107,6 +108,8 @@ def run(
         "nothing warmed up",
         markup=False,
     )
+    if known_as(used) is KnownAs.MODELLED:
+        out.print(MEANINGLESS, markup=False)
 
 
 def _named_files(outputs: Mapping[str, Value]) -> list[tuple[str, str, Array]]:

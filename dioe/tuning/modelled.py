@@ -17,6 +17,9 @@ from dioe.types import Basis, BlockReport, KnownAs, Plan, Stage, TargetReport
 UNCHECKED = "modelled: its times are computed from a descriptor, its outputs aren't checked"
 """The reason of a report that no comparison with the reference led to."""
 
+MEANINGLESS = "outputs mean nothing: on a modelled device nothing is executed"
+"""For who gets them."""
+
 
 def modelled_devices(registry: Registry) -> frozenset[str]:
     """Ids of the devices that are descriptors only."""

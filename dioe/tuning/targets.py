@@ -182,10 +182,10 @@ def candidates(
                     settled = enough(found[-1])
     if unmatched:
         _check_named_backends(unmatched, runtime)
-        if simulated := _simulated(min(unmatched), runtime):
+        if found_as := _simulated(min(unmatched), runtime):
             raise InputError(
-                f"{min(unmatched)!r} is here as simulated only",
-                fix=f"to use it name the backend as well: {simulated}",
+                f"{min(unmatched)!r} is here as a {found_as[0]} device only",
+                fix=f"to use it name the backend as well: {found_as[1]}",
             )
         usable = ", ".join(str(c.target) for c in found) or "`dioe devices` lists them"
         if other := _in_other_precisions(min(unmatched), runtime):
@@ -249,13 +249,13 @@ def _check_named_backends(names: Iterable[str], runtime: Runtime) -> None:
             runtime.registry.backend(backend)
 
 
-def _simulated(device: str, runtime: Runtime) -> str:
-    """How to name a simulated backend on that device; empty if there is none."""
+def _simulated(device: str, runtime: Runtime) -> tuple[KnownAs, str] | None:
+    """How a device is known that has a simulated backend, and how to name that one; else None."""
     for placement in runtime.registry.placements:
         for name in placement.backends if placement.device.id == device else ():
             if runtime.registry.backend(name).simulated:
-                return f"{device}/{name}"
-    return ""
+                return placement.device.known_as, f"{device}/{name}"
+    return None
 
 
 def _capabilities(backend: Backend, device: str) -> tuple[Capabilities, str]:

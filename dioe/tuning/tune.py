@@ -242,7 +242,7 @@ class Tuner:
             else replace(s, candidate=replace(s.candidate, roomless=True))
             for s in self._settings
             if str(s.target) not in out
-            and (self._goal.lowers or not is_lowered(s.target, quantised=self._base.quantised))
+            and (self._may_mix(s) or not is_lowered(s.target, quantised=self._base.quantised))
         ]
         aim = Aim(
             settings=settings,
@@ -263,6 +263,12 @@ class Tuner:
             aim, self._model, self._samples, reference, runtime=self._runtime, known=self._known,
             watch=self._watch, progress=self._progress, locked=locked,
         )  # fmt: skip
+
+    def _may_mix(self, setting: Setting) -> bool:
+        """Whether parts of the model may be in a setting's precision, though that is lower: within
+        the limit, or because it was asked for where outputs mean nothing."""
+        asked = self._goal.precision not in ("fp32", "auto")
+        return self._goal.lowers or (asked and setting.candidate.modelled)
 
     def _judged(
         self, reports: Sequence[TargetReport], found: Found, timings: Mapping[str, Timing]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from onnx import helper, numpy_helper
 import dioe
 from dioe.tuning import mixed, plan_trial
 from dioe.types import Array, Basis, KnownAs, Plan, Precision, TargetReport, UnsupportedError
-from dioe_null import DeviceModel, LinkModel, NullBackend
+from dioe_null import DeviceModel, LinkModel, NullBackend, read_devices
 from tests.toys import models
 from tests.toys.work import Clock, ModelledClock, WorkingBackend
 from tests.unit.tuning.conftest import UseBackends
@@ -185,6 +186,18 @@ def test_over_two_modelled_devices(bench: Bench) -> None:
         assert boundary.predicted_ms == pytest.approx(by_hand_ms, rel=0.1)
 
 
+def test_in_lower_precision_when_asked_for(bench: Bench) -> None:
+    peaks = {Precision.FP32: 0.001, Precision.FP16: 0.001}
+    fast = replace(CONVOLVER, peak_tflops=peaks)
+    other = replace(MOVER, peak_tflops=dict.fromkeys(peaks, 2e-05))
+    with bench.compile(chain("CCDDCC"), fast, other, precision="fp16") as session:
+        assert [str(s.target) for s in session.plan.stages] == [
+            "npu:0/null/fp16", "gpu:0/null/fp16", "npu:0/null/fp16",
+        ]  # fmt: skip
+        assert session.plan.relative_l2 is None
+        check_predictions(bench, session, within=0.03)
+
+
 def test_what_stays_in_a_memory_is_not_copied_again(bench: Bench) -> None:
     """Op 5 adds what op 1 gave: that is on the NPU already, though it went to the GPU as well."""
     model = chain("CCDDC+", skip=1)
@@ -254,6 +267,47 @@ def test_reports_say_how_the_times_are_known(bench: Bench) -> None:
     assert known["cpu/toy/fp32"] is KnownAs.HARDWARE
     assert known["npu:0/null/fp32"] is KnownAs.MODELLED
     assert known["cpu/toy/fp32 -> npu:0/null/fp32"] is KnownAs.MODELLED
+
+
+# --- a file of devices --------------------------------------------------------------------------
+
+EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "null_devices.yaml"
+
+
+def test_the_example_of_the_documentation_runs_a_plan(bench: Bench) -> None:
+    gpu, npu = read_devices(EXAMPLE)
+    with bench.compile(chain("CCDDCC"), gpu, npu, precision="fp16") as session:
+        plan = session.plan
+        assert plan.predicted_ms == pytest.approx(bench.takes_ms(session), rel=0.1)
+        assert plan.targets == ("gpu:0/null/fp16",)
+        least_ms = gpu.dispatch_us / 1e3 + 2 * gpu.link.transfer_ms(NBYTES)
+        assert plan.predicted_ms is not None
+        assert plan.predicted_ms > least_ms
+        assert {r.known_as for r in plan.candidates} == {KnownAs.MODELLED}
+
+
+def test_a_plan_that_crosses_the_pool_of_the_example(bench: Bench) -> None:
+    devices = read_devices(EXAMPLE)
+    pins = {"n[01]": "gpu:0/null", "n*": "npu:0/null"}
+    with bench.compile(chain("CCDD"), *devices, precision="fp16", pins=pins) as session:
+        assert session.plan.targets == ("gpu:0/null/fp16", "npu:0/null/fp16")
+        check_predictions(bench, session)
+
+
+# --- open shapes --------------------------------------------------------------------------------
+
+
+def test_shapes_that_come_later_run_there_too(bench: Bench) -> None:
+    model = models.dense()
+    x = np.ones((4, 8), np.float32)
+    with bench.compile(model, NPU, sample_inputs={"x": x}) as session:
+        for count in (4, 2, 7):
+            (y,) = session.run({"x": np.ones((count, 8), np.float32)}).values()
+            assert isinstance(y, np.ndarray)
+            assert y.shape == (count, 8)
+            assert not y.any()
+        assert session.wait_for_tuning(30)
+        assert {t for plan in session.plans for t in plan.targets} == {"npu:0/null/fp32"}
 
 
 # --- memory -------------------------------------------------------------------------------------
