@@ -113,7 +113,7 @@ class Bench:
         defaults: dict[str, Any] = {
             "sample_inputs": feeds(model),
             "devices": [*named, *(["cpu/toy"] if costs is not None else [])],
-            "tuning_budget_s": 10,
+            "tuning_budget_s": 30,
         }
         session: dioe.Session = dioe.compile(model, **(defaults | settings))
         return session
