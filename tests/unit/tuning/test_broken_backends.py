@@ -252,11 +252,11 @@ def test_bench_survives_a_backend_that_goes_away(use_backends: UseBackends) -> N
 def test_without_a_budget_a_default_that_fails_to_load_is_passed_over(
     use_backends: UseBackends,
 ) -> None:
-    """``acme`` comes before ``onnxruntime``, and claims to take the model."""
-    use_backends(Raising(RuntimeError("sulks"), "compile"))
+    """``acme`` comes before ``good``, and claims to take the model."""
+    use_backends(Raising(RuntimeError("sulks"), "compile"), ToyBackend("good"), installed=())
     proto = models.dense()
     with dioe.compile(proto, sample_inputs={"x": rows()}, tuning_budget_s=0) as session:
-        assert session.plan.targets == ("cpu/onnxruntime/fp32",)
+        assert session.plan.targets == (GOOD,)
         close(tensor(session.run({"x": rows()})), models.dense_output(proto, rows()))
         report = next(c for c in session.plan.candidates if c.target == BAD)
         assert "sulks" in report.reason
