@@ -10,7 +10,7 @@ from rich.console import Console
 
 from dioe.cli import costs, options
 from dioe.cli.plan_text import is_mixed, print_notes, print_stages
-from dioe.cli.terminal import console, error_text, known, ms, print_targets, progress
+from dioe.cli.terminal import console, error_text, known, ms, print_targets, progress, short
 from dioe.text import printable
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def show(result: BenchResult, out: Console) -> None:
         for reason in dict.fromkeys(s["reason"] for s in result.plan["stages"] if s["reason"]):
             out.print(f"stages not timed: {printable(reason)}", markup=False)
     out.print(
-        f"plan: {printable(chosen)}, {ms(result.plan['p50_ms'])} ms"
+        f"plan: {printable(short(chosen))}, {ms(result.plan['p50_ms'])} ms"
         f"{known(result.plan['known_as'])} through Session.run "
         f"(predicted {ms(result.plan['predicted_ms'])}), "
         f"error {error_text(result.plan['relative_l2'])}",

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from dioe.cli.plan_text import print_explained, print_notes
-from dioe.cli.terminal import error_text, ms, new_table, print_targets
+from dioe.cli.terminal import error_text, ms, new_table, print_targets, short
 from dioe.text import printable
 from dioe.types import PipelinePlan
 
@@ -47,7 +47,7 @@ def _print_nodes(out: Console, plan: PipelinePlan) -> None:
                 ms(cost.p50_ms), ms(cost.spread_ms), str(cost.runs),
                 "-" if share is None else f"{share:.0%}", str(cost.basis),
             )  # fmt: skip
-        table.add_row(_text(name), _text(plan.where(name)), *figures)
+        table.add_row(_text(name), _text(short(plan.where(name))), *figures)
     out.print(table)
 
 

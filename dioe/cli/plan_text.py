@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dioe.cli.terminal import error_text, ms, new_table, print_indented, print_targets, size
+from dioe.cli.terminal import error_text, ms, new_table, print_indented, print_targets, short, size
 from dioe.text import printable
 from dioe.types import Basis, BlockReport, Plan, Precision, Stage, Tradeoff
 
@@ -42,8 +42,8 @@ def print_explained(out: Console, plan: Plan, *, every_block: bool = False) -> N
 
 
 def plan_title(plan: Plan) -> str:
-    """The targets of a plan's stages in their order."""
-    return " -> ".join(str(stage.target) for stage in plan.stages)
+    """The targets of a plan's stages in their order; of many, their number and each target once."""
+    return short(" -> ".join(str(stage.target) for stage in plan.stages))
 
 
 def is_mixed(plan: Plan) -> bool:
@@ -54,7 +54,7 @@ def is_mixed(plan: Plan) -> bool:
 def print_notes(out: Console, notes: Iterable[str]) -> None:
     """The notes, a paragraph each."""
     for note in notes:
-        out.print(_text(f"note: {note}"))
+        out.print(_text(f"note: {short(note)}"))
 
 
 # --- stages -----------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import io
 import itertools
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ from dioe.cli.files import ARRAY, check_output, write_files
 from dioe.cli.plan_text import is_mixed, plan_title, print_stages
 from dioe.cli.terminal import console, known, ms, new_table, progress
 from dioe.text import printable
-from dioe.types import Array, ConfigError, KnownAs, Value
+from dioe.types import Array, ConfigError, Plan, Stage, Value
 
 
 def run(
@@ -45,7 +45,6 @@ def run(
 ) -> None:
     """Run MODEL once on --input arrays; outputs go to --output as .npy files."""
     import dioe
-    from dioe.tuning.modelled import MEANINGLESS
     from dioe.tuning.reports import known_as
 
     if plan is not None:
@@ -70,6 +69,7 @@ def run(
         outputs = session.run(feeds)
         run_ms = (time.perf_counter() - start) * 1e3
         used = session.plan
+    modelled = modelled_stages(used)
     found = _named_files(outputs)
     if output is not None:
         read = [model, plan, hardware, *options.input_files(inputs)]
@@ -79,7 +79,8 @@ def run(
             {
                 "targets": list(used.targets),
                 "stages": [
-                    {"name": stage.name, "target": str(stage.target), "ops": len(stage.ops)}
+                    {"name": stage.name, "target": str(stage.target), "ops": len(stage.ops),
+                     "modelled": stage in modelled}
                     for stage in used.stages
                 ],
                 "run_ms": run_ms,
@@ -108,8 +109,30 @@ def run(
         "nothing warmed up",
         markup=False,
     )
-    if known_as(used) is KnownAs.MODELLED:
-        out.print(MEANINGLESS, markup=False)
+    if modelled:
+        out.print(_zeros_text(used, modelled, outputs), markup=False)
+
+
+def modelled_stages(plan: Plan) -> list[Stage]:
+    """The stages of a plan that are on devices which are descriptions only."""
+    from dioe.runtime import Runtime
+    from dioe.tuning.modelled import modelled_devices
+
+    devices = modelled_devices(Runtime.current().registry)
+    return [stage for stage in plan.stages if stage.target.device in devices]
+
+
+def _zeros_text(plan: Plan, modelled: Sequence[Stage], outputs: Iterable[str]) -> str:
+    """What the outputs of a run with modelled stages are worth."""
+    from dioe.tuning.modelled import MEANINGLESS
+
+    made_of_zeros: set[str] = set()
+    for stage in plan.stages:
+        if stage in modelled or made_of_zeros.intersection(stage.inputs):
+            made_of_zeros.update(stage.outputs)
+    names = ", ".join(f"{stage.name} on {stage.target}" for stage in modelled)
+    come = ", ".join(name for name in outputs if name in made_of_zeros)
+    return printable(f"{MEANINGLESS} ({names}); made of its zeros: {come}")
 
 
 def _named_files(outputs: Mapping[str, Value]) -> list[tuple[str, str, Array]]:

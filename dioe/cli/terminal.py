@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NoReturn
@@ -113,7 +114,7 @@ def progress(title: str, *, quiet: bool = False) -> Iterator[Callable[[str], Non
     with err.status(title) as status:
 
         def show(text: str) -> None:
-            line = Text(f"{title}: {printable(text)}")
+            line = Text(f"{title}: {printable(short(text))}")
             line.truncate(err.width - _SPINNER_WIDTH, overflow="ellipsis")
             status.update(line)
 
@@ -164,6 +165,21 @@ def new_table(title: str) -> Table:
     )
 
 
+_TARGET = r"[^\s/]+/[^\s/]+/[a-z0-9+]+(?: on (?:\d+|default) threads?)?"
+_MANY_STAGES = re.compile(rf"{_TARGET}(?: -> {_TARGET}){{3,}}")
+
+
+def short(text: str) -> str:
+    """Text in which plans of more than 3 stages go by their number, and their targets once each:
+    ``34 stages: cpu/openvino/fp32, cpu/onnxruntime/fp32``."""
+
+    def counted(match: re.Match[str]) -> str:
+        targets = match[0].split(" -> ")
+        return f"{len(targets)} stages: {', '.join(dict.fromkeys(targets))}"
+
+    return _MANY_STAGES.sub(counted, text)
+
+
 _FIGURES_WIDTH = 52
 """Columns of a table of targets without the names."""
 
@@ -205,16 +221,19 @@ def print_targets(
     for r in ordered:
         if r.reason:
             state = "" if r.state == "ok" else f" is {r.state}"
-            out.print(printable(f"{r.target}{state}: {r.reason}"), markup=False)
+            out.print(printable(short(f"{r.target}{state}: {r.reason}")), markup=False)
 
 
 def _name(target: str, room: int) -> str:
     """The name of a target or plan; where there is no room, a plan's stages on a line each, and
     what tells it from others on the next."""
+    target = short(target)
     text = escape(printable(target))
     if len(target) <= room:
         return text
-    return text.replace(" -> ", " ->\n  ").replace(" (", "\n  (")
+    for start, broken in ((" -> ", " ->\n  "), (" (", "\n  ("), (" stages: ", " stages:\n  ")):
+        text = text.replace(start, broken)
+    return text.replace(", ", ",\n  ") if " stages:" in text else text
 
 
 def print_indented(out: Console, text: str) -> None:

@@ -49,6 +49,7 @@ def test_a_broken_plugin_has_a_state_and_a_reason(dioe: Dioe, use_backends: UseB
     assert shown.code == 0
     assert "acme" in shown.out
     assert "failed" in shown.out
+    assert "\nacme is failed: " in shown.out  # below the table
     assert "no [driver] here" in " ".join(shown.out.split())
     (status,) = [b for b in dioe("devices", "--json").json["backends"] if b["name"] == "acme"]
     assert status["state"] == "failed"

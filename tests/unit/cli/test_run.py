@@ -11,6 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from dioe.cli.run import _zeros_text
+from dioe.types import Plan, Stage, Target
 from tests.toys import models
 from tests.unit.cli.conftest import QUICK, Dioe, UseBackends, files_in, is_told, rows
 
@@ -258,3 +260,33 @@ def test_strings_are_written_without_pickle(dioe: Dioe, tmp_path: Path) -> None:
     call = ["run", path, "--input", f"x={tmp_path / 'x.npy'}", "--output", folder, *QUICK]
     assert dioe(*call).code == 0
     assert np.load(folder / "s.npy").tolist() == ["3", "-44"]
+
+
+def test_outputs_of_modelled_stages_are_said_to_mean_nothing(
+    dioe: Dioe, tmp_path: Path, use_backends: UseBackends
+) -> None:
+    use_backends(installed=("onnxruntime", "null"))
+    path, x = tmp_path / "model.onnx", tmp_path / "x.npy"
+    onnx.save(models.branches(), path)
+    np.save(x, rows(3, 6))
+    call = ["run", path, "--input", f"x={x}", *QUICK, "--devices"]
+    found = " ".join(dioe(*call, "npu:0/null").out.split())
+    assert "outputs mean nothing: on a modelled device nothing is executed" in found
+    names = [output.name for output in models.branches().graph.output]
+    assert f"(s0 on npu:0/null/fp32); made of its zeros: {', '.join(names)}" in found
+    assert dioe(*call, "npu:0/null", "--json").json["stages"][0]["modelled"] is True
+    assert "mean nothing" not in dioe(*call, "cpu/onnxruntime").out
+
+
+def test_only_what_comes_from_a_modelled_stage_means_nothing() -> None:
+    def stage(name: str, device: str, reads: str, makes: str) -> Stage:
+        return Stage(name, Target(device, "b"), (name,), tuple(reads), tuple(makes))
+
+    stages = (
+        stage("s0", "cpu", "x", "ay"),
+        stage("s1", "npu:0", "a", "bc"),
+        stage("s2", "cpu", "b", "z"),
+    )
+    told = _zeros_text(Plan("", "", stages), [stages[1]], ["y", "z", "c"])
+    assert "(s1 on npu:0/b/fp32)" in told
+    assert told.endswith("zeros: z, c")

@@ -8,6 +8,8 @@ import pytest
 from rich.console import Console
 
 from dioe.cli import terminal
+from dioe.cli.terminal import print_targets, short
+from dioe.types import TargetReport
 
 
 @pytest.fixture
@@ -89,3 +91,35 @@ def test_sizes(size: int, text: str) -> None:
 )
 def test_milliseconds(value: float | None, text: str) -> None:
     assert terminal.ms(value) == text
+
+
+A, B = "cpu/openvino/bf16+fp32", "gpu:0/onnxruntime.webgpu/fp32"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (" -> ".join([A, B] * 17), f"34 stages: {A}, {B}"),
+        (
+            f"note: {' -> '.join([B, A, A, B])} (error 1) was",
+            f"note: 4 stages: {B}, {A} (error 1) was",
+        ),
+        (" -> ".join([f"{A} on 1 thread"] * 5), f"5 stages: {A} on 1 thread"),
+        (" -> ".join([A, B, A]), " -> ".join([A, B, A])),
+        ("det -> crop -> cls -> rec -> text", "det -> crop -> cls -> rec -> text"),
+    ],
+)
+def test_plans_of_many_stages_have_short_names(text: str, shown: str) -> None:
+    assert short(text) == shown
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_they_have_few_lines_in_the_table(columns: int) -> None:
+    many = " -> ".join([A, B] * 17)
+    report = TargetReport(many, "slow", reason=f"{many} is no better", p50_ms=2.0, runs=9)
+    stream = io.StringIO()
+    print_targets(Console(file=stream, width=columns), [report], chosen=many)
+    lines = stream.getvalue().splitlines()
+    assert max(map(len, lines)) <= columns
+    assert len(lines) < 12
+    assert "> 34 stages:" in stream.getvalue()
