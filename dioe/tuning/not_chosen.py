@@ -93,7 +93,7 @@ class NotChosen:
         return [f"{best.report.target}{which} was not chosen: {self._outcome(best)}"]
 
     def _unfinished(self) -> list[str]:
-        if not self.mixable or self.found.cut_at_s is None or self.chosen.target in self._plans:
+        if not self.mixable or self.found.cut_at_s is None:
             return []
         also = " and for blocks to lower" if self.lowered else ""
         return [
