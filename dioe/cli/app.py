@@ -63,7 +63,7 @@ def _root(
 
 def run(argv: Sequence[str]) -> int:
     """Run one command; gives its exit code. No traceback leaves here unless ``--debug`` is on."""
-    command = typer.main.get_command(app)
+    command = _shown_as_flags(typer.main.get_command(app))
     costs.start()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that can't show µ gets its number
@@ -104,6 +104,16 @@ def _lost_output(error: OSError) -> DioeError | None:
 def _unexpected(error: Exception) -> int:
     text = f"unexpected {type(error).__name__}: {error}"
     return _failed(DioeError(text, fix="run again with --debug and report it"), UNEXPECTED, error)
+
+
+def _shown_as_flags(command: Any) -> Any:
+    """The command, and those below it, with flags that their help shows without a type."""
+    for parameter in command.params:
+        if getattr(parameter, "is_flag", False) or getattr(parameter, "count", False):
+            parameter.metavar = ""
+    for below in getattr(command, "commands", {}).values():
+        _shown_as_flags(below)
+    return command
 
 
 def _done(code: int) -> int:

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from dioe.cli import costs, options
-from dioe.cli.plan_text import is_mixed, print_notes, print_stages
+from dioe.cli.plan_text import is_mixed, print_notes, print_shapes, print_stages
 from dioe.cli.terminal import console, error_text, known, ms, print_targets, progress, short
 from dioe.text import printable
 
@@ -61,6 +61,7 @@ def show(result: BenchResult, out: Console) -> None:
     cores = "" if machine["capacity"] is None else f", {machine['capacity']:g} cores"
     out.print(f"{name}: {result.model['ops']} ops", markup=False)
     out.print(f"on {machine['name']}{cores} ({machine['known_as']})", markup=False)
+    print_shapes(out, result.chosen)
     earlier = {t.target for t in result.mixed if t.target != chosen and t.p50_ms}
     print_targets(out, (*result.targets, *result.mixed), chosen=chosen, earlier=earlier)
     if is_mixed(result.chosen):

@@ -57,12 +57,15 @@ def inspect(
         if profile:
             booked = op_costs(profile_targets(job, found, seconds=0.5), graph)
             costs = {names[target]: by_op for target, by_op in booked.items()}
-        inspection = inspect_model(graph, support, costs=costs, plan=loaded)
+        inspection = inspect_model(graph, support, costs=costs, plan=loaded, declared=job.model)
     if html is not None:
         write_text(html, render_html(inspection, graph))
     if as_json:
         options.print_json(inspection.to_dict())
     else:
-        render_text(inspection, console(), verbose=verbose > 0)
+        out = console()
+        render_text(inspection, out, verbose=verbose > 0)
+        if not shape and not inputs and job.model.inputs != graph.model.inputs:
+            out.print("open shapes of inputs were assumed; --shape or --input gives others")
         if html is not None:
             console().print(f"page written to {html}", markup=False)

@@ -10,7 +10,7 @@ import typer
 from dioe.cli import costs, options
 from dioe.cli.files import PLAN, check_output, write_text
 from dioe.cli.pipeline_text import print_pipeline
-from dioe.cli.plan_text import is_mixed, print_explained, print_notes, print_stages
+from dioe.cli.plan_text import is_mixed, print_explained, print_notes, print_plan_line, print_stages
 from dioe.cli.terminal import console, emit, print_targets, progress
 from dioe.types import PipelinePlan
 
@@ -97,12 +97,15 @@ def plan(
     else:
         from dioe.tuning.reports import chosen_name
 
+        print_plan_line(out, found)
         print_targets(out, found.candidates, chosen=chosen_name(found))
         if is_mixed(found):
             print_stages(out, found)
         print_notes(out, found.notes)
     if output is not None:
         out.print(f"plan written to {output}", markup=False)
+    elif source is None:
+        out.print("the plan was not written: no --output")
 
 
 def _show_pipeline(

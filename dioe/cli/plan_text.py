@@ -28,17 +28,33 @@ def print_explained(out: Console, plan: Plan, *, every_block: bool = False) -> N
 
     Many blocks are folded unless ``every_block``.
     """
-    cost = "not measured" if plan.predicted_ms is None else f"{ms(plan.predicted_ms)} ms"
-    error = "" if plan.relative_l2 is None else f", error {error_text(plan.relative_l2)}"
-    limit = "" if plan.max_relative_l2 is None else f" (limit {error_text(plan.max_relative_l2)})"
     from dioe.tuning.reports import chosen_name
 
-    out.print(_text(f"plan: {plan_title(plan)}, {cost} ({plan.basis}){error}{limit}"))
+    print_plan_line(out, plan)
     print_stages(out, plan)
     print_targets(out, plan.candidates, chosen=chosen_name(plan))
     print_blocks(out, plan.blocks, every_block=every_block)
     print_tradeoffs(out, plan)
     print_notes(out, plan.notes)
+
+
+def print_plan_line(out: Console, plan: Plan) -> None:
+    """What a plan is, what it costs, how exact it is, and for which shapes it was made."""
+    cost = "not measured" if plan.predicted_ms is None else f"{ms(plan.predicted_ms)} ms"
+    error = "" if plan.relative_l2 is None else f", error {error_text(plan.relative_l2)}"
+    limit = "" if plan.max_relative_l2 is None else f" (limit {error_text(plan.max_relative_l2)})"
+    out.print(_text(f"plan: {plan_title(plan)}, {cost} ({plan.basis}){error}{limit}"))
+    print_shapes(out, plan)
+
+
+def print_shapes(out: Console, plan: Plan) -> None:
+    """The shapes of inputs that the plan was made for."""
+    shapes = [
+        f"{name} [{', '.join('?' if dim is None else str(dim) for dim in shape)}]"
+        for name, shape in plan.shapes.items()
+    ]
+    if shapes:
+        out.print(_text(f"for inputs {', '.join(shapes)}"))
 
 
 def plan_title(plan: Plan) -> str:

@@ -90,7 +90,11 @@ def profile(
         )
         return
     for entry in found:
-        console().print(_table(entry, top))
+        _show(entry, top)
+    console().print(
+        f"the model has {len(job.model.placed_op_ids)} ops; backends fuse some, and execute others "
+        "that they add"
+    )
 
 
 def _model(job: Job) -> dict[str, Any]:
@@ -123,13 +127,25 @@ def _shortened(ops: tuple[str, ...], most: int = 3) -> str:
     return ", ".join(ops[:most]) + more
 
 
-def _table(entry: TargetProfile, top: int) -> Table | str:
+def _show(entry: TargetProfile, top: int) -> None:
+    out = console()
     if not entry.ops:
-        return f"{entry.target}: no times, {escape(entry.reason)}"
+        out.print(printable(f"{entry.target}: no times, {entry.reason}"), markup=False)
+        return
+    out.print(_table(entry, top))
+    left = entry.ops[top:] if top else ()
+    if left:
+        left_ms = sum(op.mean_ms for op in left)
+        out.print(
+            f"and {len(left)} more of {ms(left_ms)} ms "
+            f"({left_ms / max(entry.total_ms, 1e-9):.1%}); --top 0 shows all"
+        )
+
+
+def _table(entry: TargetProfile, top: int) -> Table:
     total_ms = entry.total_ms
-    table = new_table(
-        f"{entry.target}: {ms(total_ms)} ms{known(entry.known_as)} in {len(entry.ops)} executed ops"
-    )
+    took = f"{ms(total_ms)} ms{known(entry.known_as)}"
+    table = new_table(f"{entry.target}: {took} in {len(entry.ops)} executed nodes")
     for heading in ("ms", "share"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("type", overflow="fold", min_width=12)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -255,7 +255,7 @@ class Job:
             first = may_start(candidate, self.settings.precision) and not candidate.last_resort
             return first and not measured and not self.pins
 
-        return candidates(
+        found = candidates(
             self.bound_model(group),
             self.pool,
             self.runtime,
@@ -267,6 +267,16 @@ class Job:
             broken=self._broken,
             enough=enough,
         )
+        return [self._of_placed_ops(candidate) for candidate in found]
+
+    def _of_placed_ops(self, candidate: Candidate) -> Candidate:
+        """The candidate, ops that no plan places left out of what it refuses: they are counted
+        nowhere else. Unless it refuses nothing else."""
+        refused = candidate.support.refused
+        placed = {op: refused[op] for op in self.model.placed_op_ids if op in refused}
+        if not placed or len(placed) == len(refused):
+            return candidate
+        return replace(candidate, support=replace(candidate.support, refused=placed))
 
     @cached_property
     def pins(self) -> tuple[Pin, ...]:

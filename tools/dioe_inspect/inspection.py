@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dioe.graph import Block, OpGraph, OpInfo, find_blocks
+from dioe.graph import Block, Model, OpGraph, OpInfo, find_blocks
 from dioe.types import Plan, Stage, Support, TensorSpec
 
 FORMAT = "dioe-inspection"
@@ -48,7 +48,11 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What the file says, and the work of one run with the shapes the graph was built for."""
+    """What the file says, and the work of one run with the shapes the graph was built for.
+
+    ``inputs`` and ``outputs`` have those shapes, ``declared_inputs`` and ``declared_outputs`` those
+    of the file; they are empty where nothing else was bound.
+    """
 
     path: str | None
     sha256: str
@@ -59,6 +63,8 @@ class ModelFacts:
     outputs: tuple[TensorSpec, ...]
     ops: int
     work: Work
+    declared_inputs: tuple[TensorSpec, ...] = ()
+    declared_outputs: tuple[TensorSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +169,10 @@ def inspect_model(
     support: Mapping[str, Support],
     costs: Costs | None = None,
     plan: Plan | None = None,
+    declared: Model | None = None,
 ) -> Inspection:
-    """Look at a model through its graph.
+    """Look at a model through its graph; ``declared`` is the model as its file has it, where shapes
+    were bound for the graph.
 
     ``support`` maps targets (``cpu/openvino/fp32``) to what they answered for this model, ``costs``
     those targets to measured times of ops; a plan of this model says where its ops are placed.
@@ -210,6 +218,8 @@ def inspect_model(
             outputs=model.outputs,
             ops=len(ops),
             work=_work(infos),
+            declared_inputs=() if declared is None else declared.inputs,
+            declared_outputs=() if declared is None else declared.outputs,
         ),
         targets=tuple(
             _target(name, answer, costs.get(name, {}), graph.ops)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -10,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from dioe.text import printable
+from dioe.types import TensorSpec
 from dioe_inspect.groups import Grouping, group_ops, letters
 from dioe_inspect.inspection import Inspection, TargetFacts, Work
-from dioe_inspect.units import amount, count, flop, milliseconds, size, tensor
+from dioe_inspect.units import amount, count, flop, milliseconds, shape, size, tensor
 
 _ROWS = 12
 """Rows of a table without ``verbose``."""
@@ -59,6 +61,7 @@ def _text(value: str, style: str = "") -> Text:
 def _cut(rows: int, verbose: bool, console: Console) -> None:
     if rows > _ROWS and not verbose:
         console.print(f"… and {rows - _ROWS} more (-v shows all)", style="dim", markup=False)
+        console.print()
 
 
 def _model(inspection: Inspection, console: Console) -> None:
@@ -71,8 +74,8 @@ def _model(inspection: Inspection, console: Console) -> None:
         ("model", model.path or "(in memory)"),
         ("sha256", model.sha256),
         ("opsets", opsets + (f"; by {model.producer}" if model.producer else "")),
-        *(("input", f"{spec.name}: {tensor(spec)}") for spec in model.inputs),
-        *(("output", f"{spec.name}: {tensor(spec)}") for spec in model.outputs),
+        *_values("input", model.declared_inputs, model.inputs),
+        *_values("output", model.declared_outputs, model.outputs),
         ("ops", str(model.ops)),
         ("parameters", f"{count(work.parameters)} ({size(work.parameter_bytes)})"),
         ("one run", _one_run(work)),
@@ -81,6 +84,16 @@ def _model(inspection: Inspection, console: Console) -> None:
         facts.add_row(name, _text(value))
     console.print(facts)
     console.print()
+
+
+def _values(
+    what: str, declared: Sequence[TensorSpec], here: Sequence[TensorSpec]
+) -> Iterator[tuple[str, str]]:
+    """Inputs or outputs as the model declares them, and the shapes that all figures are for."""
+    for i, spec in enumerate(here):
+        own = declared[i] if declared else spec
+        text = f"{spec.name}: {tensor(own)}"
+        yield what, text if own.shape == spec.shape else f"{text}, here {shape(spec)}"
 
 
 def _one_run(work: Work) -> str:

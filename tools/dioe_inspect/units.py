@@ -42,10 +42,14 @@ def milliseconds(value: float) -> str:
 
 def tensor(spec: TensorSpec) -> str:
     """dtype and shape: ``float32[1, 3, h, w]``; ``?`` for a dimension that isn't known."""
+    return f"{dtype_name(spec.dtype)}{shape(spec)}"
+
+
+def shape(spec: TensorSpec) -> str:
+    """``[1, 3, h, w]``; ``?`` for a dimension that isn't known, ``[…]`` where none is."""
     if spec.shape is None:
-        return f"{dtype_name(spec.dtype)}[…]"
-    dims = ", ".join("?" if dim is None else str(dim) for dim in spec.shape)
-    return f"{dtype_name(spec.dtype)}[{dims}]"
+        return "[…]"
+    return f"[{', '.join('?' if dim is None else str(dim) for dim in spec.shape)}]"
 
 
 def _scaled(value: int, base: int, units: tuple[str, ...]) -> str:

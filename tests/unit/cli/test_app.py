@@ -58,6 +58,9 @@ def test_every_command_has_help(dioe: Dioe, command: str) -> None:
     assert shown.code == 0
     assert "--json" in shown.out
     assert "--debug" in shown.out
+    flags = [line for line in shown.out.splitlines() if "--json" in line or "--debug" in line]
+    assert not [line for line in flags if "<bool>" in line]
+    assert "-v      <int>" not in shown.out
 
 
 @pytest.mark.parametrize(

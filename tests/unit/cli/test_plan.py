@@ -137,6 +137,49 @@ def test_settings_may_come_from_the_environment(
     assert dioe("plan", model, "--json", "--precision", "fp32").json["precision"] == "fp32"
 
 
+def test_the_plan_its_shapes_and_its_fate_are_told(dioe: Dioe, model: Path, tmp_path: Path) -> None:
+    shown = dioe("plan", model, *QUICK).out
+    assert shown.startswith("plan: cpu/onnxruntime/fp32, not measured (default)")
+    assert "\nfor inputs x [" in shown
+    assert shown.endswith("the plan was not written: no --output\n")
+    kept = dioe("plan", model, "--shape", "x=3,8", "-o", tmp_path / "plan.json", *QUICK).out
+    assert "\nfor inputs x [3, 8]\n" in kept
+    assert "not written" not in kept
+
+
+def test_ops_are_counted_alike_everywhere(dioe: Dioe, tmp_path: Path) -> None:
+    """Those that a plan places: constants are none of them."""
+    path = tmp_path / "model.onnx"
+    onnx.save(
+        models.parse("""
+            g (float[N, 4] x) => (float[N, 4] y) {
+                one = Constant<value_float = 1.0>()
+                a = Add(x, one)
+                b = Sigmoid(a)
+                y = Mul(b, one)
+            }
+        """),
+        path,
+    )
+    told = dioe("plan", path, "--precision", "int8", *QUICK)
+    assert told.code == 12
+    assert "(3 ops, such as " in told.err
+    assert dioe("inspect", path, "--json").json["model"]["ops"] == 3
+    assert dioe("profile", path, "--json", "--time", "0.01").json["model"]["ops"] == 3
+    assert "the model has 3 ops" in dioe("profile", path, "--time", "0.01").out
+
+
+def test_inspect_shows_shapes_as_declared_and_as_assumed(dioe: Dioe, model: Path) -> None:
+    shown = dioe("inspect", model).out
+    assert "x: float32[N, 8], here [" in shown
+    assert "open shapes of inputs were assumed; --shape or --input gives others" in shown
+    bound = dioe("inspect", model, "--shape", "x=3,8")
+    assert "x: float32[N, 8], here [3, 8]" in bound.out
+    assert "assumed" not in bound.out
+    (declared,) = dioe("inspect", model, "--json").json["model"]["declared_inputs"]
+    assert declared["shape"] == ["N", 8]
+
+
 @pytest.mark.parametrize("columns", [80, 200])
 def test_the_table_fits(
     dioe: Dioe, model: Path, monkeypatch: pytest.MonkeyPatch, columns: int

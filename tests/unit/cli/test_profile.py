@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,12 @@ def test_top_limits_the_rows(dioe: Dioe, model: Path) -> None:
     call = ["profile", model, "--devices", "cpu/onnxruntime", *QUICK]
     one = dioe(*call, "--top", "1").out.splitlines()
     everything = dioe(*call, "--top", "0").out.splitlines()
-    assert len(one) < len(everything)
+    left = [line for line in one if line.startswith("and ")]
+    assert len(left) == 1
+    assert re.fullmatch(r"and \d+ more of \S+ ms \(\d+\.\d%\); --top 0 shows all", left[0])
+    assert not [line for line in everything if line.startswith("and ")]
+    assert len(one) == len(everything) - int(left[0].split()[1]) + 1
+    assert any(line.startswith("the model has 4 ops") for line in everything)
 
 
 def test_a_target_that_fails_has_its_reason(

@@ -123,6 +123,8 @@ def test_to_dict() -> None:
         "outputs": [SPEC],
         "ops": "int",
         "work": WORK,
+        "declared_inputs": [],
+        "declared_outputs": [],
     }
     assert shape["op_types"] == [{"op_type": "str", "count": "int", "work": WORK}]
     assert shape["blocks"] == [
