@@ -66,6 +66,16 @@ class ModelFacts:
     declared_inputs: tuple[TensorSpec, ...] = ()
     declared_outputs: tuple[TensorSpec, ...] = ()
 
+    @property
+    def bound_inputs(self) -> list[tuple[TensorSpec, TensorSpec]]:
+        """Each input as declared, and as it is here."""
+        return list(zip(self.declared_inputs or self.inputs, self.inputs, strict=True))
+
+    @property
+    def bound_outputs(self) -> list[tuple[TensorSpec, TensorSpec]]:
+        """Each output as declared, and as it is here."""
+        return list(zip(self.declared_outputs or self.outputs, self.outputs, strict=True))
+
 
 @dataclass(frozen=True, slots=True)
 class OpFacts:

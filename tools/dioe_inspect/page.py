@@ -19,7 +19,7 @@ from dioe.graph import OpGraph
 from dioe_inspect.groups import Grouping, group_ops, letters
 from dioe_inspect.inspection import Inspection
 from dioe_inspect.scene import scene
-from dioe_inspect.units import amount, count, flop, milliseconds, size, tensor
+from dioe_inspect.units import amount, bound, count, flop, milliseconds, size
 
 
 def render_html(inspection: Inspection, graph: OpGraph) -> str:
@@ -77,8 +77,8 @@ def _facts(inspection: Inspection) -> list[tuple[str, str]]:
         ("ops read", amount(work.bytes_read, in_bytes=True)),
         ("and write", amount(work.bytes_written, in_bytes=True)),
         ("opset", ", ".join(f"{d or 'ai.onnx'} {v}" for d, v in model.opsets.items())),
-        *(("input", f"{spec.name}: {tensor(spec)}") for spec in model.inputs[:4]),
-        *(("output", f"{spec.name}: {tensor(spec)}") for spec in model.outputs[:4]),
+        *(("input", f"{own.name}: {bound(own, here)}") for own, here in model.bound_inputs[:4]),
+        *(("output", f"{own.name}: {bound(own, here)}") for own, here in model.bound_outputs[:4]),
     ]
     if model.producer:
         facts.append(("made by", model.producer))

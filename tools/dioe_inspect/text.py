@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -11,10 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dioe.text import printable
-from dioe.types import TensorSpec
 from dioe_inspect.groups import Grouping, group_ops, letters
 from dioe_inspect.inspection import Inspection, TargetFacts, Work
-from dioe_inspect.units import amount, count, flop, milliseconds, shape, size, tensor
+from dioe_inspect.units import amount, bound, count, flop, milliseconds, size, tensor
 
 _ROWS = 12
 """Rows of a table without ``verbose``."""
@@ -74,8 +72,8 @@ def _model(inspection: Inspection, console: Console) -> None:
         ("model", model.path or "(in memory)"),
         ("sha256", model.sha256),
         ("opsets", opsets + (f"; by {model.producer}" if model.producer else "")),
-        *_values("input", model.declared_inputs, model.inputs),
-        *_values("output", model.declared_outputs, model.outputs),
+        *(("input", f"{own.name}: {bound(own, here)}") for own, here in model.bound_inputs),
+        *(("output", f"{own.name}: {bound(own, here)}") for own, here in model.bound_outputs),
         ("ops", str(model.ops)),
         ("parameters", f"{count(work.parameters)} ({size(work.parameter_bytes)})"),
         ("one run", _one_run(work)),
@@ -84,16 +82,6 @@ def _model(inspection: Inspection, console: Console) -> None:
         facts.add_row(name, _text(value))
     console.print(facts)
     console.print()
-
-
-def _values(
-    what: str, declared: Sequence[TensorSpec], here: Sequence[TensorSpec]
-) -> Iterator[tuple[str, str]]:
-    """Inputs or outputs as the model declares them, and the shapes that all figures are for."""
-    for i, spec in enumerate(here):
-        own = declared[i] if declared else spec
-        text = f"{spec.name}: {tensor(own)}"
-        yield what, text if own.shape == spec.shape else f"{text}, here {shape(spec)}"
 
 
 def _one_run(work: Work) -> str:

@@ -52,6 +52,12 @@ def shape(spec: TensorSpec) -> str:
     return f"[{', '.join('?' if dim is None else str(dim) for dim in spec.shape)}]"
 
 
+def bound(declared: TensorSpec, here: TensorSpec) -> str:
+    """dtype and shape as declared, and the shape it has here where that is another."""
+    text = tensor(declared)
+    return text if declared.shape == here.shape else f"{text}, here {shape(here)}"
+
+
 def _scaled(value: int, base: int, units: tuple[str, ...]) -> str:
     number, i = float(value), 0
     while number >= base and i < len(units) - 1:

@@ -169,8 +169,12 @@ def test_ops_are_counted_alike_everywhere(dioe: Dioe, tmp_path: Path) -> None:
     assert "the model has 3 ops" in dioe("profile", path, "--time", "0.01").out
 
 
-def test_inspect_shows_shapes_as_declared_and_as_assumed(dioe: Dioe, model: Path) -> None:
-    shown = dioe("inspect", model).out
+def test_inspect_shows_shapes_as_declared_and_as_assumed(
+    dioe: Dioe, model: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    shown = dioe("inspect", model, "--html", page).out
+    assert "float32[N, 8], here [" in page.read_text(encoding="utf-8")
     assert "x: float32[N, 8], here [" in shown
     assert "open shapes of inputs were assumed; --shape or --input gives others" in shown
     bound = dioe("inspect", model, "--shape", "x=3,8")

@@ -35,6 +35,11 @@ def test_legible(width: int, verbose: bool) -> None:
     assert ("relu1" in text) == verbose
 
 
+def test_tables_that_are_cut_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dioe_inspect.text._ROWS", 1)
+    assert "more (-v shows all)\n\nBlocks (equal" in _render(80)
+
+
 def test_names_are_text_only() -> None:
     text = _render(200, verbose=True, name=HOSTILE)
     assert "\x1b" not in text

@@ -7,7 +7,7 @@ import pytest
 
 from dioe.types import TensorSpec
 from dioe_inspect.inspection import Amount
-from dioe_inspect.units import amount, count, flop, milliseconds, size, tensor
+from dioe_inspect.units import amount, bound, count, flop, milliseconds, size, tensor
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,10 @@ def test_milliseconds(value: float, text: str) -> None:
 def test_tensor() -> None:
     assert tensor(TensorSpec("x", np.dtype("f4"), (1, "n", None))) == "float32[1, n, ?]"
     assert tensor(TensorSpec("x", np.dtype(object), None)) == "string[…]"
+
+
+def test_bound() -> None:
+    declared = TensorSpec("x", np.dtype(np.float32), (None, 3, "h"))
+    here = TensorSpec("x", np.dtype(np.float32), (1, 3, 9))
+    assert bound(declared, here) == "float32[?, 3, h], here [1, 3, 9]"
+    assert bound(here, here) == "float32[1, 3, 9]"
