@@ -21,6 +21,7 @@ from dioe.graph.guard import reading
 from dioe.graph.model import Model
 from dioe.graph.roles import Role, role_of
 from dioe.graph.shapes import bind_dims
+from dioe.text import printable
 from dioe.types import Array, Dim, InputError, TensorSpec, Value
 
 BATCH, CHANNELS, SIDE, TOKENS, SAMPLES, OTHER = 1, 3, 224, 64, 512, 8
@@ -97,7 +98,7 @@ def _check_size(spec: TensorSpec, shape: tuple[int, ...]) -> None:
         raise InputError(
             f"input {spec.name!r} of shape [{dims}] would take {size / 1e9:,.1f} GB; "
             f"no more than {LIMIT_BYTES / 1e9:.1f} GB are made up",
-            fix=f"give a smaller shape, such as --shape {spec.name}=1,…, or sample inputs",
+            fix=f"give a smaller shape, such as --shape {printable(spec.name)}=1,…, or sample inputs",
         )
 
 

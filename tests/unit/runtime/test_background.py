@@ -327,6 +327,9 @@ def test_close_does_not_wait_for_what_can_stop(session: Session, tuner: ToyTuner
     for n in (1, 2, 3):
         check_run(session, n)
     start = time.perf_counter()
+    while not tuner.asked and time.perf_counter() - start < WAIT_S:
+        time.sleep(0.001)
+    start = time.perf_counter()
     session.close()
     assert time.perf_counter() - start < 5
     assert len(tuner.asked) == 1
