@@ -98,7 +98,8 @@ def _check_size(spec: TensorSpec, shape: tuple[int, ...]) -> None:
         raise InputError(
             f"input {spec.name!r} of shape [{dims}] would take {size / 1e9:,.1f} GB; "
             f"no more than {LIMIT_BYTES / 1e9:.1f} GB are made up",
-            fix=f"give a smaller shape, such as --shape {printable(spec.name)}=1,…, or sample inputs",
+            fix=f"give a smaller shape, such as --shape {printable(spec.name)}=1,…, "
+            f"or sample inputs",
         )
 
 
