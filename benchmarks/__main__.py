@@ -93,12 +93,13 @@ def table(results: dict[str, dict[str, Result]]) -> str:
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     first = next(iter(results.values()))["fp32"]
     machine, versions = first["machine"], first["settings"]["versions"]
+    tried = {target["target"].split("/")[1] for target in first["targets"]}
     features = [e for e in machine["vector_extensions"] if e in ("avx512_bf16", "avx512_vnni")]
     lines.append("")
     lines.append(
         f"Medians in ms, batch 1, on {machine['capacity']:g} cores of {machine['name']} "
         f"({', '.join(features)}), a shared virtual machine; "
-        + ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+        + ", ".join(f"{name} {versions[name]}" for name in sorted(tried & versions.keys()))
         + "."
     )
     return "\n".join(lines)
