@@ -25,9 +25,12 @@ _TOLD_BY_BYTES = 2**20
 """So much of a file tells its kind: tools that sort the keys of JSON put others first."""
 
 PLAN = Kind("a plan", re.compile(rb'\s*\{.*?"format"\s*:\s*"dioe-(pipeline-)?plan"', re.DOTALL))
-POOL = Kind(  # of its keys only the devices have to be there
+POOL = Kind(  # of its keys only the devices have to be there, which modelled ones' files have too
     "a pool",
-    re.compile(rb"(.*?\n)?[\"']?(format[\"']?\s*:\s*[\"']?dioe-pool|devices[\"']?\s*:)", re.DOTALL),
+    re.compile(
+        rb"(.*?\n)?[\"']?(format[\"']?\s*:\s*[\"']?dioe-pool|devices[\"']?\s*:(?!.*peak_tflops))",
+        re.DOTALL,
+    ),
 )
 HTML = Kind(
     "an HTML page",

@@ -164,6 +164,7 @@ def test_its_own_kind_is_replaced(dioe: Dioe, model: Path, x: Path, tmp_path: Pa
         (files.POOL, "# mine\n\nformat: dioe-pool\n", True),
         (files.POOL, "version: 1\ndevices:\n- id: cpu\n", True),
         (files.POOL, "services:\n  web:\n    devices:\n", False),
+        (files.POOL, "# modelled\ndevices:\n- id: npu:0\n  peak_tflops: {fp16: 5}\n", False),
         (files.HTML, "<!DOCTYPE html><html>", True),
         (files.HTML, "\ufeff<!-- mine -->\n<HTML lang=en>", True),
         (files.HTML, "<svg></svg>", False),
