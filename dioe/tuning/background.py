@@ -99,6 +99,11 @@ class BackgroundTuner:
         """See ``dioe.runtime.ShapeTuner``."""
         return self._most_variants
 
+    @property
+    def choices(self) -> Mapping[Bucket, Ranking]:
+        """What was decided so far: for each bucket its options, the chosen one first."""
+        return dict(self._choices)
+
     def prepare(self, new: NewShape) -> Variant | None:
         """See ``dioe.runtime.ShapeTuner``."""
         shapes = {name: array.shape for name, array in new.feeds.items() if array is not None}
