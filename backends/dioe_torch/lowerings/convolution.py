@@ -1,0 +1,3 @@
+"""Convolutions, plain, transposed, deformable and quantised."""
+
+from __future__ import annotations

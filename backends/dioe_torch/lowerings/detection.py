@@ -1,0 +1,3 @@
+"""Boxes and regions of interest."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Gathering, scattering, slicing and selecting elements."""
+
+from __future__ import annotations

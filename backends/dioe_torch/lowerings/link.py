@@ -1,0 +1,356 @@
+"""From a program to something that runs: every op bound to its computation, its operands to slots.
+
+Precisions: an op that is to compute in bf16 or fp16 gets its float32 operands in that type, and
+what it gives stays in it until an op that computes as written, or the end, wants float32 again.
+Devices: values that only describe shapes stay on the host, everything else goes to the device.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable, Sequence
+
+import torch
+
+from .core import (
+    LOWERED,
+    Body,
+    Constant,
+    Lowering,
+    Node,
+    Op,
+    Program,
+    Unsupported,
+    find,
+    to_tensor,
+    torch_dtype,
+)
+
+HOST = torch.device("cpu")
+
+_MADE_ON_HOST = frozenset(["Shape", "Size"])
+
+
+class OpFailed(Exception):
+    """An op raised while it ran; ``op`` is its id, ``__cause__`` what it raised."""
+
+    def __init__(self, op: Op, error: BaseException) -> None:
+        super().__init__(f"{op.id or op.type} ({op.type}): {type(error).__name__}: {error}")
+        self.op, self.error = op, error
+
+
+class Step:
+    """One op, ready to run on slots: which it reads, which it writes, which nobody reads later."""
+
+    __slots__ = ("fn", "frees", "ins", "op", "outs", "prepare", "single")
+
+    def __init__(
+        self,
+        op: Op,
+        fn: Callable[..., Any],
+        ins: tuple[int, ...],
+        outs: tuple[tuple[int, int], ...],
+        prepare: Callable[[list[Any]], list[Any]] | None,
+    ) -> None:
+        self.op, self.fn, self.ins, self.prepare = op, fn, ins, prepare
+        self.outs = outs
+        self.single = outs[0][1] if len(op.outputs) == 1 and len(outs) == 1 else -1
+        self.frees: tuple[int, ...] = ()
+
+
+class Linked:
+    """A program on a device. ``run`` may be called from several threads; it keeps no state."""
+
+    def __init__(
+        self, program: Program, device: torch.device, steps: list[Step], slots: _Slots
+    ) -> None:
+        self.program, self.device = program, device
+        self.steps = tuple(steps)
+        self._template = slots.values
+        self._in = tuple(slots.of(name) for name in program.inputs + program.captures)
+        self._outputs = tuple(slots.operand(name, False) for name in program.outputs)
+        self._casts = tuple(
+            (i, slots.reduced[name])
+            for i, name in enumerate(program.outputs)
+            if name in slots.reduced
+        )
+
+    @property
+    def constants(self) -> list[torch.Tensor]:
+        """The tensors of the program's constants, where they are."""
+        return [value for value in self._template if isinstance(value, torch.Tensor)]
+
+    def run(self, inputs: Sequence[Any]) -> list[Any]:
+        """The outputs for these inputs, in the program's order: tensors (on the device, or on the
+        host where they only describe shapes), lists, None. An output may be an input or a constant
+        itself. Raises OpFailed."""
+        slots = self._template[:]
+        for slot, value in zip(self._in, inputs):
+            slots[slot] = value
+        step = None
+        try:
+            for step in self.steps:
+                args = [slots[i] for i in step.ins]
+                if step.prepare is not None:
+                    args = step.prepare(args)
+                result = step.fn(*args)
+                if step.single >= 0:
+                    slots[step.single] = result
+                else:
+                    for index, slot in step.outs:
+                        slots[slot] = result[index]
+                for slot in step.frees:
+                    slots[slot] = None
+        except OpFailed:
+            raise
+        except Exception as error:
+            if step is None:
+                raise
+            raise OpFailed(step.op, error) from error
+        return self._finish(slots)
+
+    def observed(
+        self, inputs: Sequence[Any], observe: Callable[[int, list[Any], Any, float], None]
+    ) -> list[Any]:
+        """As ``run``; ``observe(step, inputs, result, seconds)`` is told of every step."""
+        slots = self._template[:]
+        for slot, value in zip(self._in, inputs):
+            slots[slot] = value
+        for number, step in enumerate(self.steps):
+            args = [slots[i] for i in step.ins]
+            start = time.perf_counter()
+            try:
+                prepared = args if step.prepare is None else step.prepare(args)
+                result = step.fn(*prepared)
+            except OpFailed:
+                raise
+            except Exception as error:
+                raise OpFailed(step.op, error) from error
+            observe(number, args, result, time.perf_counter() - start)
+            for index, slot in step.outs:
+                slots[slot] = result if step.single >= 0 else result[index]
+            for slot in step.frees:
+                slots[slot] = None
+        return self._finish(slots)
+
+    def _finish(self, slots: list[Any]) -> list[Any]:
+        results = [slots[i] for i in self._outputs]
+        for i, reduced in self._casts:
+            value = results[i]
+            if isinstance(value, torch.Tensor) and value.dtype == reduced:
+                results[i] = value.float()
+        return results
+
+
+class _Slots:
+    """Names to slots; what is known of each value: where it is, and in which reduced type."""
+
+    def __init__(self, program: Program, device: torch.device) -> None:
+        self.values: list[Any] = [None]
+        self.reduced: dict[str, torch.dtype] = {}
+        self.on_host: set[str] = set()
+        self._device = device
+        self._program = program
+        self._slots: dict[str, int] = {"": 0}
+        self._constants: dict[tuple[str, bool, torch.dtype | None], int] = {}
+        self._tensors: dict[str, torch.Tensor] = {}
+
+    def of(self, name: str) -> int:
+        """The slot of a value that is made by an op or given."""
+        if name not in self._slots:
+            self._slots[name] = len(self.values)
+            self.values.append(None)
+        return self._slots[name]
+
+    def is_constant(self, name: str) -> bool:
+        """True if the value is a constant of the program."""
+        return name in self._program.constants
+
+    def operand(self, name: str, host: bool, dtype: torch.dtype | None = None) -> int:
+        """The slot an operand is read from; constants are loaded where they are wanted, and in
+        ``dtype`` where they are float32."""
+        if not self.is_constant(name):
+            return self.of(name)
+        tensor = self._tensors.get(name)
+        if tensor is None:
+            tensor = self._tensors[name] = to_tensor(self._program.constants[name])
+        if dtype is not None and tensor.dtype != torch.float32:
+            dtype = None
+        key = (name, host or self._device == HOST, dtype)
+        if key not in self._constants:
+            self._constants[key] = len(self.values)
+            if dtype is not None:
+                tensor = tensor.to(dtype)
+            self.values.append(tensor if key[1] else tensor.to(self._device))
+        return self._constants[key]
+
+    def numbers(self, name: str) -> int:
+        """The slot of a constant as a numpy array."""
+        key = ("#" + name, True, None)
+        if key not in self._constants:
+            self._constants[key] = len(self.values)
+            self.values.append(self._program.constants[name].data)
+        return self._constants[key]
+
+
+def check(op: Op, constants: dict[str, Constant]) -> None:
+    """Raise Unsupported, with the reason, if an op can't be linked."""
+    _build(op, constants, HOST)
+
+
+def link(program: Program, device: torch.device) -> Linked:
+    """Bind every op of a program; raises Unsupported for one that can't be lowered."""
+    return _link(program, torch.device(device), program.constants, nested=False)
+
+
+def _link(
+    program: Program, device: torch.device, visible: dict[str, Constant], nested: bool
+) -> Linked:
+    slots = _Slots(program, device)
+    steps: list[Step] = []
+    unknown: set[str] = set(program.inputs + program.captures) if nested else set()
+    for op in program.ops:
+        lowering, compute = _build(op, visible, device)
+        captured = _captured(op)
+        names = op.inputs + captured
+        operands = [
+            name
+            for i, name in enumerate(names)
+            if name and i not in lowering.host and not slots.is_constant(name)
+        ]
+        on_host = _on_host(op, operands, slots, unknown)
+        dtype = LOWERED.get(op.precision) if lowering.lowered else None
+        ins: list[int] = []
+        numbers: list[int] = []
+        for i, name in enumerate(names):
+            if i in lowering.host and name:
+                if slots.is_constant(name):
+                    ins.append(slots.numbers(name))
+                else:
+                    ins.append(slots.of(name))
+                    numbers.append(i)
+            else:
+                ins.append(slots.operand(name, on_host is True, dtype))
+        reduced = {i: slots.reduced[name] for i, name in enumerate(names) if name in slots.reduced}
+        moves = device != HOST and (
+            on_host is None
+            or (on_host is False and any(name in slots.on_host for name in operands))
+        )
+        floats = [i for i, name in enumerate(names) if name in operands]
+        prepare = _prepare(
+            tuple(numbers),
+            tuple(floats) if dtype is not None else (),
+            dtype,
+            reduced,
+            device if moves else None,
+        )
+        outs = tuple((i, slots.of(name)) for i, name in enumerate(op.outputs) if name)
+        steps.append(Step(op, compute, tuple(ins), outs, prepare))
+        for name in op.outputs:
+            if on_host or op.type in _MADE_ON_HOST:
+                slots.on_host.add(name)
+            elif on_host is None:
+                unknown.add(name)
+            if dtype is not None:
+                slots.reduced[name] = dtype
+    linked = Linked(program, device, steps, slots)
+    _free(linked)
+    return linked
+
+
+def _build(
+    op: Op, visible: dict[str, Constant], device: torch.device
+) -> tuple[Lowering, Callable[..., Any]]:
+    lowering = find(op.domain, op.type, op.version)
+    bodies = {
+        name: _body(op, value, device)
+        for name, value in op.attributes.items()
+        if isinstance(value, Program)
+    }
+    node = Node(op, device, [visible.get(name) for name in op.inputs], bodies)
+    return lowering, lowering.build(node)
+
+
+def _body(op: Op, program: Program, device: torch.device) -> Body:
+    linked = _link(program, device, program.constants, nested=True)
+    captured = _captured(op)
+    picks = [captured.index(name) for name in program.captures]
+    return Body(linked.run, len(program.inputs), len(program.outputs), picks)
+
+
+def _captured(op: Op) -> tuple[str, ...]:
+    """What the sub-graphs of an op take from outside, each value once."""
+    names: dict[str, None] = {}
+    for value in op.attributes.values():
+        if isinstance(value, Program):
+            names.update(dict.fromkeys(value.captures))
+    return tuple(names)
+
+
+def _on_host(op: Op, operands: Sequence[str], slots: _Slots, unknown: set[str]) -> bool | None:
+    """True if an op computes on the host, False on the device, None if only a run can tell."""
+    if any(name in unknown for name in operands):
+        return None
+    return bool(operands) and all(name in slots.on_host for name in operands)
+
+
+def _prepare(
+    numbers: tuple[int, ...],
+    floats: tuple[int, ...],
+    dtype: torch.dtype | None,
+    reduced: dict[int, torch.dtype],
+    device: torch.device | None,
+) -> Callable[[list[Any]], list[Any]] | None:
+    """What has to be done to operands before each run; None if nothing has."""
+    raised = {} if dtype is not None else reduced
+    if not numbers and not floats and not raised and device is None:
+        return None
+
+    def prepare(args: list[Any]) -> list[Any]:
+        for i in numbers:
+            if args[i] is not None:
+                args[i] = to_numbers(args[i])
+        for i in floats:
+            value = args[i]
+            if isinstance(value, torch.Tensor) and (
+                value.dtype == torch.float32 or value.dtype == reduced.get(i)
+            ):
+                args[i] = value.to(dtype)
+        for i, found in raised.items():
+            value = args[i]
+            if isinstance(value, torch.Tensor) and value.dtype == found:
+                args[i] = value.float()
+        if device is not None:
+            together(args, device)
+        return args
+
+    return prepare
+
+
+def to_numbers(value: torch.Tensor) -> Any:
+    """A tensor as a numpy array, brought to the host; bfloat16 as float32."""
+    if value.dtype == torch.bfloat16:
+        value = value.float()
+    return value.detach().cpu().numpy()
+
+
+def together(args: list[Any], device: torch.device) -> None:
+    """Bring tensors to the device, in place, if one of them is there."""
+    if any(isinstance(a, torch.Tensor) and a.device.type == device.type for a in args):
+        for i, value in enumerate(args):
+            if isinstance(value, torch.Tensor) and value.device.type != device.type:
+                args[i] = value.to(device)
+
+
+def _free(linked: Linked) -> None:
+    """Tell each step which slots nobody reads after it."""
+    kept = set(linked._outputs) | {0}
+    made = {slot for step in linked.steps for _, slot in step.outs} | set(linked._in)
+    seen: set[int] = set()
+    for step in reversed(linked.steps):
+        touched = {*step.ins, *(slot for _, slot in step.outs)}
+        step.frees = tuple(sorted((touched & made) - seen - kept))
+        seen |= touched
+
+
+__all__ = ["Linked", "OpFailed", "Unsupported", "check", "link", "torch_dtype"]

@@ -1,0 +1,3 @@
+"""Losses, and the optimisers of the training domain."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Operators of the domain ai.onnx.ml."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Normalisation over batches, channels and axes."""
+
+from __future__ import annotations

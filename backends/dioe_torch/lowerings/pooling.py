@@ -1,0 +1,3 @@
+"""Pooling over windows and whole maps."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Quantising and dequantising."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Reductions, scans and sorting along axes."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Resampling of maps and grids."""
+
+from __future__ import annotations

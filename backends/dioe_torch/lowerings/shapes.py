@@ -1,0 +1,3 @@
+"""Shapes: what asks for them and what changes them."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Windows, Fourier transforms and spectrograms."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Node cases that the lowerings fail, and why. A case that passes has to leave this list."""
+
+KNOWN: dict[str, str] = {}
