@@ -31,12 +31,13 @@ from . import (  # noqa: F401 - they register themselves
 )
 from .core import Constant, Op, Program, Unsupported, find, op_types, to_constant, to_tensor
 from .fold import fold
-from .link import Linked, check, link
+from .link import Linked, OpFailed, check, link
 
 __all__ = [
     "Constant",
     "Linked",
     "Op",
+    "OpFailed",
     "Program",
     "Unsupported",
     "check",

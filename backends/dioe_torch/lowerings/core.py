@@ -139,7 +139,7 @@ def to_constant(tensor: torch.Tensor) -> Constant:
     numpy_name = _TORCH_NAMES[name]
     if hasattr(np, numpy_name):
         return Constant(name, raw.view(numpy_name))
-    return Constant(name, raw.view(np.dtype("u%d" % size)))
+    return Constant(name, raw.view(np.dtype(f"u{size}")))
 
 
 # --- the table ---------------------------------------------------------------------------------

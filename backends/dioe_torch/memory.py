@@ -1,0 +1,173 @@
+"""Buffers in the memory of a torch device, and copies between it and the host."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from typing import Any, TypeGuard
+
+import numpy as np
+import torch
+
+from dioe.host_backend import contiguous
+from dioe.types import DONE, Array, BackendError, Buffer, Event, InputError, OutOfMemory, TensorSpec
+from dioe_torch.errors import run_error
+from dioe_torch.queues import Queue
+from dioe_torch.tensors import as_array, as_tensor, torch_dtype
+
+
+class TorchBuffer:
+    """A contiguous tensor in a device's memory."""
+
+    __slots__ = ("__weakref__", "device", "dtype", "ready", "tensor")
+
+    def __init__(self, device: str, dtype: np.dtype[Any], tensor: torch.Tensor) -> None:
+        self.device, self.dtype, self.tensor = device, dtype, tensor
+        self.ready: Event = DONE
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its dimensions."""
+        return tuple(self.tensor.shape)
+
+    @property
+    def strides(self) -> tuple[int, ...] | None:
+        """None: contiguous."""
+        return None
+
+    @property
+    def owner(self) -> object:
+        """What keeps the memory alive."""
+        return self.tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Its size."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def numpy(self) -> Array:
+        """Always raises BackendError: the host can't address it."""
+        raise BackendError(
+            "the host can't address this memory",
+            place=self.device,
+            fix="copy it to a host buffer with Context.copy",
+        )
+
+    def __dlpack__(self, *, stream: int | None = None) -> object:
+        self.ready.wait()
+        return self.tensor.__dlpack__(stream=stream)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        found: tuple[int, int] = self.tensor.__dlpack_device__()
+        return found
+
+
+class DeviceMemory:
+    """The memory of one context on a device that isn't the host. Thread-safe."""
+
+    def __init__(self, device: str, queue: Queue, limit_bytes: int | None) -> None:
+        self.device, self.queue = device, queue
+        self._limit = limit_bytes
+        self._buffers: weakref.WeakSet[TorchBuffer] = weakref.WeakSet()
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Size of all buffers that are alive."""
+        return sum(buffer.nbytes for buffer in list(self._buffers))
+
+    def alloc(self, spec: TensorSpec) -> TorchBuffer:
+        """An uninitialised buffer; raises InputError for what no tensor can be, OutOfMemory."""
+        place = f"buffer {spec.name!r}"
+        if not spec.static or spec.shape is None:
+            raise InputError(f"shape {spec.shape} is not all numbers", place=place)
+        dtype = torch_dtype(spec.dtype)
+        if dtype is None:
+            raise InputError(f"no torch tensor can hold {spec.dtype}", place=place)
+        shape = tuple(d for d in spec.shape if isinstance(d, int))
+        nbytes = math.prod(shape) * spec.dtype.itemsize
+        if self._limit is not None and self.allocated_bytes + nbytes > self._limit:
+            raise OutOfMemory(
+                f"{nbytes} bytes more than the {self.allocated_bytes} in use pass the limit of "
+                f"{self._limit}",
+                place=self.device,
+            )
+        try:
+            with self.queue.current():
+                tensor = torch.empty(shape, dtype=dtype, device=self.queue.device)
+        except Exception as error:
+            raise run_error(error, self.device) from error
+        buffer = TorchBuffer(self.device, spec.dtype, tensor)
+        self._buffers.add(buffer)
+        return buffer
+
+    def holds(self, value: object) -> TypeGuard[TorchBuffer]:
+        """True for a buffer of this device; raises InputError for one of another device."""
+        if isinstance(value, np.ndarray):
+            return False
+        if isinstance(value, TorchBuffer):
+            if value.tensor.device != self.queue.device:
+                raise InputError(
+                    f"a buffer of {value.device} can't be used on {self.device}",
+                    place=self.device,
+                    fix="copy it over the host with Context.copy",
+                )
+            return True
+        if isinstance(value, Buffer) and not _addressable(value):
+            raise InputError(
+                f"a buffer of {value.device} can't be used on {self.device}", place=self.device
+            )
+        return False
+
+    def copy(self, src: Buffer, dst: Buffer) -> Event:
+        """Copy between this memory and the host, or within it; raises InputError for buffers of
+        another device or that don't match."""
+        if src.dtype != dst.dtype or src.shape != dst.shape:
+            raise InputError(
+                f"can't copy {src.dtype}{list(src.shape)} to {dst.dtype}{list(dst.shape)}"
+            )
+        try:
+            if self.holds(src):
+                return self._copy_from(src, dst)
+            assert self.holds(dst)
+            return self._copy_in(src, dst)
+        except Exception as error:
+            raise run_error(error, self.device) from error
+
+    def _copy_from(self, src: TorchBuffer, dst: Buffer) -> Event:
+        queue = self.queue
+        with queue.current():
+            queue.after(src.ready)
+            queue.keep(src.tensor)
+            if self.holds(dst):
+                queue.after(dst.ready)
+                queue.keep(dst.tensor)
+                dst.tensor.copy_(src.tensor, non_blocking=True)
+                dst.ready = queue.record()
+                return dst.ready
+            target = dst.numpy()
+            if not target.flags.writeable:
+                raise InputError("the destination is read-only", place=self.device)
+            if target.flags.c_contiguous:
+                as_tensor(target).copy_(src.tensor)
+            else:
+                np.copyto(target, as_array(src.tensor.cpu()))
+            return DONE
+
+    def _copy_in(self, src: Buffer, dst: TorchBuffer) -> Event:
+        src.ready.wait()
+        source = as_tensor(contiguous(src.numpy()))
+        queue = self.queue
+        with queue.current():
+            queue.after(dst.ready)
+            queue.keep(dst.tensor)
+            dst.tensor.copy_(source)
+            dst.ready = queue.record()
+            return dst.ready
+
+
+def _addressable(buffer: Buffer) -> bool:
+    try:
+        buffer.numpy()
+    except BackendError:
+        return False
+    return True
