@@ -8,5 +8,6 @@ from dioe.types import Backend
 def backends() -> list[Backend]:
     """The backends of this plugin; torch is imported when one is first used."""
     from dioe_torch.backend import TorchBackend
+    from dioe_torch.inductor import InductorBackend
 
-    return [TorchBackend()]
+    return [TorchBackend(), InductorBackend()]

@@ -80,7 +80,7 @@ class TorchExecutable:
             raise closed()
         run = engine.run if self._profiler is None else self._profiler.run
         try:
-            with torch.inference_mode(), _on_threads(self._threads):
+            with torch.inference_mode(), on_threads(self._threads):
                 return run(inputs)
         except Exception as error:
             raise run_error(error, self.place) from error
@@ -364,7 +364,7 @@ def _storages(values: Sequence[Any]) -> frozenset[int]:
 
 
 @contextlib.contextmanager
-def _on_threads(count: int | None) -> Iterator[None]:
+def on_threads(count: int | None) -> Iterator[None]:
     """Compute on so many threads; torch's own setting is put back, for others use torch too."""
     before = torch.get_num_threads()
     if count is None or count == before:

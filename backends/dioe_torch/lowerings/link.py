@@ -80,6 +80,10 @@ class Linked:
         """The tensors of the program's constants, where they are."""
         return [value for value in self._template if isinstance(value, torch.Tensor)]
 
+    def is_constant(self, name: str) -> bool:
+        """True if a value is a constant of the program."""
+        return name in self.program.constants
+
     def run(self, inputs: Sequence[Any]) -> list[Any]:
         """The outputs for these inputs, in the program's order: tensors (on the device, or on the
         host where they only describe shapes), lists, None. An output may be an input or a constant

@@ -1,0 +1,104 @@
+"""Capturing programs as graphs of torch operators, and having Inductor compile them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from dioe.host_backend import tensor_specs
+from dioe.types import StageModel, TensorSpec, UnsupportedError
+from dioe_torch.context import TorchContext, zeros
+from dioe_torch.errors import run_error
+from dioe_torch.executable import Engine, on_threads
+from dioe_torch.inductor import OPEN_SHAPES, compiling
+from dioe_torch.lowerings import Linked, OpFailed, Program, Unsupported, fold, link
+from dioe_torch.program import program_of
+
+_CONFIG = {
+    "compile_threads": 1,  # no pool of processes that outlives the compilation
+    "freezing": True,  # weights are constants, packed once
+}
+
+
+class InductorEngine:
+    """A compiled graph as an executable runs it."""
+
+    def __init__(self, compiled: Callable[..., Any], linked: Linked) -> None:
+        self._compiled = compiled
+        self.constants = linked.constants
+
+    def run(self, inputs: Sequence[Any]) -> Sequence[Any]:
+        """The outputs for these inputs."""
+        found: Sequence[Any] = self._compiled(*inputs)
+        return found
+
+
+class InductorContext(TorchContext):
+    """Torch on one device, through Inductor."""
+
+    inductor = True
+
+    def engine(self, program: Program, inputs: Sequence[TensorSpec]) -> Engine:
+        """A compiled graph; raises UnsupportedError for what can't be captured whole."""
+        linked = link(program, self.queue.device)
+        graph, examples = captured(linked, inputs)
+        with compiling(), on_threads(self.resources.threads), torch.no_grad():
+            from torch._inductor import compile as compile_graph
+            from torch._inductor import config
+
+            with config.patch(_CONFIG):
+                compiled = compile_graph(graph, list(examples))
+                compiled(*examples)  # kernels are loaded, and packed weights made, by the first run
+        return InductorEngine(compiled, linked)
+
+
+def captured(
+    linked: Linked, inputs: Sequence[TensorSpec]
+) -> tuple[torch.fx.GraphModule, list[torch.Tensor]]:
+    """The graph of a linked program, and inputs of its shapes.
+
+    Raises UnsupportedError for open shapes, and OpFailed or what torch raises where control flow
+    or shapes depend on values.
+    """
+    examples = [tensor.to(linked.device) for tensor in zeros(inputs)]
+    if len(examples) < len(inputs):
+        raise UnsupportedError(OPEN_SHAPES, place="torch.inductor")
+    fixed = {i for i, name in enumerate(linked.program.outputs) if linked.is_constant(name)}
+
+    def whole(*values: torch.Tensor) -> list[Any]:
+        results = linked.run(values)
+        return [r.clone() if i in fixed else r for i, r in enumerate(results)]
+
+    with torch.no_grad():
+        capture = make_fx(whole, tracing_mode="fake", _allow_non_fake_inputs=True)
+        graph: torch.fx.GraphModule = capture(*examples)
+    return graph, examples
+
+
+def blamed(model: StageModel) -> dict[str, str]:
+    """The ops that keep a model from being captured, with reasons; all where no single one is to
+    blame, none where it can be."""
+    inputs, _ = tensor_specs(model)
+    try:
+        program = fold(program_of(model), zeros(inputs))
+        captured(link(program, torch.device("cpu")), inputs)
+    except UnsupportedError as error:
+        return dict.fromkeys(model.op_ids, error.cause)
+    except Unsupported as error:
+        return dict.fromkeys(model.op_ids, str(error))
+    except OpFailed as error:
+        reason = f"what it gives depends on values: {_first_line(error.error)}"
+        known = error.op.id in model.op_ids
+        return {error.op.id: reason} if known else dict.fromkeys(model.op_ids, reason)
+    except Exception as error:  # noqa: BLE001 - tracing raises whatever a meta function does
+        text = run_error(error, "torch.inductor").cause
+        return dict.fromkeys(model.op_ids, f"can't be captured as one graph: {text}")
+    return {}
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
