@@ -142,6 +142,13 @@ def to_constant(tensor: torch.Tensor) -> Constant:
     return Constant(name, raw.view(np.dtype(f"u{size}")))
 
 
+def numbers_of(constant: Constant) -> np.ndarray:
+    """The value of ``constant`` in a type that numpy has; raises Unsupported."""
+    if constant.dtype == "bool" or hasattr(np, _TORCH_NAMES.get(constant.dtype, "")):
+        return constant.data
+    return to_tensor(constant).float().numpy()
+
+
 # --- the table ---------------------------------------------------------------------------------
 
 Compute = Callable[..., Any]
@@ -258,9 +265,19 @@ class Node:
         return index < self.n_outputs and self.op.outputs[index] != ""
 
     def constant(self, index: int) -> np.ndarray | None:
-        """The value of an input, where it is a constant that numpy can hold; else None."""
+        """The value of an input, where it is a constant, as ``host=`` gives it; else None."""
         constant = self._constants[index] if index < self.n_inputs else None
-        return None if constant is None else constant.data
+        return None if constant is None else numbers_of(constant)
+
+    def constant_ints(self, index: int) -> tuple[int, ...] | None:
+        """The value of an input that lists ints, where it is a constant; else None."""
+        value = self.constant(index)
+        return None if value is None else tuple(value.reshape(-1).tolist())
+
+    def constant_dtype(self, index: int) -> torch.dtype | None:
+        """The type of an input, where it is a constant; else None."""
+        constant = self._constants[index] if index < self.n_inputs else None
+        return None if constant is None else torch_dtype(constant.dtype)
 
     def attr(self, name: str, default: Any = _REQUIRED) -> Any:
         """An attribute as Python has it (text as str); without ``default`` it has to be there."""

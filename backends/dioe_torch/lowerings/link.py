@@ -22,6 +22,7 @@ from .core import (
     Program,
     Unsupported,
     find,
+    numbers_of,
     to_tensor,
     torch_dtype,
 )
@@ -193,7 +194,7 @@ class _Slots:
         key = ("#" + name, True, None)
         if key not in self._constants:
             self._constants[key] = len(self.values)
-            self.values.append(self._program.constants[name].data)
+            self.values.append(numbers_of(self._program.constants[name]))
         return self._constants[key]
 
 
