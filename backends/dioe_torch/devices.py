@@ -22,7 +22,7 @@ _FLAGS = {
     Precision.BF16: {"avx512bw", "avx512vl", "avx512dq"},
     Precision.FP16: {"avx512_fp16", "avx512bw", "avx512vl", "avx512dq"},
 }
-"""What oneDNN's kernels of a precision need of an x86 processor (ATen's ``use_mkldnn_…_matmul``)."""
+"""What oneDNN's kernels of a precision need of an x86 processor, as ATen asks."""
 
 _OTHER_BUILDS = re.compile(r"^(cuda|hip|xpu)\b[^=]*=\s*(?!None\b)\S", re.MULTILINE)
 
