@@ -64,9 +64,12 @@ def _done(op: Op, found: dict[str, Constant]) -> bool:
     return all(name in found for name in op.outputs if name)
 
 
+def _has_body(op: Op) -> bool:
+    return any(isinstance(value, Program) for value in op.attributes.values())
+
+
 def _foldable(op: Op) -> bool:
-    has_body = any(isinstance(value, Program) for value in op.attributes.values())
-    return not has_body and find(op.domain, op.type, op.version).pure
+    return not _has_body(op) and find(op.domain, op.type, op.version).pure
 
 
 def _last_foldable(program: Program, static: bool) -> int:
@@ -136,7 +139,7 @@ def _observed(part: Program, inputs: Sequence[Any]) -> dict[str, Constant]:
 
 def _same_shape_always(op: Op, shaped: set[str], known: set[str]) -> bool:
     """True if the shapes of its results follow from the shapes of its operands."""
-    if op.type in _SHAPED_BY_VALUES or not _foldable(op):
+    if op.type in _SHAPED_BY_VALUES or _has_body(op):
         return False
     host = find(op.domain, op.type, op.version).host
     return all(name in (known if i in host else shaped) for i, name in enumerate(op.inputs) if name)
