@@ -10,6 +10,7 @@ from __future__ import annotations
 from . import (  # noqa: F401 - they register themselves
     activation,
     attention,
+    casts,
     control,
     convolution,
     detection,
