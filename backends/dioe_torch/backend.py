@@ -21,7 +21,7 @@ from dioe.types import (
     UnsupportedError,
 )
 from dioe_torch import devices
-from dioe_torch.devices import TorchDevice
+from dioe_torch.devices import TorchDevice, computed
 from dioe_torch.options import rules
 
 
@@ -52,8 +52,6 @@ class TorchBackend:
     def capabilities(self, device: str) -> Capabilities:
         """fp32, as written, bf16 and fp16 where the device has kernels for them, all of them mixed
         in one executable."""
-        from dioe_torch.support import computed
-
         native = self._device(device).native
         on_host = native == "cpu"
         return Capabilities(
@@ -72,7 +70,7 @@ class TorchBackend:
 
     def query(self, model: StageModel, device: str, precision: Precision) -> Support:
         """By the table of lowerings, op by op."""
-        from dioe_torch.support import computed, support
+        from dioe_torch.support import support
 
         if precision not in computed(self._device(device).native):
             reason = f"torch doesn't compute {precision} on {device}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
 import re
@@ -11,10 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from dioe.host_backend import host_device
-from dioe.types import DeviceInfo, DeviceState, KnownAs
+from dioe.types import DeviceInfo, DeviceState, KnownAs, Precision
 
 AUTOLOAD_GROUP = "torch.backends"
 """Entry points that torch runs when it is imported: out-of-tree devices (torch 2.5 and later)."""
+
+_CPUINFO = Path("/proc/cpuinfo")
+_FLAGS = {
+    Precision.BF16: {"avx512bw", "avx512vl", "avx512dq"},
+    Precision.FP16: {"avx512_fp16", "avx512bw", "avx512vl", "avx512dq"},
+}
+"""What oneDNN's kernels of a precision need of an x86 processor, as ATen asks."""
 
 _OTHER_BUILDS = re.compile(r"^(cuda|hip|xpu)\b[^=]*=\s*(?!None\b)\S", re.MULTILINE)
 
@@ -157,3 +165,32 @@ def _name_of(module: Any, index: int, name: str) -> str:
 def _memory_of(module: Any, index: int) -> int | None:
     tell = getattr(module, "mem_get_info", None)
     return int(tell(index)[1]) if tell is not None else None
+
+
+@functools.cache
+def computed(native: str) -> frozenset[Precision]:
+    """The precisions that a torch device computes in: on the CPU those that oneDNN has kernels for
+    on this processor, since torch's own would be slower than fp32."""
+    if native.partition(":")[0] != "cpu":
+        return frozenset({Precision.FP32, Precision.BF16, Precision.FP16})
+    try:
+        lines = _CPUINFO.read_text(errors="replace").splitlines()
+    except OSError:
+        return _computed_by_torch()
+    flags = next((set(line.split()) for line in lines if line.startswith("flags")), None)
+    if flags is None:  # not an x86 processor
+        return _computed_by_torch()
+    return frozenset({Precision.FP32, *(p for p, needed in _FLAGS.items() if needed <= flags)})
+
+
+def _computed_by_torch() -> frozenset[Precision]:
+    """The same by asking torch, which takes over a second to import."""
+    import torch
+
+    found = {Precision.FP32}
+    if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            found.add(Precision.BF16)
+        if torch.ops.mkldnn._is_mkldnn_fp16_supported():
+            found.add(Precision.FP16)
+    return frozenset(found)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-import torch
 
-from dioe.types import Precision, Precisions, StageModel, Support, UnsupportedError
+from dioe.types import Precisions, StageModel, Support, UnsupportedError
+from dioe_torch.devices import computed
 from dioe_torch.lowerings import Program, Unsupported, check
 from dioe_torch.program import program_of
 from dioe_torch.tensors import torch_dtype
-
-COMPUTED = (Precision.FP32, Precision.BF16, Precision.FP16)
 
 
 def read(model: StageModel, refused: dict[str, str]) -> Program | None:
@@ -56,20 +54,6 @@ def _unheld(value: ir.Value) -> str:
     if torch_dtype(np.dtype(dtype.numpy())) is None:
         return f"{value.name!r} is {dtype.name.lower()}: torch has no such tensors"
     return ""
-
-
-def computed(native: str) -> frozenset[Precision]:
-    """The precisions that a torch device computes in: on the CPU those that oneDNN has kernels for
-    on this processor, and torch's own would be slower than fp32."""
-    if native.partition(":")[0] != "cpu":
-        return frozenset(COMPUTED)
-    found = {Precision.FP32}
-    if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            found.add(Precision.BF16)
-        if torch.ops.mkldnn._is_mkldnn_fp16_supported():
-            found.add(Precision.FP16)
-    return frozenset(found)
 
 
 def refusal_of(precisions: Precisions, native: str, place: str) -> None:

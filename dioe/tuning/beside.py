@@ -46,11 +46,12 @@ def settings_beside(
 
     Idle threads that spin steal cores from what runs next; and work in small pieces, such as a
     recurrent layer's steps, is often faster on one thread than on several that sleep in between.
+    Backends that compile for long are left out: each part would be compiled several times.
     """
     capacity = {device.id: device.capacity or 1.0 for device in pool.devices}
     found = []
     for candidate in candidates:
-        if candidate.held_back or not candidate.support.supported:
+        if candidate.held_back or candidate.compiles_long or not candidate.support.supported:
             continue
         own = replace(candidate.resources, spin=False)
         found.append(Setting(candidate, own))

@@ -266,6 +266,7 @@ class Job:
             last_resorts=not self.settings.strict,
             broken=self._broken,
             enough=enough,
+            budget_s=self.settings.tuning_budget_s,
         )
         return [self._of_placed_ops(candidate) for candidate in found]
 

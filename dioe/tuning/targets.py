@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -29,6 +30,13 @@ log = logging.getLogger(__name__)
 UNTRIED = "not tried: there was no tuning budget"
 STRICT = "a last resort, which is used only when named"
 USED_UP = "not tried: the tuning budget was used up"
+COMPILER_S = 30.0
+"""What a first look at a backend may well take that compiles for bound shapes only: such backends
+generate code and call a compiler, or try kernels."""
+LONG = (
+    f"not tried: compiling for it may take {COMPILER_S:g} s, more than the tuning budget; name it, "
+    "or give more"
+)
 LAST = "a last resort, and other targets take the whole model"
 
 
@@ -49,6 +57,9 @@ class Candidate:
     """Why it gets only what is pinned to it; empty if it may get all that it takes."""
     pinned_away: frozenset[str] = frozenset()
     """Ops that the backend takes, and that are refused because they are pinned elsewhere."""
+    compiles_long: bool = False
+    """Whether its backend compiles for bound shapes only, and may take long over it: it is tried
+    after all others, on the whole model."""
     roomless: bool = False
     """Whether the device's memory is too small for the whole model."""
 
@@ -73,6 +84,12 @@ class Candidate:
     def refusal(self) -> str:
         """Why the target isn't tried on the whole model; empty if it is."""
         return self.held_back or refusal_text(self.support)
+
+    @property
+    def refused_state(self) -> str:
+        """The state to report where there is a refusal: what was only not tried is no reason to
+        call the model unsupported."""
+        return "failed" if self.held_back in (UNTRIED, LONG) else "unsupported"
 
 
 def memory_bytes(device: str, runtime: Runtime) -> int | None:
@@ -113,6 +130,7 @@ def candidates(
     last_resorts: bool = True,
     broken: Mapping[str, str] | None = None,
     enough: Callable[[Candidate], bool] = lambda candidate: False,
+    budget_s: float = math.inf,
 ) -> list[Candidate]:
     """Every target worth a try, those that refuse the model with their reasons.
 
@@ -121,7 +139,8 @@ def candidates(
     (``npu:0/null``), for their outputs may be worth nothing; ``pinned``, the names of what ops are
     pinned to, count as well. Backends of the last resort too without ``last_resorts``. ``broken``
     gives the reasons of targets that failed already; a backend that raises when it is asked
-    refuses. Nobody else is asked after a candidate that is ``enough`` (asking may mean compiling).
+    refuses. Nobody else is asked after a candidate that is ``enough`` (asking may mean compiling),
+    nor is, unless it is named, a backend whose compiling ``budget_s`` has no room for.
     Raises InputError for a name that matches nothing, and what ``Registry.backend`` raises where
     that is because the backend it names isn't usable.
     """
@@ -152,14 +171,21 @@ def candidates(
                         matches(str(target), w) and "/" in w for w in pinned
                     ):
                         continue
-                    if settled:
+                    long = not failure and not capabilities.dynamic_shapes
+                    too_long = (
+                        long
+                        and budget_s < COMPILER_S
+                        and not any(_names_backend(w, target) for w in (*(wanted or ()), *pinned))
+                    )
+                    if settled or too_long:
                         found.append(
                             Candidate(
                                 target,
                                 resources,
                                 Support(frozenset()),
                                 capabilities.last_resort,
-                                held_back=UNTRIED,
+                                held_back=UNTRIED if settled else LONG,
+                                compiles_long=long,
                             )
                         )
                         continue
@@ -177,6 +203,7 @@ def candidates(
                             capabilities.last_resort,
                             mixes=capabilities.mixes_precisions,
                             known_as=placement.device.known_as,
+                            compiles_long=long,
                         )
                     )
                     settled = enough(found[-1])
@@ -204,6 +231,7 @@ def candidates(
             else c
             for c in found
         ]
+    found.sort(key=lambda candidate: candidate.compiles_long)
     return _hold_back_last_resort(found, pinned)
 
 

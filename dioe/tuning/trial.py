@@ -280,7 +280,7 @@ def try_target(
     """
     name = str(candidate.target)
     if candidate.refusal:
-        return TargetReport(name, "unsupported", candidate.refusal)
+        return TargetReport(name, candidate.refused_state, candidate.refusal)
     given = [{name: owned(value) for name, value in feeds.items()} for feeds in samples]
     try:
         too_slow = slow_at_first(candidate, model, given[0], runtime, best_ms, left_s)

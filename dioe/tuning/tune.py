@@ -376,7 +376,7 @@ class Tuner:
         usable = [c for c in self._candidates if not c.refusal]
         if not usable:
             refused = [
-                TargetReport(str(c.target), "unsupported", c.refusal) for c in self._candidates
+                TargetReport(str(c.target), c.refused_state, c.refusal) for c in self._candidates
             ]
             plan = self._search([], [], Budget(0.0), False).untried()
             if plan is None:
@@ -393,7 +393,7 @@ class Tuner:
             if str(c.target) == name
             else TargetReport(
                 str(c.target),
-                "failed" if c.held_back == UNTRIED or not c.refusal else "unsupported",
+                c.refused_state if c.refusal else "failed",
                 c.refusal or UNTRIED,
             )
             for c in self._candidates

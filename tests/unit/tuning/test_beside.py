@@ -45,6 +45,7 @@ def test_one_thread_only_where_pieces_are_small_and_there_are_more(
 def test_what_is_held_back_or_takes_nothing_is_no_setting(pool: Path) -> None:
     nothing = Support(frozenset(), {"m0": "no"})
     refusing = [candidate(held_back="a last resort"), candidate("b", support=nothing)]
+    refusing.append(candidate("d", compiles_long=True))
     assert settings_beside(refusing, load_pool(pool)) == []
     partial = candidate("c", support=Support(frozenset({"m0"}), {"g0": "no"}))
     assert settings_beside([partial], load_pool(pool))

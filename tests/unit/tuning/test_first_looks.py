@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,9 @@ from dioe.runtime import Runtime
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.first_looks import FirstLooks
 from dioe.tuning.known import Known, Ratio
-from dioe.tuning.targets import USED_UP, candidates
+from dioe.tuning.targets import COMPILER_S, LONG, USED_UP, candidates
 from dioe.tuning.trial import reference_outputs
+from dioe.types import Capabilities
 from tests.toys import models
 from tests.toys.work import Clock, WorkingBackend
 from tests.unit.tuning.conftest import UseBackends
@@ -27,14 +29,21 @@ __all__ = ["pool"]
 class Looks:
     """First looks at the model of two kinds on some toys, made anew each time."""
 
-    def __init__(self, runtime: Runtime, pool: Path, *toys: WorkingBackend) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        pool: Path,
+        *toys: WorkingBackend,
+        named: bool = True,
+        budget_s: float = 10.0,
+    ) -> None:
         self.runtime, self.toys = runtime, toys
         self.model = Model.load(models.two_kinds())
         self.samples = [{"x": rows()}]
         self.reference = reference_outputs(self.model, self.samples, runtime)
         self.candidates = candidates(
             self.model, load_pool(pool), runtime, precision="fp32", quantised=False,
-            devices=[f"cpu/{toy.name}" for toy in toys],
+            devices=[f"cpu/{toy.name}" for toy in toys] if named else "auto", budget_s=budget_s,
         )  # fmt: skip
         self.known = Known(
             History(None), self.model.sha256, {"x": (4, 8)}, "samples", "machine",
@@ -55,8 +64,8 @@ MakeLooks = Callable[..., Looks]
 
 @pytest.fixture
 def make_looks(pool: Path, use_backends: UseBackends) -> MakeLooks:
-    def make(*toys: WorkingBackend) -> Looks:
-        return Looks(use_backends(*toys), pool, *toys)
+    def make(*toys: WorkingBackend, **how: Any) -> Looks:
+        return Looks(use_backends(*toys), pool, *toys, **how)
 
     return make
 
@@ -129,3 +138,50 @@ def test_what_wasnt_measured_alone_isnt_kept(clock: Clock, make_looks: MakeLooks
     looks.make(locked=False).all(Budget(10))
     looks.make().all(Budget(10))
     assert looks.told == [A, B]
+
+
+COMPILER = "cpu/0/fp32"
+
+
+class Compiler(WorkingBackend):
+    """A backend that compiles for bound shapes only."""
+
+    def capabilities(self, device: str) -> Capabilities:
+        return Capabilities(dynamic_shapes=False)
+
+
+def with_compiler(clock: Clock) -> list[WorkingBackend]:
+    a, _ = complementary(clock)
+    return [Compiler("0", clock, {}, compile_ms=9000), a]
+
+
+def test_who_compiles_for_long_comes_last_and_only_with_time(
+    clock: Clock, make_looks: MakeLooks
+) -> None:
+    toys = with_compiler(clock)
+    looks = make_looks(*toys, named=False, budget_s=2 * COMPILER_S)
+    assert [str(c.target) for c in looks.candidates if c.compiles_long] == [COMPILER]
+    first = looks.make()
+    assert first.all(Budget(2 * COMPILER_S))[-1].target == COMPILER
+    assert 9 < first.took_s[COMPILER] < 10
+    again = make_looks(*toys, named=False, budget_s=2 * COMPILER_S).make()
+    assert again.all(Budget(12))[-1].reason == USED_UP
+    second = looks.make()  # by now it is known what it takes
+    assert second.all(Budget(12))[-1].reason != USED_UP
+
+
+def test_who_compiles_for_long_is_not_even_asked_without_time(
+    clock: Clock, make_looks: MakeLooks
+) -> None:
+    looks = make_looks(*with_compiler(clock), named=False, budget_s=COMPILER_S / 2)
+    first = looks.make()
+    report = first.all(Budget(COMPILER_S / 2))[-1]
+    assert (report.target, report.state, report.reason) == (COMPILER, "failed", LONG)
+    assert COMPILER not in first.took_s
+
+
+def test_who_compiles_for_long_is_tried_where_it_is_named(
+    clock: Clock, make_looks: MakeLooks
+) -> None:
+    looks = make_looks(with_compiler(clock)[0], budget_s=1)
+    assert [r.state for r in looks.make().all(Budget(1))] == ["ok"]
