@@ -14,7 +14,7 @@ from dioe.runtime import Runtime
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.known import Known, Ratio
 from dioe.tuning.reports import comparable, dropped
-from dioe.tuning.targets import COMPILER_S, USED_UP, Candidate
+from dioe.tuning.targets import USED_UP, Candidate
 from dioe.tuning.trial import disturbed_since, try_target
 from dioe.types import Feeds, TargetReport, Value
 
@@ -116,7 +116,7 @@ class FirstLooks:
         longest_s = max(self.took_s.values(), default=0.0)
         report = self._recalled(candidate)
         if candidate.compiles_long:
-            longest_s = self.took_s.get(str(candidate.target), COMPILER_S)
+            longest_s = self.took_s.get(str(candidate.target), candidate.expected_s)
         fits = bool(candidate.refusal) or budget.allows(longest_s)
         if report is not None and report.state == "slow" and fits:
             report = None  # what was slow beside one target needn't be beside another

@@ -60,6 +60,8 @@ class Candidate:
     compiles_long: bool = False
     """Whether its backend compiles for bound shapes only, and may take long over it: it is tried
     after all others, on the whole model."""
+    expected_s: float = 0.0
+    """What a first look at it may take, as far as it is known before."""
     roomless: bool = False
     """Whether the device's memory is too small for the whole model."""
 
@@ -171,13 +173,11 @@ def candidates(
                         matches(str(target), w) and "/" in w for w in pinned
                     ):
                         continue
-                    long = not failure and not capabilities.dynamic_shapes
-                    too_long = (
-                        long
-                        and budget_s < COMPILER_S
-                        and not any(_names_backend(w, target) for w in (*(wanted or ()), *pinned))
-                    )
-                    if settled or too_long:
+                    modelled = placement.device.known_as is KnownAs.MODELLED
+                    long = not (failure or capabilities.dynamic_shapes or modelled)
+                    named = any(_names_backend(w, target) for w in (*(wanted or ()), *pinned))
+                    expected_s = COMPILER_S if long and not named else 0.0
+                    if settled or expected_s > budget_s:
                         found.append(
                             Candidate(
                                 target,
@@ -204,6 +204,7 @@ def candidates(
                             mixes=capabilities.mixes_precisions,
                             known_as=placement.device.known_as,
                             compiles_long=long,
+                            expected_s=expected_s,
                         )
                     )
                     settled = enough(found[-1])

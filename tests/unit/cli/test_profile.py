@@ -22,7 +22,7 @@ def test_json(dioe: Dioe, model: Path, x: Path) -> None:
     assert set(shown.json) == {"model", "targets"}
     assert shown.json["model"]["ops"] == 4
     targets = {entry["target"]: entry for entry in shown.json["targets"]}
-    assert set(targets) == {"cpu/onnxruntime/fp32", "cpu/openvino/fp32", "cpu/reference/fp32"}
+    assert {f"cpu/{name}/fp32" for name in ("onnxruntime", "openvino", "reference")} <= set(targets)
     for target in ("cpu/onnxruntime/fp32", "cpu/openvino/fp32"):
         assert not targets[target]["reason"]
         assert targets[target]["ops"]
