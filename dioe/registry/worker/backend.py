@@ -180,7 +180,10 @@ class WorkerBackend:
         process = self.host.process()
         args = {"backend": self.name, "device": device, "resources": asdict(resources)}
         answer = process.call("open", args, limit_s=self.host.deadlines.call_s)
-        number = records.field(answer, "context", int)
+        return self._context(process, records.field(answer, "context", int), device)
+
+    def _context(self, process: WorkerProcess, number: int, device: str) -> WorkerContext:
+        """What ``open`` gives; a vendor's backend has a context of its own."""
         return WorkerContext(process, number, device, self.host.deadlines)
 
 

@@ -1,0 +1,169 @@
+"""The backend ``cambricon.magicmind``: what it says of itself; its worker does the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dioe.host_backend import check_resources, resolve_options, support_by_trial
+from dioe.registry.worker import WorkerBackend, WorkerContext, WorkerProcess
+from dioe.registry.worker.model import send_model
+from dioe.registry.worker.records import OPTIONAL_STR, field
+from dioe.types import (
+    ABI_VERSION,
+    Capabilities,
+    Context,
+    DeviceInfo,
+    DeviceState,
+    DioeError,
+    KnownAs,
+    Precision,
+    Resolution,
+    Resources,
+    StageModel,
+    Support,
+    UnsupportedError,
+)
+from dioe_cambricon.build import PLACE
+from dioe_cambricon.context import MagicMindContext
+from dioe_cambricon.host import CambriconHost
+from dioe_cambricon.options import OPTIONS, PRECISION_MODES
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+DTYPES = frozenset(
+    ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "float16", "float32")
+)
+"""What may go to the card and come from it: MagicMind's ``DataType``, and int64, which it computes
+in 32 bits (``type64to32_conversion``). float64 would lose half of its digits there."""
+
+
+class MagicMindBackend(WorkerBackend):
+    """Cambricon's compiler and runtime for whole subgraphs, in a worker on the vendor's Python."""
+
+    abi_version = ABI_VERSION
+    simulated = False
+
+    def __init__(self, host: CambriconHost | None = None) -> None:
+        self._cambricon = host or CambriconHost("magicmind")
+        super().__init__(self._cambricon, PLACE)
+        self._cards: Mapping[str, DeviceInfo] = {}
+
+    @property
+    def version(self) -> str:
+        """Version of MagicMind; empty where there is no card to ask about."""
+        return super().version if self._cards else ""
+
+    def probe(self) -> Sequence[DeviceInfo]:
+        """The cards; one that is absent, with what to do, where there are none. Starts a worker
+        only where a Python for it is named."""
+        self._cards = {}
+        missing = self._cambricon.missing()
+        if missing:
+            return [_absent(missing)]
+        try:
+            found = super().probe()
+        except DioeError as error:
+            reason = " ".join(f"{error.cause}; {error.fix}".strip("; ").split())
+            return [_absent(f"the worker on {self._cambricon.python} failed: {reason}")]
+        self._cards = {d.id: d for d in found if d.state is DeviceState.PRESENT}
+        return found
+
+    def _check(self, device: str) -> DeviceInfo:
+        if not self._cards:
+            self.probe()
+        if device not in self._cards:
+            known = ", ".join(self._cards) or "none"
+            raise UnsupportedError(f"no device {device!r} here", place=PLACE, fix=f"cards: {known}")
+        return self._cards[device]
+
+    def capabilities(self, device: str) -> Capabilities:
+        """One precision for a whole model; open dimensions are built as such."""
+        self._check(device)
+        return Capabilities(
+            computes=frozenset(PRECISION_MODES),
+            stores=frozenset((Precision.FP32, Precision.FP16)),
+        )
+
+    def resolve(self, options: Mapping[str, Any]) -> Mapping[str, Resolution]:
+        """See ``dioe_cambricon.options``; needs no card."""
+        return resolve_options(OPTIONS, options)
+
+    def query(self, model: StageModel, device: str, precision: Precision) -> Support:
+        """What MagicMind's parser reads, the whole model first, then op by op; it isn't built, which
+        may take minutes. Values that no card holds are refused before."""
+        self._check(device)
+        ops = model.op_ids
+        if precision not in PRECISION_MODES:
+            reason = f"there is no {precision} in MagicMind"
+            return Support(frozenset(), dict.fromkeys(ops, reason))
+        refused = dict(_unholdable(model))
+        process = self._cambricon.process()
+
+        def whole(asked: StageModel) -> None:
+            named, _segment = send_model(asked, process)  # memory that lives until the answer
+            self._ask_parser(process, named)
+
+        def single(data: bytes) -> None:
+            segment = process.segment(len(data))
+            segment.bytes(0, len(data))[:] = np.frombuffer(data, np.uint8)
+            self._ask_parser(process, {"segment": segment.id, "nbytes": len(data)})
+
+        found = support_by_trial(model, whole, single)
+        refused = {op: refused.get(op) or found.refused.get(op, "") for op in ops}
+        refused = {op: reason for op, reason in refused.items() if reason}
+        return Support(frozenset(ops) - refused.keys(), refused)
+
+    def _ask_parser(self, process: WorkerProcess, named: Mapping[str, Any]) -> None:
+        limit_s = self.host.deadlines.compile_s
+        answer = process.call("check", {"model": dict(named)}, limit_s=limit_s)
+        refused = field(answer, "refused", OPTIONAL_STR)
+        if refused:
+            raise UnsupportedError(refused, place=PLACE)
+
+    def open(self, device: str, resources: Resources) -> Context:
+        """See ``dioe.types.Backend``. The host's cores and threads don't matter to a card."""
+        self._check(device)
+        check_resources(resources)
+        return super().open(device, resources)
+
+    def _context(self, process: WorkerProcess, number: int, device: str) -> WorkerContext:
+        card = self._cards[device].name
+        return MagicMindContext(process, number, device, self.host.deadlines, card)
+
+
+def _absent(reason: str) -> DeviceInfo:
+    return DeviceInfo(
+        "mlu:0",
+        "mlu",
+        "Cambricon MLU",
+        state=DeviceState.ABSENT,
+        reason=reason,
+        uuid="cambricon-0",  # the same for all backends of the plugin: one device that is absent
+        known_as=KnownAs.ABSENT,
+    )
+
+
+def _unholdable(model: StageModel) -> Iterator[tuple[str, str]]:
+    """Ops that read or give what no card holds, each with the reason."""
+    for op, node in zip(model.op_ids, model.ir.graph, strict=True):
+        for value in (*node.inputs, *node.outputs):
+            reason = "" if value is None else _why_not(value)
+            if reason:
+                yield op, reason
+                break
+
+
+def _why_not(value: ir.Value) -> str:
+    import onnx_ir as ir
+
+    if isinstance(value.type, ir.SequenceType | ir.OptionalType):
+        return "sequences and optional values don't go to the card"
+    dtype = value.dtype
+    if dtype is None:
+        return ""
+    name = "strings" if dtype is ir.DataType.STRING else dtype.numpy().name
+    return "" if name in DTYPES else f"{name} isn't computed by the card"
