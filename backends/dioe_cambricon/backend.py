@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,15 +30,7 @@ from dioe_cambricon.build import PLACE
 from dioe_cambricon.context import MagicMindContext
 from dioe_cambricon.host import CambriconHost
 from dioe_cambricon.options import OPTIONS, PRECISION_MODES
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-DTYPES = frozenset(
-    ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "float16", "float32")
-)
-"""What may go to the card and come from it: MagicMind's ``DataType``, and int64, which it computes
-in 32 bits (``type64to32_conversion``). float64 would lose half of its digits there."""
+from dioe_cambricon.support import unholdable
 
 
 class MagicMindBackend(WorkerBackend):
@@ -93,14 +85,14 @@ class MagicMindBackend(WorkerBackend):
         return resolve_options(OPTIONS, options)
 
     def query(self, model: StageModel, device: str, precision: Precision) -> Support:
-        """What MagicMind's parser reads, the whole model first, then op by op; it isn't built, which
-        may take minutes. Values that no card holds are refused before."""
+        """What MagicMind's parser reads, the whole model first, then op by op. Nothing is built:
+        that may take minutes. Values that no card holds are refused before."""
         self._check(device)
         ops = model.op_ids
         if precision not in PRECISION_MODES:
             reason = f"there is no {precision} in MagicMind"
             return Support(frozenset(), dict.fromkeys(ops, reason))
-        refused = dict(_unholdable(model))
+        refused = unholdable(model)
         process = self._cambricon.process()
 
         def whole(asked: StageModel) -> None:
@@ -145,25 +137,3 @@ def _absent(reason: str) -> DeviceInfo:
         uuid="cambricon-0",  # the same for all backends of the plugin: one device that is absent
         known_as=KnownAs.ABSENT,
     )
-
-
-def _unholdable(model: StageModel) -> Iterator[tuple[str, str]]:
-    """Ops that read or give what no card holds, each with the reason."""
-    for op, node in zip(model.op_ids, model.ir.graph, strict=True):
-        for value in (*node.inputs, *node.outputs):
-            reason = "" if value is None else _why_not(value)
-            if reason:
-                yield op, reason
-                break
-
-
-def _why_not(value: ir.Value) -> str:
-    import onnx_ir as ir
-
-    if isinstance(value.type, ir.SequenceType | ir.OptionalType):
-        return "sequences and optional values don't go to the card"
-    dtype = value.dtype
-    if dtype is None:
-        return ""
-    name = "strings" if dtype is ir.DataType.STRING else dtype.numpy().name
-    return "" if name in DTYPES else f"{name} isn't computed by the card"

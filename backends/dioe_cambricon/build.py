@@ -110,9 +110,7 @@ def check_calibration(inputs: Sequence[TensorSpec], calibration: Sequence[Feeds]
     for place, feed in enumerate(calibration):
         for spec in inputs:
             if spec.name not in feed:
-                raise InputError(
-                    f"feed {place} has no input {spec.name!r}", place="calibration"
-                )
+                raise InputError(f"feed {place} has no input {spec.name!r}", place="calibration")
             first, shape = _shape(calibration[0][spec.name]), _shape(feed[spec.name])
             if shape != first:
                 raise InputError(

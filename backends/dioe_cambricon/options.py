@@ -47,8 +47,8 @@ def _one_of(key: str, *values: str) -> OptionRule:
 
 def _profile(value: Any) -> Resolution:
     if value:
-        return Resolution(Effect.REJECTED, note="MagicMind's profiler isn't used: no profile of ops")
-    return Resolution(Effect.APPLIED, note="there is none")
+        return Resolution(Effect.REJECTED, note="there are no times of single ops")
+    return Resolution(Effect.APPLIED, note="none is taken")
 
 
 def _is_archs(value: object) -> bool:

@@ -72,10 +72,12 @@ class Subject:
         precision: Precision = Precision.FP32,
         options: Mapping[str, Any] | None = None,
         resources: Resources = RESOURCES,
+        calibration: Sequence[Feeds] | None = None,
     ) -> Executable:
         """``model`` compiled in a context of its own; NotCovered if the backend refuses any op."""
         self.take(model, precision)
-        return self.open(resources).compile(model, Precisions(precision), options or {})
+        context = self.open(resources)
+        return context.compile(model, Precisions(precision), options or {}, calibration)
 
     def request(self, model: Model, **how: Any) -> Request:
         """A request on ``model``, compiled as ``compile`` does."""

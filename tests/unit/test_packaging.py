@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PACKAGES = {
     "dioe": ROOT / "dioe",
+    "dioe_cambricon": ROOT / "backends/dioe_cambricon",
     "dioe_null": ROOT / "backends/dioe_null",
     "dioe_onnxruntime": ROOT / "backends/dioe_onnxruntime",
     "dioe_openvino": ROOT / "backends/dioe_openvino",

@@ -99,7 +99,7 @@ def visible_cards(count: int, variable: str | None) -> list[int | None]:
     list of indices: better no reading than that of another card.
     """
     if variable is None:
-        return [index for index in range(count)]
+        return list(range(count))
     parts = [part.strip() for part in variable.split(",")]
     return [int(part) if part.isdigit() and int(part) < count else None for part in parts]
 

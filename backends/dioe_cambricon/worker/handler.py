@@ -41,15 +41,15 @@ class Handler:
 
     def __init__(self, provider: Any, folder: str) -> None:
         self._provider, self._folder = provider, folder
-        self._objects = {}  # type: dict[int, Any]
+        self._objects: dict[int, Any] = {}
         self._numbers = itertools.count(1)
 
     def handle(self, op: str, args: Answer, memory: Any) -> Answer:
         """Serve one op; raises what the provider raises."""
         method = getattr(self, "op_" + op, None)
         if method is None:
-            raise BackendError("this worker has no op {!r}".format(op))
-        answer = method(args, memory)  # type: Answer
+            raise BackendError(f"this worker has no op {op!r}")
+        answer: Answer = method(args, memory)
         return answer
 
     def release(self, ids: list[int]) -> None:
@@ -73,7 +73,7 @@ class Handler:
         try:
             return self._objects[args[name]]
         except KeyError:
-            raise BackendError("the {} is closed".format(name)) from None
+            raise BackendError(f"the {name} is closed") from None
 
     # The provider
 
@@ -213,21 +213,21 @@ class _Served:
 
     def __init__(self, executable: Any) -> None:
         self.lock = threading.Lock()
-        self.inputs = {}  # type: dict[str, Array]
-        self.targets = {}  # type: dict[str, Array]
+        self.inputs: dict[str, Array] = {}
+        self.targets: dict[str, Array] = {}
         self._request = executable.request()
 
     def run(self, feeds: dict[str, Array]) -> dict[str, Array]:
         """Outputs by name."""
-        found = self._request.run(feeds)  # type: dict[str, Array]
+        found: dict[str, Array] = self._request.run(feeds)
         return found
 
 
 def _write(name: str, result: Array, target: Array) -> None:
     if result.shape != target.shape:
         raise InputError(
-            "the result has shape {}, the buffer {}".format(list(result.shape), list(target.shape)),
-            place="output {!r}".format(name),
+            f"the result has shape {list(result.shape)}, the buffer {list(target.shape)}",
+            place=f"output {name!r}",
         )
     target[...] = result
 
@@ -243,10 +243,10 @@ class _ModelFile:
 
     def __enter__(self) -> str:
         if self._named.get("path"):
-            path = self._named["path"]  # type: str
+            path: str = self._named["path"]
             return path
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
-        self._made = os.path.join(self._folder, "model-{}.onnx".format(next(self._numbers)))
+        self._made = os.path.join(self._folder, f"model-{next(self._numbers)}.onnx")
         with open(self._made, "wb") as stream:
             stream.write(self._memory.view(self._named["segment"], 0, self._named["nbytes"]))
         return self._made

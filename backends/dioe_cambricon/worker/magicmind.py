@@ -42,22 +42,24 @@ class Provider:
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._missing = ""
-        self.mm, self.parser, self.types = None, None, None  # type: Any, Any, Any
+        self.mm: Any = None
+        self.parser: Any = None
+        self.types: Any = None
         try:
             self.mm = importlib.import_module("magicmind.python.runtime")
             self.parser = importlib.import_module("magicmind.python.runtime.parser")
             self.types = importlib.import_module("magicmind.python.common.types")
         except (ImportError, OSError) as error:  # OSError: a shared library of it is missing
-            self._missing = "{}: {}".format(type(error).__name__, error)
+            self._missing = f"{type(error).__name__}: {error}"
         self.known_as = "absent" if self._missing else known_as("magicmind")
         self.version = "" if self._missing else distribution_version("magicmind")
         self.counters = cndev.load() if self.known_as == "hardware" else None
-        self._system = None  # type: Any
+        self._system: Any = None
 
     def devices(self) -> list[dict[str, Any]]:
         """The cards as MagicMind counts them; one that is absent, with the reason, if none."""
         if self._missing:
-            return [absent("magicmind can't be imported there ({})".format(self._missing))]
+            return [absent(f"magicmind can't be imported there ({self._missing})")]
         count = int(self.system().device_count())
         if count < 1:
             return [absent("MagicMind finds no card (System.device_count() is 0)")]
@@ -69,12 +71,12 @@ class Provider:
             name, uuid = self.counters.name(index), self.counters.uuid(index)
             memory = self.counters.memory(index)
         return {
-            "id": "{}:{}".format(KIND, index),
+            "id": f"{KIND}:{index}",
             "kind": KIND,
             "name": name or "Cambricon MLU",
             "state": "present",
             "reason": "",
-            "uuid": uuid or "cambricon-{}".format(index),
+            "uuid": uuid or f"cambricon-{index}",
             "known_as": self.known_as,
             "memory_bytes": None if memory is None else memory["total_bytes"],
             "shares": None,
@@ -123,7 +125,7 @@ class Context:
             device = self.mm.Device()
             device.id = self.index
             self._threads.device = device
-        check(device.active(), "mlu:{} can't be used".format(self.index), BackendError)
+        check(device.active(), f"mlu:{self.index} can't be used", BackendError)
         return device
 
     def compile(
@@ -152,15 +154,13 @@ class Context:
         names = [spec["name"] for spec in options["inputs"]]
         if network.get_input_count() != len(names):
             raise BackendError(
-                "MagicMind finds {} inputs in a model of {}".format(
-                    network.get_input_count(), len(names)
-                ),
+                f"MagicMind finds {network.get_input_count()} inputs in a model of {len(names)}",
                 place=PLACE,
             )
         for place, name in enumerate(names):
             dims = self.mm.Dims(options["dims"][name])
             done = network.get_input(place).set_dimension(dims)
-            check(done, "shape {} of input {!r}".format(options["dims"][name], name), InputError)
+            check(done, f"shape {options['dims'][name]} of input {name!r}", InputError)
 
     def _calibrate(
         self, network: Any, config: Any, options: dict[str, Any], feeds: list[dict[str, Array]]
@@ -194,7 +194,7 @@ class Context:
     def scratch(self) -> _Scratch:
         """The path of a file that goes at the end of the block."""
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
-        return _Scratch(os.path.join(self._folder, "{}.model".format(next(self._numbers))))
+        return _Scratch(os.path.join(self._folder, f"{next(self._numbers)}.model"))
 
     def memory_info(self) -> dict[str, int]:
         """Bytes of the card's memory; nothing where the driver's library isn't there."""
@@ -283,7 +283,7 @@ class Request:
             array = narrowed(feeds[spec["name"]], wanted, spec["name"])
             tensor.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
             tensor.to(device)
-        outputs = []  # type: list[Any]
+        outputs: list[Any] = []
         check(self._running.enqueue(self._inputs, outputs, self._queue), "not run", BackendError)
         check(self._queue.sync(), "the run failed", BackendError)
         found = {name: feeds[name] for name in executable.passed}
@@ -356,11 +356,11 @@ def made(thing: Any, what: str, kind: type[BackendError | UnsupportedError]) -> 
 
 
 def _error(text: str, what: str, kind: Any) -> Exception:
-    cause = "{}: {}".format(what, text) if text else what
+    cause = f"{what}: {text}" if text else what
     words = text.lower()
     if "out of memory" in words or "no memory" in words or "resource_exhausted" in words:
         return OutOfMemory(cause, place=PLACE)
-    error = kind(cause, place=PLACE)  # type: Exception
+    error: Exception = kind(cause, place=PLACE)
     return error
 
 
@@ -376,7 +376,7 @@ def matching(
         return [by_name.get(name) for name in names]
     if len(names) != len(specs):
         raise BackendError(
-            "the built model has {} {}s, the source {}".format(len(names), what, len(specs)),
+            f"the built model has {len(names)} {what}s, the source {len(specs)}",
             place=PLACE,
         )
     return specs
@@ -388,14 +388,14 @@ def narrowed(array: Array, wanted: np.dtype[Any], name: str) -> Array:
         return array
     if array.dtype.kind not in "iub" or wanted.kind not in "iub":
         raise BackendError(
-            "the built model takes {} where the source has {}".format(wanted, array.dtype),
-            place="input {!r}".format(name),
+            f"the built model takes {wanted} where the source has {array.dtype}",
+            place=f"input {name!r}",
         )
     found = array.astype(wanted)
     if not np.array_equal(found, array):
-        raise InputError(
-            "has values beyond {}, in which the card computes".format(wanted),
-            place="input {!r}".format(name),
+        raise BackendError(
+            f"has values beyond {wanted}, in which the card computes",
+            place=f"input {name!r}",
         )
     return found
 
@@ -423,7 +423,7 @@ def read_blob(blob: bytes) -> tuple[dict[str, Any], bytes]:
         if not all(isinstance(head[side], list) for side in ("inputs", "outputs")):
             raise ValueError("it has no specs")
     except (ValueError, KeyError, TypeError) as error:
-        raise BackendError("not a compiled model: {}".format(error), place=PLACE) from None
+        raise BackendError(f"not a compiled model: {error}", place=PLACE) from None
     return head, compiled
 
 

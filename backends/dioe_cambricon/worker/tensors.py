@@ -29,7 +29,7 @@ def unpack(described: dict[str, Any], memory: Any, given: int | None) -> Array:
     """A view of the tensor that a frame describes; without a segment it lies in ``given``."""
     if described.get("kind") != "tensor" or described.get("dtype") not in DTYPES:
         what = described.get("dtype") or described.get("kind")
-        raise InputError("values of {} don't go to the card".format(what))
+        raise InputError(f"values of {what} don't go to the card")
     dtype, shape = DTYPES[described["dtype"]], tuple(described["shape"])
     nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if nbytes == 0:
@@ -44,8 +44,8 @@ class Results:
 
     def __init__(self, arrays: dict[str, Array]) -> None:
         self.nbytes = 0
-        self.described = {}  # type: dict[str, dict[str, Any]]
-        self._parts = []  # type: list[tuple[int, Array]]
+        self.described: dict[str, dict[str, Any]] = {}
+        self._parts: list[tuple[int, Array]] = []
         for name, array in arrays.items():
             self.described[name] = {
                 "kind": "tensor",

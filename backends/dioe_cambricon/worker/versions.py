@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 from dioe_cambricon.worker.errors import BackendError
@@ -12,8 +13,7 @@ def distribution_version(name: str) -> str:
     try:
         from importlib import metadata
     except ImportError:  # Python 3.7
-        import pkg_resources
-
+        pkg_resources = importlib.import_module("pkg_resources")
         try:
             return str(pkg_resources.get_distribution(name).version)
         except pkg_resources.DistributionNotFound:
@@ -34,5 +34,5 @@ def known_as(name: str) -> str:
     if word is None:
         return "hardware"
     if word != "contract":
-        raise BackendError("{} says that it is known as {!r}".format(name, word))
+        raise BackendError(f"{name} says that it is known as {word!r}")
     return "contract"

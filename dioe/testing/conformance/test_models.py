@@ -30,7 +30,8 @@ def test_case(subject: Subject, precision: Precision, case: str) -> None:
     if precision not in LIMITS:
         raise not_covered(f"no limit is stated for {precision}")
     chosen = find(case)
-    executable = subject.compile(chosen.model, precision)
+    feeds = [chosen.feeds] if precision is Precision.INT8 else None
+    executable = subject.compile(chosen.model, precision, calibration=feeds)
     assert {spec.name for spec in executable.inputs} == set(chosen.feeds)
     assert [spec.name for spec in executable.outputs] == list(chosen.expected)
     request = executable.request()

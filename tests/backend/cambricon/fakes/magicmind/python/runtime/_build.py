@@ -129,14 +129,15 @@ class CalibDataInterface(Strict):
 class Calibrator(Strict):
     @seen(CALIBRATE)
     def __init__(self, sources: list[CalibDataInterface]) -> None:
-        if not all(isinstance(source, CalibDataInterface) for source in sources):
-            raise TypeError("a source is no CalibDataInterface")
+        strangers = [type(s).__name__ for s in sources if CalibDataInterface not in type(s).mro()]
+        if strangers:
+            raise TypeError(f"{strangers} are no CalibDataInterface")
         self._sources = sources
         self._algorithm: QuantizationAlgorithm | None = None
 
     @seen(CALIBRATE)
     def set_quantization_algorithm(self, algorithm: QuantizationAlgorithm) -> Status:
-        if not isinstance(algorithm, QuantizationAlgorithm):
+        if algorithm not in list(QuantizationAlgorithm):
             return bad("no algorithm")
         self._algorithm = algorithm
         return GOOD
@@ -151,13 +152,13 @@ class Calibrator(Strict):
             return bad("no quantization algorithm, or no precision mode that quantises")
         if len(self._sources) != len(inputs):
             return bad(f"{len(self._sources)} sources for {len(inputs)} inputs")
-        feeds = []
-        for source in self._sources:  # type: Any
+        feeds, sources = [], list[Any](self._sources)
+        for source in sources:
             if not source.reset().ok():
                 return bad("a source can't be reset")
-        while all([source.next().ok() for source in self._sources]):  # type: ignore[attr-defined]
+        while _all_next(sources):
             feed = {}
-            for info, source in zip(inputs, self._sources, strict=True):  # type: Any
+            for info, source in zip(inputs, sources, strict=True):
                 sample, dims = source.get_sample(), source.get_shape()._dims
                 if list(sample.shape) != dims or not isinstance(source.get_data_type(), DataType):
                     return bad("a sample isn't what its source says")
@@ -171,6 +172,12 @@ class Calibrator(Strict):
         assert network._model is not None
         network._ranges = activation_ranges(network._model, feeds)
         return GOOD
+
+
+def _all_next(sources: list[Any]) -> bool:
+    """Every source moves on, whatever the others say."""
+    more = [source.next().ok() for source in sources]
+    return all(more)
 
 
 class Builder(Strict):

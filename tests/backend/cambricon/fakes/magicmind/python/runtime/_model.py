@@ -15,7 +15,7 @@ from ._device import Device, Queue, active_card
 from ._enums import DataType
 from ._values import GOOD, Status, bad
 
-_KINDS = {
+_KINDS: dict[int, DataType] = {
     onnx.TensorProto.BOOL: DataType.BOOL,
     onnx.TensorProto.INT8: DataType.INT8,
     onnx.TensorProto.INT16: DataType.INT16,

@@ -24,7 +24,9 @@ class Parser(Strict):
         try:
             model = onnx.load(path)
             for node in model.graph.node:
-                if node.domain not in ("", "ai.onnx") or any(a.HasField("g") for a in node.attribute):
+                if node.domain not in ("", "ai.onnx") or any(
+                    a.HasField("g") for a in node.attribute
+                ):
                     return bad(f"operator {node.domain}::{node.op_type} is not supported")
             onnx.reference.ReferenceEvaluator(model)
         except Exception as error:  # noqa: BLE001 - a parser says what it can't read

@@ -1,0 +1,77 @@
+"""A Python with the fakes of Cambricon's packages installed, as an owner of a card has the real."""
+
+from __future__ import annotations
+
+import json
+import sysconfig
+import venv
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dioe.types import Context, Resources
+from dioe_cambricon.backend import MagicMindBackend
+from dioe_cambricon.host import VARIABLE, CambriconHost
+from tests.backend.cambricon.fakes.magicmind._contract import CALLS_VARIABLE
+
+FAKES = Path(__file__).parent / "fakes"
+
+
+@pytest.fixture(scope="session")
+def vendor_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter of a virtual environment that finds the fakes, and numpy and onnx here."""
+    root = tmp_path_factory.mktemp("vendor")
+    venv.create(root, symlinks=True, with_pip=False)
+    (site,) = (root / "lib").glob("python*/site-packages")
+    (site / "fakes.pth").write_text(f"{FAKES}\n{sysconfig.get_path('purelib')}\n")
+    return root / "bin" / "python"
+
+
+@dataclass
+class Calls:
+    """What the fakes wrote down of the calls to them."""
+
+    path: Path
+
+    def __call__(self) -> list[tuple[str, list[Any]]]:
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        return [(call["call"], call["args"]) for call in map(json.loads, lines)]
+
+    def clear(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """The record of the calls; ask for it before the backend, whose worker inherits its name."""
+    path = tmp_path / "calls.jsonl"
+    monkeypatch.setenv(CALLS_VARIABLE, str(path))
+    return Calls(path)
+
+
+@pytest.fixture
+def magicmind(
+    vendor_python: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MagicMindBackend]:
+    """The backend on the fakes, found as users have it found: by the variable."""
+    monkeypatch.setenv(VARIABLE, str(vendor_python))
+    host = CambriconHost("magicmind")
+    yield MagicMindBackend(host)
+    host.close()
+
+
+@pytest.fixture
+def card(magicmind: MagicMindBackend) -> Iterator[Callable[[], Context]]:
+    """Contexts on the card, closed after the test."""
+    with ExitStack() as stack:
+
+        def opened() -> Context:
+            context = magicmind.open("mlu:0", Resources())
+            stack.callback(context.close)
+            return context
+
+        yield opened
