@@ -99,6 +99,7 @@ def test_entry_points(wheel: zipfile.ZipFile) -> None:
     lines = metadata(wheel, "entry_points.txt").split("\n")
     points = [line for line in lines if "=" in line]
     assert sorted(points) == [
+        "cambricon = dioe_cambricon:backends",
         "dioe = dioe.cli:main",
         "dioe_conformance = dioe.testing.entry",
         "null = dioe_null:backends",
