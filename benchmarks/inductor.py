@@ -28,7 +28,7 @@ from dioe.profiling import measuring, time_calls
 from dioe.registry import Registry
 from dioe.types import Array, DioeError, Executable, Precisions, Request
 
-NAMES = ("ppocr-det", "ppocr-rec", "ppocr-cls", "efficientnet-lite0", "minilm", "densenet-121")
+NAMES = ("ppocr-det", "ppocr-rec", "ppocr-cls", "efficientnet-lite0", "minilm", "densenet121")
 EAGER, INDUCTOR = "torch", "torch.inductor"
 MOST_SLOWER = 2
 
