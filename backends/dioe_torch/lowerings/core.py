@@ -239,6 +239,13 @@ class Body:
         return self._run([*inputs, *[captured[i] for i in self._picks]])
 
 
+class Prepared(NamedTuple):
+    """Constant inputs of an op that its computation gets in another form. See ``Node.once``."""
+
+    indexes: tuple[int, ...]
+    make: Callable[..., Any]
+
+
 class Node:
     """An op as its lowering sees it: attributes, constant inputs, sub-graphs, and the device where
     tensors that it makes out of nothing belong."""
@@ -255,6 +262,7 @@ class Node:
         self.n_inputs, self.n_outputs = len(op.inputs), len(op.outputs)
         self._constants = tuple(constants)
         self._bodies = bodies
+        self.prepared: list[Prepared] = []
 
     def has_input(self, index: int) -> bool:
         """True if that input is there."""
@@ -278,6 +286,16 @@ class Node:
         """The type of an input, where it is a constant; else None."""
         constant = self._constants[index] if index < self.n_inputs else None
         return None if constant is None else torch_dtype(constant.dtype)
+
+    def once(self, make: Callable[..., Any], *indexes: int) -> bool:
+        """Have constants in another form, made once, while linking: True if the inputs of
+        ``indexes`` are all constants or missing. The computation then gets at the first what
+        ``make`` gives for their tensors (on the op's device, in its precision; None where missing):
+        a tensor or a tuple of them; and None at the others."""
+        if any(self.has_input(i) and self._constants[i] is None for i in indexes):
+            return False
+        self.prepared.append(Prepared(indexes, make))
+        return True
 
     def attr(self, name: str, default: Any = _REQUIRED) -> Any:
         """An attribute as Python has it (text as str); without ``default`` it has to be there."""

@@ -19,6 +19,7 @@ from .core import (
     Lowering,
     Node,
     Op,
+    Prepared,
     Program,
     Unsupported,
     find,
@@ -78,8 +79,9 @@ class Linked:
 
     @property
     def constants(self) -> list[torch.Tensor]:
-        """The tensors of the program's constants, where they are."""
-        return [value for value in self._template if isinstance(value, torch.Tensor)]
+        """The tensors of the program's constants, where they are and as its ops take them."""
+        values = [v if isinstance(v, (tuple, list)) else (v,) for v in self._template]
+        return [v for group in values for v in group if isinstance(v, torch.Tensor)]
 
     def is_constant(self, name: str) -> bool:
         """True if a value is a constant of the program."""
@@ -176,18 +178,34 @@ class _Slots:
         ``dtype`` where they are float32."""
         if not self.is_constant(name):
             return self.of(name)
+        tensor = self._loaded(name)
+        key = (name, host or self._device == HOST, dtype if tensor.dtype == torch.float32 else None)
+        if key not in self._constants:
+            self._constants[key] = len(self.values)
+            self.values.append(self._placed(tensor, key[1], key[2]))
+        return self._constants[key]
+
+    def prepared(
+        self, names: Sequence[str], make: Callable[..., Any], host: bool, dtype: torch.dtype | None
+    ) -> int:
+        """The slot of what ``make`` gives for constants (``""`` where one is missing)."""
+        given = [self._placed(self._loaded(name), host, dtype) if name else None for name in names]
+        with torch.no_grad():
+            self.values.append(make(*given))
+        return len(self.values) - 1
+
+    def _loaded(self, name: str) -> torch.Tensor:
         tensor = self._tensors.get(name)
         if tensor is None:
             tensor = self._tensors[name] = to_tensor(self._program.constants[name])
-        if dtype is not None and tensor.dtype != torch.float32:
-            dtype = None
-        key = (name, host or self._device == HOST, dtype)
-        if key not in self._constants:
-            self._constants[key] = len(self.values)
-            if dtype is not None:
-                tensor = tensor.to(dtype)
-            self.values.append(tensor if key[1] else tensor.to(self._device))
-        return self._constants[key]
+        return tensor
+
+    def _placed(
+        self, tensor: torch.Tensor, host: bool, dtype: torch.dtype | None = None
+    ) -> torch.Tensor:
+        if dtype is not None and tensor.dtype == torch.float32:
+            tensor = tensor.to(dtype)
+        return tensor if host else tensor.to(self._device)
 
     def numbers(self, name: str) -> int:
         """The slot of a constant as a numpy array."""
@@ -215,7 +233,7 @@ def _link(
     steps: list[Step] = []
     unknown: set[str] = set(program.inputs + program.captures) if nested else set()
     for op in program.ops:
-        lowering, compute = _build(op, visible, device)
+        lowering, compute, prepared = _build(op, visible, device)
         captured = _captured(op)
         names = op.inputs + captured
         operands = [
@@ -225,10 +243,17 @@ def _link(
         ]
         on_host = _on_host(op, operands, slots, unknown)
         dtype = LOWERED.get(op.precision) if lowering.lowered else None
+        made: dict[int, int] = {}
+        for indexes, make in prepared:
+            given = [op.inputs[i] if i < len(op.inputs) else "" for i in indexes]
+            made.update(dict.fromkeys(indexes, 0))
+            made[indexes[0]] = slots.prepared(given, make, on_host is True, dtype)
         ins: list[int] = []
         numbers: list[int] = []
         for i, name in enumerate(names):
-            if i in lowering.host and name:
+            if i in made:
+                ins.append(made[i])
+            elif i in lowering.host and name:
                 if slots.is_constant(name):
                     ins.append(slots.numbers(name))
                 else:
@@ -265,7 +290,7 @@ def _link(
 
 def _build(
     op: Op, visible: dict[str, Constant], device: torch.device
-) -> tuple[Lowering, Callable[..., Any]]:
+) -> tuple[Lowering, Callable[..., Any], list[Prepared]]:
     lowering = find(op.domain, op.type, op.version)
     bodies = {
         name: _body(op, value, device)
@@ -273,7 +298,7 @@ def _build(
         if isinstance(value, Program)
     }
     node = Node(op, device, [visible.get(name) for name in op.inputs], bodies)
-    return lowering, lowering.build(node)
+    return lowering, lowering.build(node), node.prepared
 
 
 def _body(op: Op, program: Program, device: torch.device) -> Body:
