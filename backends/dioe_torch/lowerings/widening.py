@@ -25,8 +25,8 @@ _ROOMIER = {torch.int16: torch.int32, torch.int32: torch.int64}
 def by_bits(fn: Callable[..., Any], at: int = 0) -> Callable[..., Any]:
     """``fn`` for unsigned operands too, where the bits of its result are those of signed ones.
 
-    The type of operand ``at`` decides; tensors of that type come to ``fn`` as signed, and what it
-    gives as signed (a tensor, or several) becomes unsigned again.
+    The type of operand ``at`` decides; tensors of that type come to ``fn`` as signed, and a
+    result of the signed type becomes unsigned again.
     """
     return _translated(fn, at, _as_signed, _as_unsigned)
 
@@ -46,18 +46,10 @@ def _translated(
         dtype = args[at].dtype
         if dtype not in UNSIGNED:
             return fn(*args)
-        signed = UNSIGNED[dtype]
-
-        def returned(value: Any) -> Any:
-            is_signed = isinstance(value, torch.Tensor) and value.dtype == signed
-            return back(value, dtype) if is_signed else value
-
         result = fn(
             *[forth(a) if isinstance(a, torch.Tensor) and a.dtype == dtype else a for a in args]
         )
-        if isinstance(result, (tuple, list)):
-            return [returned(value) for value in result]
-        return returned(result)
+        return back(result, dtype) if result.dtype == UNSIGNED[dtype] else result
 
     return compute
 
