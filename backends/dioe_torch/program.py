@@ -58,12 +58,18 @@ class _Reader:
             v.dtype.name.lower() if isinstance(v.type, ir.TensorType) and v.dtype else ""
             for v in graph.outputs
         )
+        shapes = tuple(
+            None
+            if v.shape is None
+            else tuple(size if isinstance(size, int) else -1 for size in v.shape)
+            for v in graph.outputs
+        )
         made = {name for op in ops for name in op.outputs} | constants.keys() | set(inputs)
         read = dict.fromkeys(
             [name for op in ops for name in (*op.inputs, *_captures(op))] + list(outputs)
         )
         captures = tuple(name for name in read if name and name not in made)
-        return Program(inputs, outputs, tuple(ops), constants, captures, dtypes)
+        return Program(inputs, outputs, tuple(ops), constants, captures, dtypes, shapes)
 
     def _op(self, node: ir.Node, outer: Precision | None) -> Op:
         op_id = self._ids.get(id(node), node.name or "")

@@ -47,7 +47,8 @@ class Program(NamedTuple):
     """A graph: ops in topological order, and its constants by name.
 
     ``captures`` are values a sub-graph takes from outside (empty at the top). ``output_dtypes`` are
-    ONNX names in lower case, ``""`` where unknown or no tensor.
+    ONNX names in lower case, ``""`` where unknown or no tensor. ``output_shapes`` have -1 for an
+    open size and None for an unknown rank.
     """
 
     inputs: tuple[str, ...]
@@ -56,6 +57,7 @@ class Program(NamedTuple):
     constants: dict[str, Constant]
     captures: tuple[str, ...] = ()
     output_dtypes: tuple[str, ...] = ()
+    output_shapes: tuple[tuple[int, ...] | None, ...] = ()
 
 
 # --- dtypes ------------------------------------------------------------------------------------

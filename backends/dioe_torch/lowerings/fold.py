@@ -107,7 +107,7 @@ def _part(program: Program, ops: list[Op]) -> Program:
     made = {name for op in ops for name in op.outputs if name}
     read = {name for op in ops for name in _reads(op)}
     ends = tuple(sorted(made - read)) or tuple(sorted(made))[-1:]
-    return program._replace(ops=as_written, outputs=ends, output_dtypes=())
+    return program._replace(ops=as_written, outputs=ends, output_dtypes=(), output_shapes=())
 
 
 def _observed(part: Program, inputs: Sequence[Any]) -> dict[str, Constant]:

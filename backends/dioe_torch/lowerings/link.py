@@ -30,7 +30,12 @@ from .core import (
 
 HOST = torch.device("cpu")
 
-_MADE_ON_HOST = frozenset(["Shape", "Size"])
+_MADE_ON_HOST = frozenset(["Shape", "Size", "SequenceLength", "OptionalHasElement"])
+
+_MADE_ANYWHERE = frozenset(
+    ["If", "Loop", "Scan", "SequenceMap", "SequenceAt", "SequenceInsert", "OptionalGetElement"]
+)
+"""Ops whose results are where a sub-graph, or whoever filled a sequence, left them."""
 
 
 class OpFailed(Exception):
@@ -264,7 +269,7 @@ def _link(
         reduced = {i: slots.reduced[name] for i, name in enumerate(names) if name in slots.reduced}
         moves = device != HOST and (
             on_host is None
-            or (on_host is False and any(name in slots.on_host for name in operands))
+            or (on_host is False and any(n in slots.on_host or n in unknown for n in operands))
         )
         floats = [i for i, name in enumerate(names) if name in operands]
         prepare = _prepare(
@@ -277,9 +282,9 @@ def _link(
         outs = tuple((i, slots.of(name)) for i, name in enumerate(op.outputs) if name)
         steps.append(Step(op, compute, tuple(ins), outs, prepare))
         for name in op.outputs:
-            if on_host or op.type in _MADE_ON_HOST:
+            if op.type in _MADE_ON_HOST or (on_host and op.type not in _MADE_ANYWHERE):
                 slots.on_host.add(name)
-            elif on_host is None:
+            elif on_host is None or op.type in _MADE_ANYWHERE:
                 unknown.add(name)
             if dtype is not None:
                 slots.reduced[name] = dtype
@@ -319,9 +324,9 @@ def _captured(op: Op) -> tuple[str, ...]:
 
 def _on_host(op: Op, operands: Sequence[str], slots: _Slots, unknown: set[str]) -> bool | None:
     """True if an op computes on the host, False on the device, None if only a run can tell."""
-    if any(name in unknown for name in operands):
-        return None
-    return bool(operands) and all(name in slots.on_host for name in operands)
+    if not operands or any(name not in slots.on_host and name not in unknown for name in operands):
+        return False
+    return None if any(name in unknown for name in operands) else True
 
 
 def _prepare(

@@ -35,10 +35,18 @@ def cases() -> dict[str, list[Any]]:
     return found
 
 
+def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from nodes(attribute.g)
+
+
 def lowered(case: Any) -> bool:
     versions = {o.domain: o.version for o in case.model.opset_import}
     try:
-        for node in case.model.graph.node:
+        for node in nodes(case.model.graph):
             if node.op_type != "Constant":
                 find(node.domain, node.op_type, versions[node.domain])
     except Unsupported:
