@@ -20,6 +20,7 @@ from dioe.cli.bench import bench
 from dioe.cli.demo import demo
 from dioe.cli.devices import devices
 from dioe.cli.inspect import inspect
+from dioe.cli.node_suite import node_suite
 from dioe.cli.plan import plan
 from dioe.cli.profile import profile
 from dioe.cli.run import run as run_command
@@ -41,6 +42,7 @@ app.command()(plan)
 app.command(name="run")(run_command)
 app.command()(bench)
 app.command()(demo)
+app.command(name="node-suite")(node_suite)
 app.add_typer(cache.app)
 
 # typer brings click along, from 0.29 on as a part of itself: what it raises is found through it

@@ -173,12 +173,18 @@ digits. (``reduce_…_random`` are data drawn once, and stay.)"""
 
 @dataclass(frozen=True)
 class NodeCase:
-    """One case: its model, its feeds, and what has to come out."""
+    """One case: its model, its feeds, and what has to come out, by the case's own tolerances.
+
+    ``drawn``: zeros and ones that the op draws, as one run of numpy's own generator had them.
+    """
 
     name: str
     proto: ModelProto
     feeds: dict[str, Value]
     expected: dict[str, Value]
+    rtol: float
+    atol: float
+    drawn: bool = False
 
 
 @functools.cache
@@ -191,9 +197,15 @@ def _all() -> dict[str, Any]:
     return {test.name.removeprefix("test_"): test for test in tests}
 
 
+def every() -> tuple[str, ...]:
+    """Names of all cases of the installed onnx, without ``test_``. Takes seconds the first time:
+    onnx computes them, with fixed seeds, so that they are the same in every process."""
+    return tuple(sorted(_all()))
+
+
 def names() -> tuple[str, ...]:
-    """Names of all cases of the installed onnx that can be judged, without ``test_``. Takes
-    seconds the first time: onnx computes them."""
+    """Names of all cases of the installed onnx that backends are judged by, without ``test_``.
+    Takes as long as ``every``."""
     return tuple(sorted(name for name in _all() if name in SUBSET or _can_be_judged(name)))
 
 
@@ -202,17 +214,21 @@ def _can_be_judged(name: str) -> bool:
     return drawn_once or _EXCLUDED.search(name) is None
 
 
-def node_case(name: str) -> NodeCase:
-    """The case of that name; raises KeyError where the installed onnx doesn't have it."""
+def node_case(name: str, *, as_written: bool = False) -> NodeCase:
+    """The case of that name, ``as_written`` or brought back to ``OPSET``; raises KeyError where the
+    installed onnx doesn't have it."""
     test = _all()[name]
     if test.model is None or test.data_sets is None:  # as files: none of onnx 1.18 to 1.23
         raise KeyError(f"{name}: onnx gives this case as a file")
     proto: ModelProto = test.model
     (inputs, outputs), *_ = test.data_sets
-    proto = _brought_back(proto)
+    if not as_written:
+        proto = _brought_back(proto)
     in_names = [value.name for value in proto.graph.input]
     out_names = [value.name for value in proto.graph.output]
-    return NodeCase(name, proto, _values(in_names, inputs), _values(out_names, outputs))
+    feeds, expected = _values(in_names, inputs), _values(out_names, outputs)
+    drawn = name.startswith("bernoulli")
+    return NodeCase(name, proto, feeds, expected, test.rtol, test.atol, drawn)
 
 
 def _brought_back(proto: ModelProto) -> ModelProto:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib.metadata
 from collections import Counter
 from collections.abc import Generator, Sequence
 from importlib.metadata import EntryPoint
@@ -13,8 +12,9 @@ from typing import Any
 import pytest
 
 from dioe.registry import Registry
-from dioe.registry.discovery import GROUPS, WORKER_ENTRY_POINT_GROUP
+from dioe.registry.discovery import WORKER_ENTRY_POINT_GROUP
 from dioe.testing import known_failures
+from dioe.testing.installed import plugin_points
 from dioe.testing.subject import NotCovered
 from dioe.types import (
     Backend,
@@ -93,11 +93,9 @@ def _find(name: str | None, *, served: bool) -> tuple[Backend, str]:
 
     ``served``: by a worker process, whether or not its plugin asks for one.
     """
-    every = importlib.metadata.entry_points()
-    points = [point for group in GROUPS for point in every.select(group=group)]
+    points = plugin_points()
     if served:
         points = [EntryPoint(p.name, p.value, WORKER_ENTRY_POINT_GROUP) for p in points]
-    points.sort(key=lambda point: point.name)
     if not name:
         installed = ", ".join(point.name for point in points) or "none"
         raise UnsupportedError("--backend NAME is missing", fix=f"installed plugins: {installed}")
