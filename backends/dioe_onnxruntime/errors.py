@@ -38,11 +38,15 @@ _INPUT = (
 )
 _MODEL = ("invalid_graph", "invalid_protobuf", "no_suchfile", "no_model", "model_load")
 _SOURCE = re.compile(r"/onnxruntime_src/\S+ ?")
+_SIGNATURE = re.compile(  # of the C++ function that raised
+    r"(?:(?:virtual|static|void|const|[\w:]+::[\w:<>]+) )*onnxruntime::[\w:<>~]+"
+    r"\((?:[^()]|\([^()]*\))*\)(?:::<lambda\(\w*\)>)?(?: const)?(?: \[with [^\]]*\])? ?"
+)
 
 
 def _text(error: BaseException) -> str:
     text = _SOURCE.sub("", str(error)).replace("[ONNXRuntimeError] : ", "")
-    return " ".join(text.split())
+    return _SIGNATURE.sub("", " ".join(text.split()))
 
 
 def run_error(error: BaseException, place: str) -> DioeError:

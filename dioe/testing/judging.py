@@ -163,11 +163,15 @@ def _assert_close(found: Array, expected: Array, place: str, *, rtol: float, ato
     else:
         if expected.dtype.name == "bfloat16":
             rtol = max(rtol, BFLOAT16_RTOL)
-        if expected.dtype.isbuiltin != 1:  # one of ml_dtypes': all of them are exact in float32
-            found, expected = found.astype(np.float32), expected.astype(np.float32)
+        a, b = _wide(found), _wide(expected)
         with np.errstate(all="ignore"):
-            close = np.isclose(found, expected, rtol, atol, equal_nan=True)
+            close = np.asarray(np.isclose(a, b, rtol, atol, equal_nan=True))
     if not close.all():
         one, other = found[~close].reshape(-1)[0], expected[~close].reshape(-1)[0]
         wrong = close.size - np.count_nonzero(close)
         raise AssertionError(f"{place}: {wrong} of {close.size} differ, {one} for {other}")
+
+
+def _wide(array: Array) -> Array:
+    """An array of a dtype that numpy computes with: all of ml_dtypes' are exact in float32."""
+    return array if array.dtype.isbuiltin == 1 else array.astype(np.float32)

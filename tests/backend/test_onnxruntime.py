@@ -100,6 +100,28 @@ def test_compile_errors(text: str, kind: type[Exception]) -> None:
     assert type(compile_error(RuntimeError(text), "here")) is kind
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "/onnxruntime_src/onnxruntime/core/graph/model.cc:256 onnxruntime::Model::Model("
+            "onnx::ModelProto&&, const onnxruntime::ModelOptions&) Unsupported model IR version",
+            "Unsupported model IR version",
+        ),
+        (
+            "void onnxruntime::utils::Check(const std::map<char, int>&, bool) ONNX Runtime only",
+            "ONNX Runtime only",
+        ),
+        ("onnxruntime::RNN<T>::RNN(const X&) [with T = float] layout_ == 0", "layout_ == 0"),
+        ("onnxruntime::N::Locale::Locale(const S&)::<lambda()> No (such) name", "No (such) name"),
+        ("virtual onnxruntime::Status onnxruntime::C::Compute(onnxruntime::K*) const no", "no"),
+        ("the kernel onnxruntime::Foo is missing", "the kernel onnxruntime::Foo is missing"),
+    ],
+)
+def test_errors_say_what_is_wrong_without_the_function_that_found_it(text: str, said: str) -> None:
+    assert run_error(RuntimeError(f"[ONNXRuntimeError] : {text}"), "here").cause == said
+
+
 def node(name: str, op_type: str, inputs: str, outputs: str) -> Any:
     return SimpleNamespace(name=name, op_type=op_type, input=inputs.split(), output=outputs.split())
 

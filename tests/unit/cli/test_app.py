@@ -44,7 +44,7 @@ def test_codes_are_distinct() -> None:
 def test_help_and_version(dioe: Dioe) -> None:
     shown = dioe("--help")
     assert shown.code == 0
-    for command in (*COMMANDS, "devices", "demo"):
+    for command in (*COMMANDS, "devices", "demo", "node-suite"):
         assert command in shown.out
     assert dioe("-h").out == shown.out
     version = dioe("--version")
@@ -52,7 +52,7 @@ def test_help_and_version(dioe: Dioe) -> None:
     assert re.fullmatch(r"dioe \d\S*\n", version.out)
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "devices", "demo"])
+@pytest.mark.parametrize("command", [*COMMANDS, "devices", "demo", "node-suite"])
 def test_every_command_has_help(dioe: Dioe, command: str) -> None:
     shown = dioe(command, "--help")
     assert shown.code == 0
