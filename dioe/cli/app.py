@@ -25,6 +25,7 @@ from dioe.cli.plan import plan
 from dioe.cli.profile import profile
 from dioe.cli.run import run as run_command
 from dioe.cli.terminal import emit, output_lost
+from dioe.cli.verify import verify
 from dioe.text import printable
 from dioe.types import DioeError, OutOfMemory
 
@@ -43,6 +44,7 @@ app.command(name="run")(run_command)
 app.command()(bench)
 app.command()(demo)
 app.command(name="node-suite")(node_suite)
+app.command()(verify)
 app.add_typer(cache.app)
 
 # typer brings click along, from 0.29 on as a part of itself: what it raises is found through it

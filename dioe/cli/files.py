@@ -39,6 +39,9 @@ HTML = Kind(
         re.DOTALL | re.IGNORECASE,
     ),
 )
+VERIFICATION = Kind(
+    "a report of dioe verify", re.compile(rb'\s*\{.*?"format"\s*:\s*"dioe-verification"', re.DOTALL)
+)
 ARRAY = Kind("a .npy array", re.compile(rb"\x93NUMPY"))
 PICTURE = Kind("a picture", re.compile(rb"\x89PNG|\xff\xd8\xff|GIF8|BM|RIFF....WEBP", re.DOTALL))
 

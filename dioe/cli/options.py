@@ -123,9 +123,14 @@ def check_beside_plan(context: typer.Context, plan: str, *more: str) -> None:
             )
 
 
+def json_text(data: Any) -> str:
+    """One JSON object; what JSON has no word for (NaN, Inf) becomes null."""
+    return json.dumps(_finite(data), indent=2, ensure_ascii=False, default=str) + "\n"
+
+
 def print_json(data: Any) -> None:
-    """Print one JSON object on stdout; what JSON has no word for (NaN, Inf) becomes null."""
-    emit(json.dumps(_finite(data), indent=2, ensure_ascii=False, default=str) + "\n")
+    """Print ``json_text`` on stdout."""
+    emit(json_text(data))
 
 
 def _finite(data: Any) -> Any:

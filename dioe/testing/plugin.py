@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections import Counter
 from collections.abc import Generator, Sequence
 from importlib.metadata import EntryPoint
@@ -13,6 +14,7 @@ import pytest
 
 from dioe.registry import Registry
 from dioe.registry.discovery import WORKER_ENTRY_POINT_GROUP
+from dioe.registry.reports import one_line
 from dioe.testing import known_failures
 from dioe.testing.installed import plugin_points
 from dioe.testing.subject import NotCovered
@@ -30,6 +32,8 @@ SECTIONS = tuple(sorted(path.stem.removeprefix("test_") for path in _FOLDER.glob
 
 _TEST, _NOT_COVERED = "dioe_test", "dioe_not_covered"  # properties of reports
 _OUTCOMES = ("covered", "not covered", "failed", "known failures")
+_CATEGORIES = {"passed": "covered", "error": "failed"}
+"""Outcomes by pytest's name for them, where that is another."""
 
 
 class Selection:
@@ -73,6 +77,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="tests that fail, and why (default: known_failures.txt in the plugin's package)",
     )
+    add("--report", metavar="FILE", help="write the counts and the failures there, as JSON")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -271,15 +276,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if selection is None:
         return
     stats: dict[str, list[Any]] = terminalreporter.stats
-    counts: dict[str, Counter[str]] = {name: Counter() for name in (*SECTIONS, "all")}
-    categories = {"passed": "covered", "error": "failed"}
-    for category, reports in stats.items():
-        outcome = categories.get(category, category)
-        for report in reports:
-            test = _property(report, _TEST)
-            if test and outcome in _OUTCOMES:
-                counts[test.partition("::")[0]][outcome] += 1
-                counts["all"][outcome] += 1
+    counts = _counts(stats)
+    file = config.getoption("--report")
+    if file:
+        Path(file).write_text(json.dumps(_report(selection, counts, stats), indent=2) + "\n")
     write = terminalreporter.write_line
     title = f"conformance of {selection.backend.name} on {selection.device}"
     terminalreporter.section(title)
@@ -290,3 +290,45 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     for name, count in counts.items():
         if count:
             write(f"{name:<16}" + "".join(f"{count[outcome]:>16}" for outcome in _OUTCOMES))
+
+
+def _counts(stats: dict[str, list[Any]]) -> dict[str, Counter[str]]:
+    """Outcomes by section, and of all."""
+    counts: dict[str, Counter[str]] = {name: Counter() for name in (*SECTIONS, "all")}
+    for category, reports in stats.items():
+        outcome = _CATEGORIES.get(category, category)
+        for report in reports:
+            test = _property(report, _TEST)
+            if test and outcome in _OUTCOMES:
+                counts[test.partition("::")[0]][outcome] += 1
+                counts["all"][outcome] += 1
+    return counts
+
+
+def _report(
+    selection: Selection, counts: dict[str, Counter[str]], stats: dict[str, list[Any]]
+) -> dict[str, Any]:
+    """What ``--report`` writes: docs/plugins.md has the fields."""
+    failed = [report for key in ("failed", "error") for report in stats.get(key, [])]
+    return {
+        "backend": selection.backend.name,
+        "version": selection.backend.version,
+        "device": selection.device,
+        "precisions": [str(precision) for precision in selection.chosen],
+        "sections": {
+            name: {outcome.replace(" ", "_"): count[outcome] for outcome in _OUTCOMES}
+            for name, count in counts.items()
+            if count
+        },
+        "failures": [
+            {"test": _property(report, _TEST) or report.nodeid, "reason": _why(report)}
+            for report in failed
+        ],
+    }
+
+
+def _why(report: Any) -> str:
+    """What a test failed of, in a line."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = str(report.longrepr) if crash is None else str(crash.message)
+    return one_line(text)

@@ -21,6 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 PACKAGES = {
     "dioe": ROOT / "dioe",
     "dioe_cambricon": ROOT / "backends/dioe_cambricon",
+    "dioe_cuda": ROOT / "backends/dioe_cuda",
     "dioe_null": ROOT / "backends/dioe_null",
     "dioe_onnxruntime": ROOT / "backends/dioe_onnxruntime",
     "dioe_openvino": ROOT / "backends/dioe_openvino",
@@ -100,6 +101,7 @@ def test_entry_points(wheel: zipfile.ZipFile) -> None:
     points = [line for line in lines if "=" in line]
     assert sorted(points) == [
         "cambricon = dioe_cambricon:backends",
+        "cuda = dioe_cuda:backends",
         "dioe = dioe.cli:main",
         "dioe_conformance = dioe.testing.entry",
         "null = dioe_null:backends",

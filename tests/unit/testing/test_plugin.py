@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -178,3 +179,23 @@ def test_other_runs_know_nothing_of_it(site: Path) -> None:
     assert "--all-nodes" not in done.stdout
     done = pytest_run(site, "--pyargs", DECLARATIONS, "--help")
     assert "--all-nodes" in done.stdout
+
+
+def test_a_report_for_programs(site: Path, tmp_path: Path) -> None:
+    listed(site, "declarations::test_devices_are_sane  is not")
+    file = tmp_path / "report.json"
+    code, output = declarations(site, "--report", str(file), TOY_VERSION="")
+    assert code == 1, output
+    found = json.loads(file.read_text())
+    assert {key: found[key] for key in ("backend", "version", "device", "precisions")} == {
+        "backend": "toy",
+        "version": "",
+        "device": "cpu",
+        "precisions": ["fp32"],
+    }
+    counts = {"covered": 0, "not_covered": 0, "failed": 2, "known_failures": 0}
+    assert found["sections"] == {"declarations": counts, "all": counts}
+    first, second = found["failures"]
+    assert first["test"] == SAYS_WHO
+    assert first["reason"].startswith("AssertionError: assert ''")
+    assert "take it off the list" in second["reason"]
