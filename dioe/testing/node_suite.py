@@ -104,13 +104,14 @@ def find_backends(
     points: Iterable[importlib.metadata.EntryPoint], names: Sequence[str], device: str
 ) -> list[Judged]:
     """The backends of plugins that execute on ``device`` (each plugin's own id of it), or those of
-    ``names``.
+    ``names``. Those that compile for bound shapes only have to be named: they take seconds a case.
 
     Raises UnsupportedError, with the reason, for a name that isn't usable, is simulated or has no
     such device, and where nothing is left.
     """
     found: dict[str, Judged] = {}
     reasons: dict[str, str] = {}
+    slow: set[str] = set()
     for point in sorted(points, key=lambda point: point.name):
         registry = Registry([point])
         for status in registry.statuses:
@@ -124,6 +125,8 @@ def find_backends(
                 reasons[status.name] = f"it has no device {device!r}, but {known}"
             else:
                 found[status.name] = Judged(status.name, point.value, device)
+                if not registry.backend(status.name).capabilities(device).dynamic_shapes:
+                    slow.add(status.name)
     for name in names:
         if name not in found:
             raise UnsupportedError(
@@ -131,11 +134,11 @@ def find_backends(
                 place="--backend",
                 fix=f"those that can: {', '.join(found) or 'none'}; --device names another device",
             )
-    if not found:
+    if not found.keys() - (slow if not names else set()):
         raise UnsupportedError(
             f"no backend executes on {device!r}", fix="`dioe devices` lists devices and backends"
         )
-    return [found[name] for name in dict.fromkeys(names or sorted(found))]
+    return [found[name] for name in dict.fromkeys(names or sorted(found.keys() - slow))]
 
 
 def run_suite(
