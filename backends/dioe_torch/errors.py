@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 
 from dioe.types import (
@@ -43,3 +46,14 @@ def run_error(error: BaseException, place: str) -> DioeError:
     if isinstance(cause, IndexError | ValueError):
         return InputError(text, place=place)
     return BackendError(f"{type(cause).__name__}: {text}", place=place)
+
+
+@contextlib.contextmanager
+def errors(place: str) -> Iterator[None]:
+    """Raise what torch raises here as DIOE's errors."""
+    try:
+        yield
+    except DioeError:
+        raise
+    except Exception as error:
+        raise run_error(error, place) from error

@@ -31,7 +31,7 @@ from dioe.types import (
     UnsupportedError,
     Value,
 )
-from dioe_torch.errors import closed, run_error
+from dioe_torch.errors import closed, errors
 from dioe_torch.lowerings import Linked
 from dioe_torch.memory import DeviceMemory, TorchBuffer
 from dioe_torch.options import NO_PROFILE
@@ -74,16 +74,13 @@ class TorchExecutable:
         self._profiler = Profiler(engine) if profile and isinstance(engine, Linked) else None
 
     def run(self, inputs: Sequence[Any]) -> Sequence[Any]:
-        """Hand one run over to the device; raises what torch's errors are in DIOE's terms."""
+        """Hand one run over to the device; raises what torch raises."""
         engine = self._engine
         if engine is None:
             raise closed()
         run = engine.run if self._profiler is None else self._profiler.run
-        try:
-            with torch.inference_mode(), on_threads(self._threads):
-                return run(inputs)
-        except Exception as error:
-            raise run_error(error, self.place) from error
+        with torch.inference_mode(), on_threads(self._threads):
+            return run(inputs)
 
     def request(self) -> TorchRequest:
         """A new request; raises BackendError once closed."""
@@ -227,7 +224,7 @@ class TorchRequest:
             else (self._fed(name, self._bound[name])[0] if name in self._bound else None)
             for name in self._inputs
         ]
-        with executable.queue.current():
+        with executable.queue.current(), errors(executable.place):
             inputs = [self._on_device(feed) for feed in feeds]
             results = executable.run(inputs)
             on_device = []
@@ -327,7 +324,7 @@ class TorchRequest:
         feeds = [
             self._fed(name, inputs[name])[0] if name in inputs else None for name in self._inputs
         ]
-        with executable.queue.current():
+        with executable.queue.current(), errors(executable.place):
             tensors = [self._on_device(feed) for feed in feeds]
             results = executable.run(tensors)
             given = _storages(tensors) | executable.constant_storages

@@ -8,7 +8,7 @@ Devices: values that only describe shapes stay on the host, everything else goes
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 import torch
 
@@ -76,11 +76,7 @@ class Linked:
         self._template = slots.values
         self._in = tuple(slots.of(name) for name in program.inputs + program.captures)
         self._outputs = tuple(slots.operand(name, False) for name in program.outputs)
-        self._casts = tuple(
-            (i, slots.reduced[name])
-            for i, name in enumerate(program.outputs)
-            if name in slots.reduced
-        )
+        self._casts = tuple(_casts(program, slots.reduced))
 
     @property
     def constants(self) -> list[torch.Tensor]:
@@ -147,11 +143,22 @@ class Linked:
 
     def _finish(self, slots: list[Any]) -> list[Any]:
         results = [slots[i] for i in self._outputs]
-        for i, reduced in self._casts:
+        for i, dtype in self._casts:
             value = results[i]
-            if isinstance(value, torch.Tensor) and value.dtype == reduced:
-                results[i] = value.float()
+            if isinstance(value, torch.Tensor) and value.dtype != dtype:
+                results[i] = value.to(dtype)
         return results
+
+
+def _casts(program: Program, reduced: dict[str, torch.dtype]) -> Iterator[tuple[int, torch.dtype]]:
+    """The outputs whose dtype is known, and it: what was computed in less comes back to it, and an
+    output that is declared otherwise than its op gives is what it is declared to be."""
+    declared = program.output_dtypes or ("",) * len(program.outputs)
+    for i, (name, dtype) in enumerate(zip(program.outputs, declared)):
+        if dtype:
+            yield i, torch_dtype(dtype)
+        elif name in reduced:
+            yield i, torch.float32
 
 
 class _Slots:

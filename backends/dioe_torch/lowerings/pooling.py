@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import numpy as np
 import torch
@@ -20,7 +20,19 @@ _MAX_AND_INDICES = {
     2: functional.max_pool2d_with_indices,
     3: functional.max_pool3d_with_indices,
 }
-_AVERAGE = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}
+
+
+def _avg_pool3d(x: torch.Tensor, *how: Any) -> torch.Tensor:
+    if x.device.type == "cpu" and x.dtype in (torch.bfloat16, torch.float16):  # has no kernel
+        return functional.avg_pool3d(x.float(), *how).to(x.dtype)
+    return functional.avg_pool3d(x, *how)
+
+
+_AVERAGE: dict[int, Callable[..., torch.Tensor]] = {
+    1: functional.avg_pool1d,
+    2: functional.avg_pool2d,
+    3: _avg_pool3d,
+}
 
 
 class _Pool(Sliding):

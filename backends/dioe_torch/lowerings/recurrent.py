@@ -137,7 +137,7 @@ def _activation(node: Node, name: str, given: Sequence[Any]) -> Activation:
     return (lambda x: compute(x, *values)) if values else compute
 
 
-@lowers("RNN", "GRU", "LSTM", host=(4,))
+@lowers("RNN", "GRU", "LSTM", host=(4,), lowered=False)  # errors add up step by step
 def _recurrent(node: Node) -> Compute:
     layer = _Layer(node)
 
