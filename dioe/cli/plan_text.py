@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -14,10 +14,12 @@ from rich.table import Table
 
 from dioe.cli.terminal import error_text, ms, new_table, print_indented, print_targets, short, size
 from dioe.text import printable
-from dioe.types import Basis, BlockReport, Plan, Precision, Stage, Tradeoff
+from dioe.types import Basis, BlockReport, KnownAs, Plan, Precision, Stage, Tradeoff
 
 WIDE = 132
 """Columns from which a block has a row of a table to itself; below, it has some lines of text."""
+
+_ON_HARDWARE = frozenset(Basis) - {Basis.MODELLED}
 
 MANY_BLOCKS = 20
 """Above that many blocks, neighbours that fared alike are shown as one."""
@@ -33,7 +35,7 @@ def print_explained(out: Console, plan: Plan, *, every_block: bool = False) -> N
     print_plan_line(out, plan)
     print_stages(out, plan)
     print_targets(out, plan.candidates, chosen=chosen_name(plan))
-    print_blocks(out, plan.blocks, every_block=every_block)
+    print_blocks(out, plan.blocks, plan.stand_ins, every_block=every_block)
     print_tradeoffs(out, plan)
     print_notes(out, plan.notes)
 
@@ -43,7 +45,7 @@ def print_plan_line(out: Console, plan: Plan) -> None:
     cost = "not measured" if plan.predicted_ms is None else f"{ms(plan.predicted_ms)} ms"
     error = "" if plan.relative_l2 is None else f", error {error_text(plan.relative_l2)}"
     limit = "" if plan.max_relative_l2 is None else f" (limit {error_text(plan.max_relative_l2)})"
-    out.print(_text(f"plan: {plan_title(plan)}, {cost} ({plan.basis}){error}{limit}"))
+    out.print(_text(f"plan: {plan_title(plan)}, {cost} ({plan.basis_text()}){error}{limit}"))
     print_shapes(out, plan)
 
 
@@ -97,9 +99,9 @@ def print_stages(out: Console, plan: Plan, measured: Sequence[float | None] | No
         table.add_column("measured ms", justify="right")
     for i, (stage, target) in enumerate(zip(plan.stages, targets, strict=True)):
         spin = {None: "-", True: "yes", False: "no"}[stage.resources.spin]
-        last = str(stage.basis)
+        last = plan.basis_text(stage)
         if measured is not None:
-            word = f" {stage.basis}" if stage.basis is Basis.MODELLED else ""
+            word = "" if last in _ON_HARDWARE else f" {last}"
             last = ms(measured[i]) + word
         table.add_row(
             _text(stage.name), _text(target), str(len(stage.ops)), _precisions(stage),
@@ -170,7 +172,7 @@ class _Row:
     reason: str
 
     @classmethod
-    def of(cls, group: Sequence[BlockReport]) -> _Row:
+    def of(cls, group: Sequence[BlockReport], stand_ins: Mapping[str, KnownAs]) -> _Row:
         first = group[0]
         ops = [op for block in group for op in block.ops]
         costs = [block.cost_ms for block in group if block.cost_ms is not None]
@@ -183,15 +185,24 @@ class _Row:
             stage=first.stage,
             target=first.target,
             cost=ms(sum(costs) if costs else None),
-            basis=_basis(group),
+            basis=_basis(group, stand_ins.get(first.target.partition("/")[0])),
             runner_up=first.runner_up,
             difference=_range(losses),
             reason=first.reason if len(group) == 1 else _reasons(group),
         )
 
 
-def print_blocks(out: Console, blocks: Sequence[BlockReport], *, every_block: bool = False) -> None:
-    """Where each block went, what it costs there, and what decided against the next best."""
+def print_blocks(
+    out: Console,
+    blocks: Sequence[BlockReport],
+    stand_ins: Mapping[str, KnownAs],
+    *,
+    every_block: bool = False,
+) -> None:
+    """Where each block went, what it costs there, and what decided against the next best.
+
+    ``stand_ins`` are the devices that something else computed for (``Plan.stand_ins``).
+    """
     if not blocks:
         out.print("Blocks: none was costed, for only whole targets were compared")
         return
@@ -202,7 +213,7 @@ def print_blocks(out: Console, blocks: Sequence[BlockReport], *, every_block: bo
             blocks, key=lambda b: (b.stage, b.target, b.runner_up) if fold else b.block
         )
     ]
-    rows = [_Row.of(group) for group in groups]
+    rows = [_Row.of(group, stand_ins) for group in groups]
     title = "Blocks" if len(rows) == len(blocks) else f"{len(blocks)} blocks, neighbours folded"
     if out.width >= WIDE:
         out.print(_block_table(title, rows))
@@ -245,14 +256,15 @@ def _print_block_lines(out: Console, title: str, rows: Sequence[_Row]) -> None:
             print_indented(out, line)
 
 
-def _basis(group: Sequence[BlockReport]) -> str:
-    """``corrected n=40``: what costs rest on, and on how many runs."""
+def _basis(group: Sequence[BlockReport], word: KnownAs | None) -> str:
+    """``corrected n=40``: what costs rest on, and on how many runs; ``word`` in the place of what
+    is measured where that is how the device is known."""
     found = []
     for basis in dict.fromkeys(block.basis for block in group):
         runs = [block.runs for block in group if block.basis is basis]
         if basis in (Basis.MEASURED, Basis.CORRECTED):
             most = f"-{max(runs)}" if max(runs) > min(runs) else ""
-            found.append(f"{basis} n={min(runs)}{most}")
+            found.append(f"{word or basis} n={min(runs)}{most}")
         else:
             found.append(str(basis))
     return ", ".join(found)

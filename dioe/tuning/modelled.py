@@ -3,7 +3,8 @@
 A modelled device is a descriptor only: times are computed, outputs unchecked. A plan with a stage
 on one gives outputs that mean nothing, so they aren't held to the fidelity limit, and every figure
 that rests on it says ``modelled``. A simulated one computes on the CPU: its outputs are right, and
-its times, measured as they are, say nothing of the device, so that they say ``simulated``.
+its times, measured as they are, say nothing of the device, so that they say ``simulated``. So it is
+with strict fakes of a vendor's API, whose figures say ``contract``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,20 @@ from dioe.types import Basis, BlockReport, KnownAs, Plan, Stage, TargetReport
 
 UNCHECKED = "modelled: its times are computed from a descriptor, its outputs aren't checked"
 """The reason of a report that no comparison with the reference led to."""
+
+STAND_INS: Mapping[KnownAs, tuple[str, str, str]] = {
+    KnownAs.CONTRACT: (
+        "is a fake of its vendor's API",
+        "are fakes of their vendor's API",
+        "outputs and times there are those of the fakes",
+    ),
+    KnownAs.SIMULATED: (
+        "is a simulated device",
+        "are simulated devices",
+        "outputs are right, times there are those of the CPU that computes them",
+    ),
+}
+"""What computes in a device's stead: how one and several of them are called, what figures mean."""
 
 MEANINGLESS = "outputs mean nothing: on a modelled device nothing is executed"
 """For who gets them."""
@@ -35,7 +50,7 @@ def known_devices(registry: Registry) -> Mapping[str, KnownAs]:
     return {
         placement.device.id: placement.device.known_as
         for placement in registry.placements
-        if placement.device.known_as in (KnownAs.MODELLED, KnownAs.SIMULATED)
+        if placement.device.known_as is not KnownAs.HARDWARE
     }
 
 
@@ -45,10 +60,10 @@ def is_modelled(plan: Plan, devices: frozenset[str]) -> bool:
 
 
 def mark_plan(plan: Plan, known: Mapping[str, KnownAs]) -> Plan:
-    """The plan, with ``modelled`` or ``simulated`` beside the figures that rest on such devices."""
-    plan = _mark_simulated(
-        replace(plan, candidates=tuple(mark_reports(plan.candidates, known))), known
-    )
+    """The plan, with how they are known beside the figures that rest on such devices."""
+    plan = replace(plan, candidates=tuple(mark_reports(plan.candidates, known)))
+    for word, stands_for in STAND_INS.items():
+        plan = _mark_stand_ins(plan, known, word, stands_for)
     devices = frozenset(d for d, known_as in known.items() if known_as is KnownAs.MODELLED)
     if not is_modelled(plan, devices):
         return plan
@@ -72,28 +87,27 @@ def mark_reports(
     reports: Iterable[TargetReport], known: Mapping[str, KnownAs]
 ) -> Sequence[TargetReport]:
     """The reports, with how a device of their target or plan is known; ``modelled`` before
-    ``simulated``."""
+    ``contract`` before ``simulated``."""
     return [_marked_report(report, known) for report in reports]
 
 
 def _marked_report(report: TargetReport, known: Mapping[str, KnownAs]) -> TargetReport:
     words = {known.get(_device(part)) for part in report.target.split(" -> ")}
-    for word in (KnownAs.MODELLED, KnownAs.SIMULATED):
+    for word in (KnownAs.MODELLED, *STAND_INS):
         if word in words:
             return replace(report, known_as=word)
     return report
 
 
-def _mark_simulated(plan: Plan, known: Mapping[str, KnownAs]) -> Plan:
+def _mark_stand_ins(
+    plan: Plan, known: Mapping[str, KnownAs], word: KnownAs, stands_for: tuple[str, str, str]
+) -> Plan:
+    one, several, times = stands_for
     used = {stage.target.device for stage in plan.stages}
-    simulated = sorted(d for d in used if known.get(d) is KnownAs.SIMULATED)
-    if not simulated:
+    marked = sorted(device for device in used if known.get(device) is word)
+    if not marked:
         return plan
-    are = "is a simulated device" if len(simulated) == 1 else "are simulated devices"
-    note = (
-        f"{', '.join(simulated)} {are}: outputs are right, times there are those of the CPU that "
-        "computes them"
-    )
+    note = f"{', '.join(marked)} {one if len(marked) == 1 else several}: {times}"
     return replace(plan, notes=(note, *(n for n in plan.notes if n != note)))
 
 

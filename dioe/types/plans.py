@@ -144,6 +144,27 @@ class Plan:
         return tuple(dict.fromkeys(str(stage.target) for stage in self.stages))
 
     @property
+    def stand_ins(self) -> Mapping[str, KnownAs]:
+        """How devices are known in whose stead something else computed, by id: times there aren't
+        measured on them, whatever they rest on. As far as single targets were candidates."""
+        found = {}
+        for report in self.candidates:
+            device, _, rest = report.target.partition("/")
+            alone = bool(rest) and " -> " not in rest
+            if alone and report.known_as in (KnownAs.SIMULATED, KnownAs.CONTRACT):
+                found[device] = report.known_as
+        return found
+
+    def basis_text(self, stage: Stage | None = None) -> str:
+        """What the cost of the plan, or of one stage, rests on, in a word: ``contract`` or
+        ``simulated`` instead of ``measured`` where that is how a device of it is known."""
+        basis = self.basis if stage is None else stage.basis
+        used = {s.target.device for s in (self.stages if stage is None else (stage,))}
+        words = [word for device, word in self.stand_ins.items() if device in used]
+        timed = basis in (Basis.MEASURED, Basis.CORRECTED)
+        return str(min(words) if words and timed else basis)
+
+    @property
     def graph(self) -> nx.DiGraph[str]:
         """The stage graph: ``stage`` nodes, and a ``transfer`` node for every boundary."""
         import networkx as nx
@@ -178,7 +199,7 @@ class Plan:
 
 def _explain(plan: Plan) -> list[str]:
     cost = "not measured" if plan.predicted_ms is None else f"{plan.predicted_ms:.3f} ms"
-    lines = [f"plan: {' -> '.join(plan.targets)}, {cost} ({plan.basis})"]
+    lines = [f"plan: {' -> '.join(plan.targets)}, {cost} ({plan.basis_text()})"]
     best = min((c.p50_ms for c in plan.candidates if c.state == "ok" and c.p50_ms), default=None)
     for c in sorted(plan.candidates, key=lambda c: (c.state != "ok", c.p50_ms or float("inf"))):
         parts = [f"  {c.target}: {c.state}"]

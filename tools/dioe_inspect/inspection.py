@@ -320,7 +320,7 @@ def _placed_on(op: str, stage_of: Mapping[str, Stage]) -> str | None:
 
 def _plan(plan: Plan) -> PlanFacts:
     stages = tuple((stage.name, str(stage.target), len(stage.ops)) for stage in plan.stages)
-    return PlanFacts(stages, plan.predicted_ms, str(plan.basis))
+    return PlanFacts(stages, plan.predicted_ms, plan.basis_text())
 
 
 def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
