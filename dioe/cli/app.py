@@ -23,6 +23,7 @@ from dioe.cli.inspect import inspect
 from dioe.cli.node_suite import node_suite
 from dioe.cli.plan import plan
 from dioe.cli.profile import profile
+from dioe.cli.resolve import resolve
 from dioe.cli.run import run as run_command
 from dioe.cli.terminal import emit, output_lost
 from dioe.cli.verify import verify
@@ -45,6 +46,7 @@ app.command()(bench)
 app.command()(demo)
 app.command(name="node-suite")(node_suite)
 app.command()(verify)
+app.command()(resolve)
 app.add_typer(cache.app)
 
 # typer brings click along, from 0.29 on as a part of itself: what it raises is found through it

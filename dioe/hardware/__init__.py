@@ -1,11 +1,13 @@
 """What machine this is, and what machines a pool file describes.
 
 ``discover_host`` looks at the machine: what this process may use of its CPU and memory, not what
-is built in. Pools are written to YAML and read back, strictly, with the place of every error.
+is built in. Pools are written to YAML and read back, strictly, with the place of every error; so
+are profiles, which say what is wanted of one backend.
 """
 
 from dioe.hardware.host import discover_host, host_pool, machine, versions, with_devices
 from dioe.hardware.pools import Hardware, load_pool, pool_from, save_pool
+from dioe.hardware.profiles import HardwareProfile, load_profile, resolve_profile
 from dioe.hardware.spec import (
     Cache,
     DeviceSpec,
@@ -20,6 +22,7 @@ __all__ = [
     "Cache",
     "DeviceSpec",
     "Hardware",
+    "HardwareProfile",
     "Link",
     "NumaNode",
     "Pool",
@@ -27,8 +30,10 @@ __all__ = [
     "fingerprint",
     "host_pool",
     "load_pool",
+    "load_profile",
     "machine",
     "pool_from",
+    "resolve_profile",
     "resources_for",
     "save_pool",
     "versions",

@@ -18,12 +18,12 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
 
 from dioe.hardware.host import host_pool
+from dioe.hardware.schema_errors import config_error
 from dioe.hardware.spec import Cache, DeviceSpec, Link, NumaNode, Pool, contradictions
 from dioe.types import ConfigError, InputError
-from dioe.yaml_text import Document, known_key, read_document
+from dioe.yaml_text import read_document
 
 Hardware: TypeAlias = "str | PathLike[str] | Pool | None"
 """What ``hardware=`` takes: a pool, the path of a pool file, or None for the host."""
@@ -75,7 +75,7 @@ def load_pool(path: str | PathLike[str]) -> Pool:
         # YAML's dates are text that looks like one.
         file = PoolFile.model_validate_json(json.dumps(document.data, default=str))
     except ValidationError as error:
-        raise _config_error(document, error) from None
+        raise config_error(document, error, _known_keys) from None
     for where, problem in contradictions(file.devices, file.links):
         raise ConfigError(problem, place=document.place(where), fix="correct it there")
     return Pool(file.devices, file.links, tuple(file.pins.items()))
@@ -158,51 +158,8 @@ def _write(path: Path, text: str) -> None:
         raise
 
 
-# --- pydantic's errors as ours ----------------------------------------------------------------
-
-_UNKNOWN_KEY = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
-
-
-def _config_error(document: Document, error: ValidationError) -> ConfigError:
-    """The error to mend first: the header, then unknown keys, then the rest as written."""
-    details = sorted(error.errors(include_url=False), key=_urgency)
-    first = details[0]
-    path = tuple(first["loc"])
-    cause, fix = _cause_and_fix(first, path)
-    if len(details) > 1:
-        cause += f" (and {len(details) - 1} more)"
-    return ConfigError(cause, place=document.place(path), fix=fix)
-
-
-def _urgency(detail: ErrorDetails) -> int:
-    if detail["loc"][:1] in (("format",), ("version",)):
-        return 0
-    return 1 if detail["type"] in _UNKNOWN_KEY else 2
-
-
-def _cause_and_fix(detail: ErrorDetails, path: tuple[str | int, ...]) -> tuple[str, str]:
-    name = path[-1] if path else ""
-    if detail["type"] in _UNKNOWN_KEY:
-        return f"unknown key {name!r}", known_key(str(name), _known_keys(path[:-1]))
-    if detail["type"].startswith("missing"):
-        return f"the key {name!r} is missing", f"add '{name}: …' there"
-    if detail["type"] == "json_invalid":
-        return "a text holds half of a surrogate pair", "write the character itself"
-    problem = detail["msg"].removeprefix("Input ")
-    written = repr(detail["input"])
-    written = written if len(written) <= 60 else written[:57] + "..."
-    if problem == detail["msg"]:  # pydantic speaks of a type or a rule, not of the input
-        return f"{_dotted(path)} is {written}: {problem}", "correct the value"
-    return f"{_dotted(path)} is {written}, which {problem}", "correct the value"
-
-
 def _known_keys(path: tuple[str | int, ...]) -> Iterator[str]:
     lists = [part for part in path if isinstance(part, str)]
     if lists and lists[-1] in _CLASSES:
         return (field.name for field in fields(_CLASSES[lists[-1]]))
     return iter(PoolFile.model_fields)
-
-
-def _dotted(path: tuple[str | int, ...]) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.lstrip(".") or "the file"

@@ -12,7 +12,7 @@ import importlib.metadata
 import logging
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -26,6 +26,7 @@ from dioe.types import (
     DeviceInfo,
     UnsupportedError,
 )
+from dioe.yaml_text import known_key
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Registry:
         self._lock = threading.Lock()
         self._loaded = False
         self._backends: dict[str, Backend] = {}
+        self._known: dict[str, Backend] = {}
         self._statuses: list[PluginStatus] = []
         self._placements: tuple[Placement, ...] = ()
 
@@ -84,6 +86,18 @@ class Registry:
                 fix=f"usable backends: {known}; `dioe devices` lists all with their reasons",
             ) from None
 
+    def named(self, name: str) -> Mapping[str, Backend]:
+        """The backend of that name, or those of the plugin whose backends are ``name.something``,
+        with or without a device to use: what they say of options needs none. Raises
+        UnsupportedError.
+        """
+        self._load()
+        found = {n: b for n, b in sorted(self._known.items()) if name in (n, n.partition(".")[0])}
+        if not found:
+            kinds = sorted({known.partition(".")[0] for known in self._known})
+            raise UnsupportedError(f"there is no backend {name!r}", fix=known_key(name, kinds))
+        return found
+
     def placement(self, device: str) -> Placement:
         """The device with that id; raises UnsupportedError if there's none."""
         for placement in self.placements:
@@ -101,6 +115,7 @@ class Registry:
             given = self._entry_points
             points, statuses = _installed_points() if given is None else (given, [])
             backends: dict[str, Backend] = {}
+            known: dict[str, Backend] = {}
             reports: list[tuple[str, DeviceInfo]] = []
             names: set[str] = set()
             # DIOE's own first: nobody else gets the name of one, or describes its device.
@@ -113,6 +128,7 @@ class Registry:
                         status = replace(found, state=PluginState.FAILED, reason=reason, devices=())
                     elif backend is not None:
                         names.add(status.name)
+                        known[status.name] = backend
                         reports += [(status.name, device) for device in status.devices]
                         if status.state is PluginState.READY:
                             backends[status.name] = backend
@@ -121,7 +137,7 @@ class Registry:
                 if status.state is not PluginState.READY:
                     log.info("backend %s: %s, %s", status.name, status.state, status.reason)
             self._placements = merge_devices(reports)
-            self._backends, self._statuses = backends, statuses
+            self._backends, self._known, self._statuses = backends, known, statuses
             self._loaded = True
 
 
