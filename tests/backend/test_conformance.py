@@ -18,12 +18,26 @@ from pathlib import Path
 
 import pytest
 
+from dioe_cambricon.host import VARIABLE
 from tests.backend import software_gpu
+from tests.backend.cambricon import vendor
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "docs/examples/numpy_backend"
 SUITE = "dioe.testing.conformance"
 SERVED = tuple(f"{SUITE}.test_{section}" for section in ("requests", "errors", "lifetime"))
+ON_FAKES = tuple(
+    f"{SUITE}.test_{section}"
+    for section in (
+        "declarations",
+        "models",
+        "errors",
+        "options",
+        "refusals",
+        "requests",
+        "buffers",
+    )
+)
 ALL = re.compile(r"^all +(\d+) +(\d+) +(\d+) +(\d+)$", re.MULTILINE)
 
 
@@ -49,21 +63,23 @@ RUNS = {  # the longest first
     "reference": Expected(of("reference"), 470, 5),
     "sample": Expected((), 180, 320),  # it has 18 ops
     "webgpu": Expected(of("onnxruntime.webgpu"), 330, 165, lacks=software_gpu.missing()),
+    "cambricon": Expected(of("cambricon.magicmind", *ON_FAKES), 190, 30, lacks=vendor.missing()),
     "null": Expected(of("null"), 70, 5),
     "served": Expected((*of("onnxruntime", *SERVED), "--worker"), 50, 0),
 }
 """Runs by name; ``served`` is a backend in a worker process, where the way to it matters;
-``webgpu`` has a device with its own memory, the software GPU."""
+``webgpu`` has a device with its own memory, the software GPU; ``cambricon`` runs on strict fakes of
+the vendor's library, in a worker."""
 
 Done = subprocess.CompletedProcess[str]
 
 
-def suite(folder: Path, *arguments: str, path: Path, gpu: dict[str, str]) -> Done:
-    """The suite run in ``folder``, with the distributions in ``path`` and the variables ``gpu``."""
+def suite(folder: Path, *arguments: str, path: Path, more: dict[str, str]) -> Done:
+    """The suite run in ``folder``, with the distributions in ``path`` and ``more`` variables."""
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(path)} | gpu,
+        env=os.environ | {"PYTHONPATH": str(path)} | more,
         capture_output=True,
         text=True,
         check=False,
@@ -94,6 +110,8 @@ def runs(
     empty = tmp_path_factory.mktemp("elsewhere")
     lacking = bool(software_gpu.missing())
     gpu = {} if lacking else software_gpu.environment(tmp_path_factory.mktemp("vulkan"))
+    fakes = {VARIABLE: str(vendor.make_vendor_python(tmp_path_factory.mktemp("vendor")))}
+    variables = {"webgpu": gpu, "cambricon": fakes}
     asked = {
         item.callspec.params.get("run")
         for item in request.session.items
@@ -106,7 +124,7 @@ def runs(
                 source if name == "sample" else empty,
                 *expected.arguments,
                 path=target,
-                gpu=gpu if name == "webgpu" else {},
+                more=variables.get(name, {}),
             )
             for name, expected in RUNS.items()
             if name in asked and not expected.lacks

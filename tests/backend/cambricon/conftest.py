@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sysconfig
-import venv
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,18 +15,13 @@ from dioe.types import Context, Resources
 from dioe_cambricon.backend import MagicMindBackend
 from dioe_cambricon.host import VARIABLE, CambriconHost
 from tests.backend.cambricon.fakes.magicmind._contract import CALLS_VARIABLE
-
-FAKES = Path(__file__).parent / "fakes"
+from tests.backend.cambricon.vendor import make_vendor_python
 
 
 @pytest.fixture(scope="session")
 def vendor_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An interpreter of a virtual environment that finds the fakes, and numpy and onnx here."""
-    root = tmp_path_factory.mktemp("vendor")
-    venv.create(root, symlinks=True, with_pip=False)
-    (site,) = (root / "lib").glob("python*/site-packages")
-    (site / "fakes.pth").write_text(f"{FAKES}\n{sysconfig.get_path('purelib')}\n")
-    return root / "bin" / "python"
+    return make_vendor_python(tmp_path_factory.mktemp("vendor"))
 
 
 @dataclass

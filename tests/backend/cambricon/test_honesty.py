@@ -35,7 +35,7 @@ def test_plans_and_reports_say_contract(runtime: Runtime) -> None:
         resnet(), devices=["mlu:0"], sample_inputs=feed, tuning_budget_s=3, tune_shapes=False
     ) as session:
         plan = session.plan
-        assert np.shape(session.run(feed)["scores"]) == (1, 10)
+        assert np.asarray(session.run(feed)["scores"]).shape == (1, 10)
     assert plan.targets == (TARGET,)
     (report,) = [c for c in plan.candidates if c.target == TARGET]
     assert report.known_as is KnownAs.CONTRACT
