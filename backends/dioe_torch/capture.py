@@ -11,7 +11,6 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from dioe.host_backend import tensor_specs
 from dioe.types import StageModel, TensorSpec, UnsupportedError
 from dioe_torch.context import TorchContext, zeros
-from dioe_torch.errors import run_error
 from dioe_torch.executable import Engine, on_threads
 from dioe_torch.inductor import OPEN_SHAPES, compiling
 from dioe_torch.lowerings import Linked, OpFailed, Program, Unsupported, fold, link
@@ -60,21 +59,27 @@ def captured(
 ) -> tuple[torch.fx.GraphModule, list[torch.Tensor]]:
     """The graph of a linked program, and inputs of its shapes.
 
-    Raises UnsupportedError for open shapes, and OpFailed or what torch raises where control flow
-    or shapes depend on values.
+    Raises UnsupportedError for open shapes and for programs that can't be captured whole; its place
+    is the id of the op that is to blame, where there is one.
     """
     examples = [tensor.to(linked.device) for tensor in zeros(inputs)]
     if len(examples) < len(inputs):
-        raise UnsupportedError(OPEN_SHAPES, place="torch.inductor")
+        raise UnsupportedError(OPEN_SHAPES)
     fixed = {i for i, name in enumerate(linked.program.outputs) if linked.is_constant(name)}
 
     def whole(*values: torch.Tensor) -> list[Any]:
         results = linked.run(values)
         return [r.clone() if i in fixed else r for i, r in enumerate(results)]
 
-    with torch.no_grad():
-        capture = make_fx(whole, tracing_mode="fake", _allow_non_fake_inputs=True)
-        graph: torch.fx.GraphModule = capture(*examples)
+    try:
+        with torch.no_grad():
+            capture = make_fx(whole, tracing_mode="fake", _allow_non_fake_inputs=True)
+            graph: torch.fx.GraphModule = capture(*examples)
+    except OpFailed as error:
+        reason = f"what {error.op.type} gives depends on values: {_first_line(error.error)}"
+        raise UnsupportedError(reason, place=error.op.id) from error
+    except Exception as error:  # tracing raises whatever a meta function does
+        raise UnsupportedError(f"can't be captured as one graph: {_first_line(error)}") from error
     return graph, examples
 
 
@@ -86,16 +91,10 @@ def blamed(model: StageModel) -> dict[str, str]:
         program = fold(program_of(model), zeros(inputs))
         captured(link(program, torch.device("cpu")), inputs)
     except UnsupportedError as error:
-        return dict.fromkeys(model.op_ids, error.cause)
+        ops = (error.place,) if error.place in model.op_ids else model.op_ids
+        return dict.fromkeys(ops, error.cause)
     except Unsupported as error:
         return dict.fromkeys(model.op_ids, str(error))
-    except OpFailed as error:
-        reason = f"what it gives depends on values: {_first_line(error.error)}"
-        known = error.op.id in model.op_ids
-        return {error.op.id: reason} if known else dict.fromkeys(model.op_ids, reason)
-    except Exception as error:  # noqa: BLE001 - tracing raises whatever a meta function does
-        text = run_error(error, "torch.inductor").cause
-        return dict.fromkeys(model.op_ids, f"can't be captured as one graph: {text}")
     return {}
 
 

@@ -13,6 +13,7 @@ import stat
 import sysconfig
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +96,8 @@ class InductorBackend(TorchBackend):
 def compiling() -> Iterator[None]:
     """One compilation at a time, with what it caches in a folder that only its owner can write."""
     with _compiling, contextlib.ExitStack() as undo:
+        undo.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")  # of torch's own modules, about each other
         if CACHE_VARIABLE not in os.environ:
             os.environ[CACHE_VARIABLE] = str(_cache_folder(undo))
             undo.callback(os.environ.pop, CACHE_VARIABLE, None)
