@@ -80,6 +80,9 @@ def captured(
         raise UnsupportedError(reason, place=error.op.id) from error
     except Exception as error:  # tracing raises whatever a meta function does
         raise UnsupportedError(f"can't be captured as one graph: {_first_line(error)}") from error
+    for node in graph.graph.nodes:
+        if torch.Tag.dynamic_output_shape in getattr(node.target, "tags", ()):
+            raise UnsupportedError(f"the shape that {node.target} gives depends on values")
     return graph, examples
 
 
