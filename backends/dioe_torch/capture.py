@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import weakref
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -25,9 +28,12 @@ _CONFIG = {
 class InductorEngine:
     """A compiled graph as an executable runs it."""
 
-    def __init__(self, compiled: Callable[..., Any], linked: Linked) -> None:
+    def __init__(
+        self, compiled: Callable[..., Any], linked: Linked, modules: Sequence[ModuleType]
+    ) -> None:
         self._compiled = compiled
         self.constants = linked.constants
+        weakref.finalize(self, _forget, modules)
 
     def run(self, inputs: Sequence[Any]) -> Sequence[Any]:
         """The outputs for these inputs."""
@@ -43,15 +49,33 @@ class InductorContext(TorchContext):
     def engine(self, program: Program, inputs: Sequence[TensorSpec]) -> Engine:
         """A compiled graph; raises UnsupportedError for what can't be captured whole."""
         linked = link(program, self.queue.device)
+        if not program.ops:
+            return linked
         graph, examples = captured(linked, inputs)
         with compiling(), on_threads(self.resources.threads), torch.no_grad():
             from torch._inductor import compile as compile_graph
             from torch._inductor import config
+            from torch._inductor.codecache import PyCodeCache
 
+            before = {id(module) for module in PyCodeCache.modules}
             with config.patch(_CONFIG):
                 compiled = compile_graph(graph, list(examples))
                 compiled(*examples)  # kernels are loaded, and packed weights made, by the first run
-        return InductorEngine(compiled, linked)
+            modules = [m for m in PyCodeCache.modules if id(m) not in before]
+        return InductorEngine(compiled, linked, modules)
+
+
+def _forget(modules: Sequence[ModuleType]) -> None:
+    """Take generated modules, which hold the weights, from where torch keeps them for good."""
+    from torch._inductor.codecache import PyCodeCache
+
+    shared = {id(module) for module in PyCodeCache.modules_no_attr.values()}
+    own = {id(module): module for module in modules if id(module) not in shared}
+    PyCodeCache.modules[:] = [m for m in PyCodeCache.modules if id(m) not in own]
+    for module in own.values():
+        if sys.modules.get(module.__name__) is module:
+            del sys.modules[module.__name__]
+        vars(module).clear()
 
 
 def captured(

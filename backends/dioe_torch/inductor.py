@@ -7,6 +7,7 @@ weights as constants, so that they are packed once. What can't be captured whole
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import stat
@@ -98,6 +99,10 @@ def compiling() -> Iterator[None]:
     with _compiling, contextlib.ExitStack() as undo:
         undo.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")  # of torch's own modules, about each other
+        trace = logging.getLogger("torch.__trace")
+        if "TORCH_TRACE" not in os.environ and not trace.disabled:  # nobody reads what it writes
+            trace.disabled = True
+            undo.callback(setattr, trace, "disabled", False)
         if CACHE_VARIABLE not in os.environ:
             os.environ[CACHE_VARIABLE] = str(_cache_folder(undo))
             undo.callback(os.environ.pop, CACHE_VARIABLE, None)
