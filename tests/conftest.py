@@ -11,6 +11,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.own_process import (  # noqa: F401 - pytest's hooks
+    pytest_configure,
+    pytest_runtest_protocol,
+    pytest_runtestloop,
+    pytest_unconfigure,
+)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

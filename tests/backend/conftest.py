@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +16,10 @@ from dioe.graph import Model
 from dioe.types import Backend, Executable, Precisions, Resources
 from dioe_onnxruntime.backend import OnnxRuntimeBackend
 from tests.backend.software_gpu import software_gpu
+from tests.own_process import in_child
+
+if TYPE_CHECKING:
+    from dioe_torch.simulated import SimulatedDevices
 
 PLUGINS = (dioe_onnxruntime, dioe_openvino, dioe_reference)
 # Those of the host; other execution providers are ``onnxruntime.NAME``.
@@ -65,3 +70,24 @@ def compile_on() -> Iterator[Compile]:
             return context.compile(model, precisions or Precisions(), options or {})
 
         yield compiled
+
+
+@pytest.fixture(scope="session")
+def simulated_cache(pytestconfig: pytest.Config, own_environment: None) -> Iterator[Path]:
+    """Where the simulated device is kept once built: for all tests, and for the next run."""
+    path = pytestconfig.rootpath / ".pytest_cache" / "d" / "simulated-device"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("DIOE_SIMULATED_CACHE", str(path))
+        yield path
+
+
+@pytest.fixture(scope="session")
+def mlu(simulated_cache: Path) -> SimulatedDevices:
+    """``torch.mlu``, with two simulated devices; for modules that are marked ``own_process``."""
+    from dioe_torch.simulated import load, reason_unavailable
+
+    assert in_child(), "the device would stay in this process: mark the module own_process"
+    reason = reason_unavailable()
+    if reason is not None:
+        pytest.skip(reason)
+    return load("mlu", devices=2)

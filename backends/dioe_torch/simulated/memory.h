@@ -67,6 +67,10 @@ inline size_t& memory_budget() {  // bytes, of each device
 // Counts what is allocated on each device and refuses what goes beyond the budget.
 class Accounts {
  public:
+  bool fits(int device, size_t bytes) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return stats_.at(device).allocated_bytes[0].current + bytes <= memory_budget();
+  }
   void take(int device, size_t requested, size_t bytes) {
     std::lock_guard<std::mutex> lock(mutex_);
     auto& stats = stats_.at(device);
@@ -120,6 +124,8 @@ class Allocation {
  public:
   Allocation(int device, size_t requested)
       : device_(device), requested_(requested), bytes_((requested + kBlock - 1) / kBlock * kBlock) {
+    // Memory that queued work keeps is waited for, unless a hold would make that for ever.
+    if (!accounts().fits(device_, bytes_) && !any_held()) synchronize_device(device_);
     accounts().take(device_, requested_, bytes_);
     pointer_ = std::aligned_alloc(kBlock, bytes_);
     if (pointer_ == nullptr) {

@@ -78,6 +78,27 @@ at::Tensor copy_from_and_resize(const at::Tensor& self, const at::Tensor& to) {
   return to;
 }
 
+// Copies for the host's kernels, with the strides that the tensors have on the device: a kernel
+// may sum in another order where they differ. What a stride of 0 repeats is copied once.
+std::vector<at::Tensor> to_cpu(at::TensorList tensors) {
+  std::vector<at::Tensor> copies;
+  for (const at::Tensor& tensor : tensors) {
+    if (tensor.is_cpu()) {
+      copies.push_back(tensor);
+      continue;
+    }
+    at::Tensor once = tensor;
+    for (int64_t axis = 0; axis < tensor.dim(); ++axis) {
+      if (tensor.stride(axis) == 0 && tensor.size(axis) > 1) once = once.narrow(axis, 0, 1);
+    }
+    const at::Tensor host =
+        at::detail::empty_strided_cpu(once.sizes(), once.strides(), once.scalar_type());
+    copy(host, once, /*non_blocking=*/false);
+    copies.push_back(host.as_strided(tensor.sizes(), tensor.strides(), 0));
+  }
+  return copies;
+}
+
 at::Scalar local_scalar_dense(const at::Tensor& self) {
   at::Tensor host = at::detail::empty_cpu({}, self.scalar_type());
   copy(host, self.reshape({}), /*non_blocking=*/false);
@@ -225,6 +246,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
 
   m.impl("_copy_from", copy_from);
   m.impl("_copy_from_and_resize", copy_from_and_resize);
+  m.impl("_to_cpu", to_cpu);
   m.impl("_local_scalar_dense", local_scalar_dense);
   m.impl("fill_.Scalar", fill_scalar_);
   m.impl("zero_", zero_);

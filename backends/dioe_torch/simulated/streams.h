@@ -155,6 +155,11 @@ class Stream {
     held_ = true;
   }
 
+  bool held() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return held_;
+  }
+
   void release() {
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -288,6 +293,15 @@ inline int64_t next_stream(int device) {
 
 inline void synchronize_device(int device) {
   for (Stream& stream : all_devices().at(device).streams) stream.synchronize();
+}
+
+inline bool any_held() {
+  for (Device& device : all_devices()) {
+    for (Stream& stream : device.streams) {
+      if (stream.held()) return true;
+    }
+  }
+  return false;
 }
 
 // Every hold is lifted before any thread is waited for: one stream may wait for another's mark.
