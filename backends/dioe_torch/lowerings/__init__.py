@@ -28,6 +28,7 @@ from . import (  # noqa: F401 - they register themselves
     ranking,
     recurrent,
     reductions,
+    resampling,
     resizing,
     sampling,
     sequences,
