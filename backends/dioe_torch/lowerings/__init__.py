@@ -15,6 +15,7 @@ from . import (  # noqa: F401 - they register themselves
     convolution,
     detection,
     elementwise,
+    grids,
     indexing,
     linear,
     logic,
