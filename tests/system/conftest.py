@@ -71,7 +71,7 @@ def real_model(own_environment: None) -> GetModel:
 @pytest.fixture(scope="module")
 def all_backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
     """All backends; the software GPU among them where it can be had."""
-    installed = ("onnxruntime", "openvino", "reference")
+    installed = ("onnxruntime", "openvino", "reference", "torch")
     if missing():
         with_host = Runtime(registry_of(installed=installed))
         yield with_host

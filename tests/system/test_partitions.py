@@ -17,7 +17,7 @@ from tests.backend.software_gpu import DEVICE, missing
 from tests.system.conftest import GetModel
 from tests.toys.stages import staged_plan
 
-HOST = ("onnxruntime", "openvino")
+HOST = ("onnxruntime", "openvino", "torch")
 GPU = f"{DEVICE}/onnxruntime.webgpu"
 SMALL = ("ppocr-cls", "magika", "silero", "shufflenet")
 """Those under 5 ms: a GPU in software and ``reference`` are a thousand times slower."""
