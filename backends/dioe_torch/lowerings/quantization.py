@@ -97,9 +97,9 @@ def _dynamic_quantize_linear(node: Node) -> Compute:
     def compute(x: torch.Tensor) -> Any:
         low, high = torch.amin(x).clamp(max=0), torch.amax(x).clamp(min=0)
         scale = (high - low) / 255
-        divisor = scale.masked_fill(scale == 0, 1)
-        zero = torch.clamp(torch.round(-low / divisor), 0, 255)
-        y = torch.clamp(torch.round(x / divisor) + zero, 0, 255)
+        scale = scale.masked_fill(scale == 0, 1)
+        zero = torch.clamp(torch.round(-low / scale), 0, 255)
+        y = torch.clamp(torch.round(x / scale) + zero, 0, 255)
         return y.to(torch.uint8), scale, zero.to(torch.uint8)
 
     return compute
