@@ -108,8 +108,9 @@ def _shrink(node: Node) -> Compute:
         if bias == 0 and limit >= 0 and x.is_floating_point():
             return f.hardshrink(x, limit)
         wide = roomy(x) if x.dtype in UNSIGNED else x
-        y = torch.where(wide < -limit, wide + bias, torch.where(wide > limit, wide - bias, 0.0))
-        return y.to(x.dtype)
+        above = wide - bias
+        above = torch.where(wide > limit, above, torch.zeros_like(above))
+        return torch.where(wide < -limit, wide + bias, above).to(x.dtype)
 
     return compute
 

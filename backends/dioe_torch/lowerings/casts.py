@@ -88,11 +88,12 @@ def _to_e8m0(x: torch.Tensor, saturate: bool, rounding: str) -> torch.Tensor:
     """Powers of two, kept as float32's exponent; the sign is lost."""
     bits = x.float().view(torch.int32)
     exponent, fraction = (bits >> 23) & 0xFF, bits & 0x7FFFFF
+    # the smallest power is no normal float32: the middle of its step is that power itself
+    smallest = (exponent == 0).int()
     if rounding == "up":
-        exponent = exponent + (fraction > 0).int()
+        exponent = exponent + (fraction > smallest * 0x400000).int()
     elif rounding == "nearest":
-        # the smallest power isn't a normal float32: exactly half a step is that power itself
-        exponent = exponent + (fraction + (exponent == 0).int().neg() >= 0x400000).int()
+        exponent = exponent + (fraction >= 0x400000 + smallest).int()
     if saturate:
         exponent = exponent.clamp(max=0xFE)
     elif rounding == "nearest":

@@ -227,8 +227,13 @@ def _number(limit: Any) -> Any:
     return limit.item()
 
 
+_IN_EVERY_FLOAT = torch.finfo(torch.float16).max
+
+
 def _clip_by_numbers(low: Any, high: Any) -> Compute:
     """Limits that are missing are those of the type: even infinity is clipped."""
+    if low is not None and high is not None and max(abs(low), abs(high)) <= _IN_EVERY_FLOAT:
+        return lambda x: torch.clamp(x, low, high)
 
     def compute(x: torch.Tensor) -> torch.Tensor:
         if not x.is_floating_point():

@@ -32,7 +32,8 @@ def _batch_normalization(node: Node) -> Compute:
 
 @lowers("BatchNormalization")
 def _old_batch_normalization(node: Node) -> Compute:
-    training = any(node.has_output(i) for i in range(1, node.n_outputs))
+    given = any(node.has_output(i) for i in range(1, node.n_outputs))
+    training = given and not node.flag("is_test")
     if not node.flag("spatial", True):
         if training:
             raise Unsupported("BatchNormalization in training that isn't spatial")

@@ -30,6 +30,13 @@ def test_batches_in_inference(shape: tuple[int, ...], version: int) -> None:
     single.check("BatchNormalization", batch_inputs(*shape), version, {"epsilon": 1e-3}, atol=1e-5)
 
 
+def test_batches_in_inference_of_the_first_opsets() -> None:
+    inputs = batch_inputs(2, 3, 4, 5)
+    (want,) = single.run("BatchNormalization", inputs, 9)
+    got = single.run("BatchNormalization", inputs, 6, {"is_test": 1}, n_outputs=5)
+    single.agree(got[0], want.numpy())
+
+
 def test_batches_of_one_channel() -> None:
     x, scale, bias, mean, variance = batch_inputs(6)
     want = (x - mean) / np.sqrt(variance + 1e-5) * scale + bias
