@@ -1,4 +1,4 @@
-"""The backend ``cambricon.magicmind``: what it says of itself; its worker does the rest."""
+"""What the backends on Cambricon cards say of themselves; their workers do the rest."""
 
 from __future__ import annotations
 
@@ -30,51 +30,67 @@ from dioe_cambricon.build import PLACE
 from dioe_cambricon.context import MagicMindContext
 from dioe_cambricon.host import CambriconHost
 from dioe_cambricon.options import OPTIONS, PRECISION_MODES
-from dioe_cambricon.support import unholdable
+from dioe_cambricon.support import MAGICMIND, unholdable
 
 
-class MagicMindBackend(WorkerBackend):
-    """Cambricon's compiler and runtime for whole subgraphs, in a worker on the vendor's Python."""
+class CambriconBackend(WorkerBackend):
+    """What is common to all: the cards, as the worker on the vendor's Python finds them."""
 
     abi_version = ABI_VERSION
     simulated = False
 
-    def __init__(self, host: CambriconHost | None = None) -> None:
-        self._cambricon = host or CambriconHost("magicmind")
-        super().__init__(self._cambricon, PLACE)
+    def __init__(self, host: CambriconHost, name: str) -> None:
+        self.cambricon = host
+        super().__init__(host, name)
         self._cards: Mapping[str, DeviceInfo] = {}
 
     @property
     def version(self) -> str:
-        """Version of MagicMind; empty where there is no card to ask about."""
+        """Version of the vendor's library; empty where there is no card to ask about."""
         return super().version if self._cards else ""
 
     def probe(self) -> Sequence[DeviceInfo]:
         """The cards; one that is absent, with what to do, where there are none. Starts a worker
         only where a Python for it is named."""
         self._cards = {}
-        missing = self._cambricon.missing()
+        missing = self.cambricon.missing()
         if missing:
             return [_absent(missing)]
         try:
             found = super().probe()
         except DioeError as error:
             reason = " ".join(f"{error.cause}; {error.fix}".strip("; ").split())
-            return [_absent(f"the worker on {self._cambricon.python} failed: {reason}")]
+            return [_absent(f"the worker on {self.cambricon.python} failed: {reason}")]
         self._cards = {d.id: d for d in found if d.state is DeviceState.PRESENT}
         return found
 
-    def _check(self, device: str) -> DeviceInfo:
+    def card(self, device: str) -> DeviceInfo:
+        """The card of that id; raises UnsupportedError."""
         if not self._cards:
             self.probe()
         if device not in self._cards:
             known = ", ".join(self._cards) or "none"
-            raise UnsupportedError(f"no device {device!r} here", place=PLACE, fix=f"cards: {known}")
+            raise UnsupportedError(
+                f"no device {device!r} here", place=self.name, fix=f"cards: {known}"
+            )
         return self._cards[device]
+
+    def open(self, device: str, resources: Resources) -> Context:
+        """See ``dioe.types.Backend``. The host's cores and threads don't matter to a card."""
+        self.card(device)
+        check_resources(resources)
+        return super().open(device, resources)
+
+
+class MagicMindBackend(CambriconBackend):
+    """Cambricon's compiler and runtime for whole subgraphs."""
+
+    def __init__(self, host: CambriconHost | None = None) -> None:
+        super().__init__(host or CambriconHost("magicmind", PLACE), PLACE)
 
     def capabilities(self, device: str) -> Capabilities:
         """One precision for a whole model; open dimensions are built as such."""
-        self._check(device)
+        self.card(device)
         return Capabilities(
             computes=frozenset(PRECISION_MODES),
             stores=frozenset((Precision.FP32, Precision.FP16)),
@@ -87,13 +103,13 @@ class MagicMindBackend(WorkerBackend):
     def query(self, model: StageModel, device: str, precision: Precision) -> Support:
         """What MagicMind's parser reads, the whole model first, then op by op. Nothing is built:
         that may take minutes. Values that no card holds are refused before."""
-        self._check(device)
+        self.card(device)
         ops = model.op_ids
         if precision not in PRECISION_MODES:
             reason = f"there is no {precision} in MagicMind"
             return Support(frozenset(), dict.fromkeys(ops, reason))
-        refused = unholdable(model)
-        process = self._cambricon.process()
+        refused = unholdable(model, MAGICMIND)
+        process = self.cambricon.process()
 
         def whole(asked: StageModel) -> None:
             named, _segment = send_model(asked, process)  # memory that lives until the answer
@@ -116,15 +132,9 @@ class MagicMindBackend(WorkerBackend):
         if refused:
             raise UnsupportedError(refused, place=PLACE)
 
-    def open(self, device: str, resources: Resources) -> Context:
-        """See ``dioe.types.Backend``. The host's cores and threads don't matter to a card."""
-        self._check(device)
-        check_resources(resources)
-        return super().open(device, resources)
-
     def _context(self, process: WorkerProcess, number: int, device: str) -> WorkerContext:
-        card = self._cards[device].name
-        return MagicMindContext(process, number, device, self.host.deadlines, card)
+        name = self.card(device).name
+        return MagicMindContext(process, number, device, self.host.deadlines, name)
 
 
 def _absent(reason: str) -> DeviceInfo:

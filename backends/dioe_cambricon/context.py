@@ -20,7 +20,7 @@ from dioe.types import (
 )
 from dioe_cambricon.build import PLACE, build_config, check_calibration, input_dims
 from dioe_cambricon.options import ALGORITHMS, OPTIONS, PRECISION_MODES
-from dioe_cambricon.support import unholdable
+from dioe_cambricon.support import MAGICMIND, unholdable
 
 CALIBRATE = "give compile real feeds as calibration, or take fp16 or fp32, which need none"
 
@@ -54,7 +54,7 @@ class MagicMindContext(WorkerContext):
                 f"{'+'.join(precisions.used)}",
                 place=PLACE,
             )
-        for op, reason in unholdable(model).items():
+        for op, reason in unholdable(model, MAGICMIND).items():
             raise UnsupportedError(reason, place=f"{PLACE}: op {op!r}")
         inputs, outputs = tensor_specs(model)
         feeds = _calibration(precision, inputs, calibration)

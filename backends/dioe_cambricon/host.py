@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from pathlib import Path
@@ -15,12 +16,25 @@ VARIABLE = "DIOE_CAMBRICON_PYTHON"
 FOLDER = Path(__file__).parent
 
 
-class CambriconHost(WorkerHost):
-    """The worker of one provider (``magicmind``), on the Python that the variable names."""
+def _folders() -> dict[str, str]:
+    """The packages that the worker finds by their folders; nothing of them is imported here."""
+    found = {"dioe_cambricon": str(FOLDER)}
+    spec = importlib.util.find_spec("dioe_torch")
+    if spec is not None and spec.submodule_search_locations:
+        found["dioe_torch"] = next(iter(spec.submodule_search_locations))
+    return found
 
-    def __init__(self, provider: str, *, deadlines: Deadlines | None = None) -> None:
-        super().__init__(provider, name=f"cambricon.{provider}", deadlines=deadlines)
-        self._provider = provider
+
+class CambriconHost(WorkerHost):
+    """The worker of one provider, on the Python that the variable names.
+
+    ``provider`` is the library (``magicmind``, ``torch_mlu``) and the module of ``worker`` that
+    wraps it, ``name`` that of the backend.
+    """
+
+    def __init__(self, provider: str, name: str, *, deadlines: Deadlines | None = None) -> None:
+        super().__init__(provider, name=name, deadlines=deadlines)
+        self._provider, self._name = provider, name
 
     @property
     def python(self) -> str:
@@ -43,9 +57,9 @@ class CambriconHost(WorkerHost):
         return WorkerProcess(
             Command(
                 str(FOLDER / "worker" / "start.py"),
-                {"provider": self._provider, "packages": {"dioe_cambricon": str(FOLDER)}},
+                {"provider": self._provider, "packages": _folders()},
                 python=self.python,
-                place=f"worker of cambricon.{self._provider}",
+                place=f"worker of {self._name}",
             ),
             start_limit_s=limit_s,
         )

@@ -92,12 +92,18 @@ def load() -> Cndev | None:
     return None
 
 
-def visible_cards(count: int, variable: str | None) -> list[int | None]:
-    """The driver's index of each card that a process sees under ``MLU_VISIBLE_DEVICES``.
+VISIBLE = ("CN_VISIBLE_DEVICES", "MLU_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
+"""What renumbers cards, the first that is set, as torch_mlu reads them in the runtime's stead
+(``torch_mlu/mlu/__init__.py``, ``_parse_visible_devices``)."""
 
-    The variable renumbers cards for the runtime and not for this library. None where it isn't a
-    list of indices: better no reading than that of another card.
+
+def visible_cards(count: int) -> list[int | None]:
+    """The driver's index of each card that this process sees.
+
+    Variables renumber cards for the runtime and not for this library. None where one isn't a list
+    of indices: better no reading than that of another card.
     """
+    variable = next((os.environ[name] for name in VISIBLE if name in os.environ), None)
     if variable is None:
         return list(range(count))
     parts = [part.strip() for part in variable.split(",")]
@@ -109,7 +115,7 @@ class Cndev:
 
     def __init__(self, library: Any) -> None:
         self._library = library
-        self._cards = visible_cards(self._count(), os.environ.get("MLU_VISIBLE_DEVICES"))
+        self._cards = visible_cards(self._count())
 
     def name(self, index: int) -> str | None:
         """The card's model, such as ``MLU370-X8``."""

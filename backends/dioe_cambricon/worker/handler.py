@@ -1,14 +1,15 @@
 """The handler of the worker: what the client asks, for whichever provider computes.
 
-A *provider* wraps one library of the vendor (``magicmind``)::
+A *provider* wraps one library of the vendor (``magicmind``, ``torch_mlu``)::
 
     Provider(folder)         .known_as, .version, .devices() -> [device as JSON]
-      .check(path)           raises UnsupportedError with the library's reason
+      .check(path)           raises UnsupportedError with the library's reason, or
+      .check_ops(path)       -> [[op, the library's reason], ...]
       .open(device, limits)  -> a context
     a context                .compile(path, options, calibration), .deserialize(blob) -> executable
                              .memory_info() -> {name: bytes}; .utilization(), .power(); .close()
     an executable            .inputs, .outputs (specs as JSON), .memory_bytes
-                             .serialize() -> bytes; .request() -> a request; .close()
+                             .serialize() -> bytes or None; .request() -> a request; .close()
     a request                .run({name: array}) -> {name: array}
 
 The ops and their answers are those of docs/decisions/0010-workers.md, so that DIOE's own client
@@ -94,6 +95,11 @@ class Handler:
                 return {"refused": error.cause}
         return {"refused": None}
 
+    def op_check_ops(self, args: Answer, memory: Any) -> Answer:
+        """Which ops of a program the library can't run."""
+        with _ModelFile(args["model"], memory, self._folder) as path:
+            return {"refused": self._provider.check_ops(path)}
+
     # Contexts and executables
 
     def op_open(self, args: Answer, memory: Any) -> Answer:
@@ -128,6 +134,8 @@ class Handler:
     def op_serialize(self, args: Answer, memory: Any) -> Answer:
         """The compiled form, into the arena."""
         blob = self._get(args, "executable").serialize()
+        if blob is None:
+            return {"values": {}}
         return self._deliver(Results({"blob": np.frombuffer(blob, np.uint8)}), args, memory)
 
     def op_profile(self, args: Answer, memory: Any) -> Answer:

@@ -17,6 +17,7 @@ import threading
 import numpy as np
 
 from dioe_cambricon.worker import cndev
+from dioe_cambricon.worker.cards import absent, present
 from dioe_cambricon.worker.errors import (
     BackendError,
     InputError,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 PLACE = "magicmind"
 MAGIC = b"DIOE-MM1"
-KIND = "mlu"
 
 
 class Provider:
@@ -63,25 +63,8 @@ class Provider:
         count = int(self.system().device_count())
         if count < 1:
             return [absent("MagicMind finds no card (System.device_count() is 0)")]
-        return [self._device(index) for index in range(count)]
-
-    def _device(self, index: int) -> dict[str, Any]:
-        name, uuid, memory = None, None, None
-        if self.counters is not None:
-            name, uuid = self.counters.name(index), self.counters.uuid(index)
-            memory = self.counters.memory(index)
-        return {
-            "id": f"{KIND}:{index}",
-            "kind": KIND,
-            "name": name or "Cambricon MLU",
-            "state": "present",
-            "reason": "",
-            "uuid": uuid or f"cambricon-{index}",
-            "known_as": self.known_as,
-            "memory_bytes": None if memory is None else memory["total_bytes"],
-            "shares": None,
-            "details": {"library": "magicmind", "version": self.version},
-        }
+        details = {"library": "magicmind", "version": self.version}
+        return [present(i, self.counters, self.known_as, details) for i in range(count)]
 
     def system(self) -> Any:
         """The library's ``System``, entered once and left when the worker ends."""
@@ -292,22 +275,6 @@ class Request:
                 array = np.asarray(tensor.asnumpy())
                 found[spec["name"]] = array.astype(np.dtype(spec["dtype"]), copy=False)
         return found
-
-
-def absent(reason: str) -> dict[str, Any]:
-    """The device that stands for cards that aren't there."""
-    return {
-        "id": KIND + ":0",
-        "kind": KIND,
-        "name": "Cambricon MLU",
-        "state": "absent",
-        "reason": reason,
-        "uuid": "cambricon-0",
-        "known_as": "absent",
-        "memory_bytes": None,
-        "shares": None,
-        "details": {},
-    }
 
 
 def calibration_data(mm: Any, types: Any, arrays: list[Array]) -> Any:

@@ -25,14 +25,15 @@ def distribution_version(name: str) -> str:
 
 
 def known_as(name: str) -> str:
-    """How what this imported package computes is known: ``hardware`` unless it says ``contract``.
+    """How what this imported package computes is known: ``hardware`` unless it says otherwise.
 
-    Fakes of a vendor's API announce themselves by an attribute of the package. There is no setting
-    for it, so that nobody can take the one for the other by mistake.
+    Fakes of a vendor's API (``contract``) and devices in software (``simulated``) announce
+    themselves by an attribute of the package. There is no setting for it, so that nobody can take
+    the one for the other by mistake.
     """
     word = getattr(sys.modules[name], "__dioe_known_as__", None)
     if word is None:
         return "hardware"
-    if word != "contract":
+    if word not in ("contract", "simulated"):
         raise BackendError(f"{name} says that it is known as {word!r}")
-    return "contract"
+    return str(word)

@@ -52,7 +52,7 @@ def magicmind(
 ) -> Iterator[MagicMindBackend]:
     """The backend on the fakes, found as users have it found: by the variable."""
     monkeypatch.setenv(VARIABLE, str(vendor_python))
-    host = CambriconHost("magicmind")
+    host = CambriconHost("magicmind", "cambricon.magicmind")
     yield MagicMindBackend(host)
     host.close()
 

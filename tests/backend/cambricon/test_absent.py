@@ -17,7 +17,7 @@ from tests.backend.cases import relu
 
 def reason_now() -> str:
     """Why the only device is absent."""
-    host = CambriconHost("magicmind")
+    host = CambriconHost("magicmind", "cambricon.magicmind")
     backend = MagicMindBackend(host)
     try:
         (device,) = backend.probe()
@@ -73,4 +73,4 @@ def test_no_card(monkeypatch: pytest.MonkeyPatch, vendor_python: Path) -> None:
 
 
 def test_names() -> None:
-    assert [backend.name for backend in backends()] == ["cambricon.magicmind"]
+    assert [backend.name for backend in backends()] == ["cambricon.magicmind", "cambricon.torch"]

@@ -63,7 +63,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def cards(library: Path, monkeypatch: pytest.MonkeyPatch) -> cndev.Cndev:
     monkeypatch.setenv("NEUWARE_HOME", str(library.parents[1]))
-    monkeypatch.delenv("MLU_VISIBLE_DEVICES", raising=False)
+    for name in cndev.VISIBLE:
+        monkeypatch.delenv(name, raising=False)
     found = cndev.load()
     assert found is not None
     return found
@@ -91,7 +92,11 @@ def test_renumbered_cards(cards: cndev.Cndev, monkeypatch: pytest.MonkeyPatch) -
     found = cndev.load()
     assert found is not None
     assert found.uuid(0) == "MLU-b-1"
-    monkeypatch.setenv("MLU_VISIBLE_DEVICES", "MLU-b-1")
+    monkeypatch.setenv("CN_VISIBLE_DEVICES", "0,1")  # goes first
+    found = cndev.load()
+    assert found is not None
+    assert found.uuid(0) == "MLU-a-0"
+    monkeypatch.setenv("CN_VISIBLE_DEVICES", "MLU-b-1")
     found = cndev.load()
     assert found is not None
     assert found.uuid(0) is None
