@@ -14,6 +14,7 @@ import pytest
 from dioe.types import Context, Resources
 from dioe_cambricon.backend import MagicMindBackend
 from dioe_cambricon.host import VARIABLE, CambriconHost
+from dioe_cambricon.torch_backend import TorchMluBackend
 from tests.backend.cambricon.fakes.magicmind._contract import CALLS_VARIABLE
 from tests.backend.cambricon.vendor import make_vendor_python
 
@@ -68,3 +69,21 @@ def card(magicmind: MagicMindBackend) -> Iterator[Callable[[], Context]]:
             return context
 
         yield opened
+
+
+@pytest.fixture
+def torch_mlu(
+    vendor_python: Path, calls: Calls, simulated_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[TorchMluBackend]:
+    """The backend on the fake of torch_mlu, whose tensors are those of the simulated device."""
+    from dioe_torch.simulated import reason_unavailable
+    from dioe_torch.simulated.build import library
+
+    reason = reason_unavailable()
+    if reason is not None:
+        pytest.skip(reason)
+    library()  # here, for it may take longer than a worker may
+    monkeypatch.setenv(VARIABLE, str(vendor_python))
+    host = CambriconHost("torch_mlu", "cambricon.torch")
+    yield TorchMluBackend(host)
+    host.close()

@@ -47,6 +47,41 @@ def resnet() -> Model:
     return Model.load(proto)
 
 
+BLOCK = """<ir_version: 9, opset_import: ["": 18]>
+g (float[1,6,16] x) => (float[1,6,16] y) {
+  q = MatMul (x, wq)
+  k = MatMul (x, wk)
+  v = MatMul (x, wv)
+  kt = Transpose <perm = [0,2,1]> (k)
+  scores = MatMul (q, kt)
+  quarter = Constant <value = float {0.25}> ()
+  scaled = Mul (scores, quarter)
+  weights = Softmax <axis = -1> (scaled)
+  mixed = MatMul (weights, v)
+  first = Add (x, mixed)
+  normed = LayerNormalization <axis = -1> (first, gamma, beta)
+  h = MatMul (normed, w1)
+  a = Relu (h)
+  o = MatMul (a, w2)
+  y = Add (normed, o)
+}"""
+
+BLOCK_WEIGHTS = {
+    "wq": (16, 16), "wk": (16, 16), "wv": (16, 16), "gamma": (16,), "beta": (16,),
+    "w1": (16, 32), "w2": (32, 16),
+}  # fmt: skip
+
+
+def transformer_block() -> Model:
+    """Attention and a feed-forward layer with random weights."""
+    random = np.random.default_rng(6)
+    proto = parser.parse_model(BLOCK)
+    for name, shape in BLOCK_WEIGHTS.items():
+        weight = random.normal(0, 0.25, shape).astype(np.float32)
+        proto.graph.initializer.append(numpy_helper.from_array(weight, name))
+    return Model.load(proto)
+
+
 def images(count: int, seed: int = 0) -> list[dict[str, Array]]:
     """Feeds for ``resnet``: smooth random pictures."""
     random = np.random.default_rng(seed)

@@ -1,7 +1,7 @@
 """A strict fake of Cambricon's torch_mlu: what was seen of ``torch.mlu``, on the simulated device.
 
-Importing it gives torch an ``mlu`` device (``dioe_torch.simulated``: tensors of its own, computed on
-the CPU) and sets ``torch.mlu``, which has the functions of the real one that DIOE uses and no
+Importing it gives torch an ``mlu`` device (``dioe_torch.simulated``: tensors of its own, computed
+on the CPU) and sets ``torch.mlu``, which has the functions of the real one that DIOE uses and no
 others. Each says where it was seen (``SEEN``); an unknown one raises.
 """
 
@@ -12,6 +12,7 @@ import os
 from typing import Any
 
 import torch
+
 from dioe_torch.simulated import load
 
 __dioe_known_as__ = "contract"
