@@ -146,6 +146,9 @@ def _slice(node: Node) -> Compute:
     return compute
 
 
+_flipped = by_bits(lambda x, axis: x.flip(axis))
+
+
 def _sliced(
     x: torch.Tensor,
     starts: Sequence[int],
@@ -165,7 +168,7 @@ def _sliced(
             last = first + (length - 1) * step
             part = slice(min(first, last), max(first, last) + 1, abs(step))
             x = x[(*(slice(None),) * (axis + x.ndim if axis < 0 else axis), part)]
-            x = x.flip(axis) if step < 0 else x
+            x = _flipped(x, axis) if step < 0 else x
     return x
 
 

@@ -185,7 +185,8 @@ def _split(node: Node) -> Compute:
     by_input = node.has_input(1) and (node.version < 2 or node.version >= 13)
     sizes = node.ints("split", None) if node.version < 13 else None
     if by_input:
-        sizes = node.constant_ints(1)
+        known = node.constant(1)
+        sizes = None if known is None else tuple(int(size) for size in known.reshape(-1))
     if node.attr("num_outputs", n) != n:
         raise Unsupported(f"Split into {node.attr('num_outputs')} with {n} outputs")
 
@@ -193,7 +194,7 @@ def _split(node: Node) -> Compute:
         if sizes is not None:
             parts = x.split_with_sizes(sizes, axis)
         elif by_input:
-            parts = x.split_with_sizes(split.reshape(-1).tolist(), axis)
+            parts = x.split_with_sizes([int(size) for size in split.reshape(-1)], axis)
         else:
             parts = x.split_with_sizes(_shares(x.shape[axis], n), axis)
         if len(parts) != n:
