@@ -158,11 +158,10 @@ def test_scatter_elements(data: Any, reduction: str) -> None:
     axis = data.draw(st.integers(-len(shape), len(shape) - 1))
     n = shape[axis]
     draw = np.random.default_rng(data.draw(st.integers(0, 99)))
+    indices: Any = draw.integers(-n, n, shape)
     if reduction == "none":  # no position twice
         order = np.argsort(draw.standard_normal(shape), axis=axis)
         indices = order - n * draw.integers(0, 2, shape)
-    else:
-        indices = draw.integers(-n, n, shape)
     feeds = {"x": floats(*shape), "i": indices, "u": floats(*shape, seed=1)}
     text = f'y = ScatterElements<axis={axis}, reduction="{reduction}">(x, i, u)'
     agree(text, feeds, opset=18, numbers="i")
@@ -176,7 +175,7 @@ def test_scatter_nd(data: Any, reduction: str) -> None:
     draw = np.random.default_rng(data.draw(st.integers(0, 99)))
     bounds = np.array(shape[:width])
     count = data.draw(st.integers(1, 4))
-    indices = draw.integers(0, bounds, (count, width))
+    indices: Any = draw.integers(0, bounds, (count, width))
     if reduction == "none":
         indices = np.unique(indices, axis=0)
     indices = indices - bounds * draw.integers(0, 2, indices.shape)
