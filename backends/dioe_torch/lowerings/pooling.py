@@ -44,7 +44,7 @@ class _Pool(Sliding):
     def __init__(self, node: Node) -> None:
         node.attr("kernel_shape")
         super().__init__(node)
-        self.ceil = node.flag("ceil_mode") and node.attr("auto_pad", "NOTSET") in ("NOTSET", "")
+        self.ceil = node.flag("ceil_mode")
         self.extents = tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations))
         self.dilated = set(self.dilations) != {1}
         self.aligned = (

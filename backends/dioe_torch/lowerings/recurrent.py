@@ -207,8 +207,10 @@ def _by_steps(
         x = x.transpose(0, 1)
     active = None
     if lengths is not None:
-        steps = torch.arange(x.shape[0], device=x.device).view(-1, 1, 1)
-        active = steps < torch.from_numpy(lengths).to(x.device).view(1, -1, 1)
+        ends = torch.from_numpy(lengths).to(x.device).view(-1, 1)
+        active = torch.arange(x.shape[0], device=x.device).view(-1, 1, 1) < ends
+        # as ONNX Runtime: an empty sequence leaves zeros
+        states = [state.masked_fill(ends <= 0, 0.0) for state in states]
     each = len(weights) // layer.directions
     count = len(layer.activations) // layer.directions
     outputs, lasts = [], []
@@ -279,7 +281,8 @@ def _gru_step(
 def _lstm_step(
     layer: _Layer, activations: Sequence[Activation], r: torch.Tensor, bias: Any, peepholes: Any
 ) -> Callable[..., Any]:
-    f, g, last = (_clipped(layer, activation) for activation in activations)
+    f, g = (_clipped(layer, activation) for activation in activations[:2])
+    last = activations[2]  # ONNX Runtime doesn't clip what it gets
 
     def step(given: torch.Tensor, h: torch.Tensor, c: torch.Tensor) -> Any:
         gates = given + functional.linear(h, r, bias)
