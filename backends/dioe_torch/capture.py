@@ -15,9 +15,12 @@ from dioe.host_backend import tensor_specs
 from dioe.types import StageModel, TensorSpec, UnsupportedError
 from dioe_torch.context import TorchContext, zeros
 from dioe_torch.executable import Engine, on_threads
+from dioe_torch.guards import guard
 from dioe_torch.inductor import OPEN_SHAPES, compiling
 from dioe_torch.lowerings import Linked, OpFailed, Program, Unsupported, fold, link
 from dioe_torch.program import program_of
+
+OUT_OF_RANGE = "an index is out of range, or an integer is divided by zero"
 
 _CONFIG = {
     "compile_threads": 1,  # no pool of processes that outlives the compilation
@@ -29,16 +32,26 @@ class InductorEngine:
     """A compiled graph as an executable runs it."""
 
     def __init__(
-        self, compiled: Callable[..., Any], linked: Linked, modules: Sequence[ModuleType]
+        self,
+        compiled: Callable[..., Any],
+        linked: Linked,
+        modules: Sequence[ModuleType],
+        *,
+        guarded: bool,
     ) -> None:
-        self._compiled = compiled
+        self._compiled, self._guarded = compiled, guarded
         self.constants = linked.constants
         weakref.finalize(self, _forget, modules)
 
     def run(self, inputs: Sequence[Any]) -> Sequence[Any]:
-        """The outputs for these inputs."""
+        """The outputs for these inputs; raises IndexError (see ``dioe_torch.guards``)."""
         found: Sequence[Any] = self._compiled(*inputs)
-        return found
+        if not self._guarded:
+            return found
+        *results, fine = found
+        if not fine.item():
+            raise IndexError(OUT_OF_RANGE)
+        return results
 
 
 class InductorContext(TorchContext):
@@ -52,6 +65,7 @@ class InductorContext(TorchContext):
         if not program.ops:
             return linked
         graph, examples = captured(linked, inputs)
+        guarded = guard(graph)
         with compiling(), on_threads(self.resources.threads), torch.no_grad():
             from torch._inductor import compile as compile_graph
             from torch._inductor import config
@@ -62,7 +76,7 @@ class InductorContext(TorchContext):
                 compiled = compile_graph(graph, list(examples))
                 compiled(*examples)  # kernels are loaded, and packed weights made, by the first run
             modules = [m for m in PyCodeCache.modules if id(m) not in before]
-        return InductorEngine(compiled, linked, modules)
+        return InductorEngine(compiled, linked, modules, guarded=guarded)
 
 
 def _forget(modules: Sequence[ModuleType]) -> None:

@@ -19,12 +19,14 @@ from pathlib import Path
 import pytest
 
 from dioe_cambricon.host import VARIABLE
+from dioe_torch.inductor import lacks
 from tests.backend import software_gpu
 from tests.backend.cambricon import vendor
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "docs/examples/numpy_backend"
 SUITE = "dioe.testing.conformance"
+COMPILED = ("declarations", "refusals", "requests", "buffers", "options", "threads")
 SERVED = tuple(f"{SUITE}.test_{section}" for section in ("requests", "errors", "lifetime"))
 ON_FAKES = tuple(
     f"{SUITE}.test_{section}"
@@ -62,6 +64,13 @@ RUNS = {  # the longest first
     "onnxruntime": Expected(of("onnxruntime"), 460, 20),
     "reference": Expected(of("reference"), 470, 5),
     "sample": Expected((), 180, 320),  # it has 18 ops
+    "torch": Expected(of("torch"), 580, 45),
+    "inductor": Expected(  # the rest of it is slow
+        of("torch.inductor", *(f"{SUITE}.test_{section}" for section in COMPILED)),
+        60,
+        20,
+        lacks=lacks("cpu"),
+    ),
     "webgpu": Expected(of("onnxruntime.webgpu"), 330, 165, lacks=software_gpu.missing()),
     "cambricon": Expected(of("cambricon.magicmind", *ON_FAKES), 190, 30, lacks=vendor.missing()),
     "null": Expected(of("null"), 70, 5),
@@ -74,7 +83,9 @@ the vendor's library, in a worker."""
 Done = subprocess.CompletedProcess[str]
 
 
-def suite(folder: Path, *arguments: str, path: Path, more: dict[str, str]) -> Done:
+def suite(
+    folder: Path, *arguments: str, path: Path, more: dict[str, str], limit_s: float = 400
+) -> Done:
     """The suite run in ``folder``, with the distributions in ``path`` and ``more`` variables."""
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *arguments],
@@ -83,7 +94,7 @@ def suite(folder: Path, *arguments: str, path: Path, more: dict[str, str]) -> Do
         capture_output=True,
         text=True,
         check=False,
-        timeout=400,
+        timeout=limit_s,
     )
 
 
@@ -145,6 +156,18 @@ def test_suite(runs: dict[str, Future[Done]], run: str) -> None:
     assert not_covered <= expected.not_covered
     if run == "sample":
         assert "test_reasons" in done.stdout  # its own tests ran too
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(bool(lacks("cpu")), reason=lacks("cpu"))
+def test_inductor_passes_the_whole_suite(tmp_path: Path) -> None:
+    done = suite(tmp_path, *of("torch.inductor"), path=tmp_path, more={}, limit_s=3600)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr
+    covered, not_covered, failed, known = map(int, ALL.findall(done.stdout)[-1])
+    assert (failed, known) == (0, 0)
+    assert covered >= 500
+    assert not_covered <= 120
 
 
 def test_the_sample_is_complete(sample: tuple[Path, Path]) -> None:

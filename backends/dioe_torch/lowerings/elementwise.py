@@ -74,9 +74,15 @@ def _divide(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return torch.div(x, y)
     if x.dtype in UNSIGNED:
         return quotient(x, y)
+    if x.dtype in _TRAPPING:
+        # the least integer has no negative: the processor ends the process over it
+        negated = y == -1
+        quotients = torch.div(x, y.masked_fill(negated, 1), rounding_mode="trunc")
+        return torch.where(negated, -x, quotients)
     return torch.div(x, y, rounding_mode="trunc")
 
 
+_TRAPPING = (torch.int32, torch.int64)
 _BINARY: dict[str, Callable[..., torch.Tensor]] = {
     "Add": by_bits(torch.add),
     "Div": _divide,
