@@ -21,7 +21,7 @@ from dioe.types import (
     UnsupportedError,
 )
 from dioe_torch import devices
-from dioe_torch.devices import TorchDevice, computed
+from dioe_torch.devices import SPEAK_DLPACK, TorchDevice, computed
 from dioe_torch.options import rules
 
 
@@ -61,7 +61,7 @@ class TorchBackend:
             dynamic_shapes=not self.inductor,
             asynchronous=not on_host,
             dlpack_in=on_host,
-            dlpack_out=True,
+            dlpack_out=native.partition(":")[0] in SPEAK_DLPACK,
         )
 
     def resolve(self, options: Mapping[str, Any]) -> Mapping[str, Resolution]:

@@ -7,7 +7,13 @@ from typing import Any
 
 import torch
 
-from dioe.host_backend import HostContext, check_options, static_shape, tensor_specs
+from dioe.host_backend import (
+    HostContext,
+    OptionRule,
+    check_options,
+    static_shape,
+    tensor_specs,
+)
 from dioe.types import (
     Buffer,
     Event,
@@ -25,6 +31,7 @@ from dioe_torch.errors import run_error
 from dioe_torch.executable import Engine, TorchExecutable
 from dioe_torch.lowerings import Program, Unsupported, fold, link
 from dioe_torch.memory import DeviceMemory, TorchBuffer
+from dioe_torch.numerics import full_fp32
 from dioe_torch.options import rules
 from dioe_torch.program import program_of
 from dioe_torch.queues import Queue
@@ -36,13 +43,22 @@ class TorchContext(HostContext):
     """Torch on one device, with its resources."""
 
     inductor = False
+    executable_type = TorchExecutable
 
     def __init__(
-        self, found: TorchDevice, resources: Resources, *, place: str, own_stream: bool = False
+        self,
+        found: TorchDevice,
+        resources: Resources,
+        *,
+        place: str,
+        own_stream: bool = False,
+        page_locked: bool = False,
     ) -> None:
         super().__init__(found.info.id, resources)
         self.place = place
-        self.queue = Queue(found.native, found.info.id, own_stream=own_stream)
+        self.queue = Queue(
+            found.native, found.info.id, own_stream=own_stream, page_locked=page_locked
+        )
         self.memory: DeviceMemory | None = None
         if not self.queue.on_host:
             limit = resources.memory_limit_bytes
@@ -60,7 +76,7 @@ class TorchContext(HostContext):
         Raises UnsupportedError for what can't be lowered, InputError for options, OutOfMemory.
         """
         self.check_open()
-        check_options(self.place, rules(inductor=self.inductor), options)
+        check_options(self.place, self.rules(), options)
         refusal_of(precisions, self.queue.device.type, self.place)
         inputs, outputs = tensor_specs(model)
         for spec in (*inputs, *outputs):
@@ -72,16 +88,29 @@ class TorchContext(HostContext):
             program = program_of(model, precisions)
             if options.get("optimize", True):
                 program = fold(program, zeros(inputs))
-            engine = self.engine(program, inputs)
+            with self.queue.current(), full_fp32(self.queue.device):
+                engine = self.engine(program, inputs)
         except Unsupported as error:
             raise UnsupportedError(str(error), place=self.place) from error
         except Exception as error:
             raise run_error(error, self.place) from error
-        return self.own(
-            TorchExecutable(
-                engine, inputs, outputs, self.queue, place=self.place, memory=self.memory,
-                threads=self.resources.threads, profile=bool(options.get("profile")),
-            )
+        return self.own(self.executable(engine, inputs, outputs, options))
+
+    def rules(self) -> Mapping[str, OptionRule]:
+        """The options that ``compile`` takes."""
+        return rules(inductor=self.inductor)
+
+    def executable(
+        self,
+        engine: Engine,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        options: Mapping[str, Any],
+    ) -> TorchExecutable:
+        """An engine as an executable of this context."""
+        return self.executable_type(
+            engine, inputs, outputs, self.queue, place=self.place, memory=self.memory,
+            threads=self.resources.threads, profile=bool(options.get("profile")),
         )  # fmt: skip
 
     def engine(self, program: Program, inputs: Sequence[TensorSpec]) -> Engine:

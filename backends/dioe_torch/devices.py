@@ -17,6 +17,9 @@ from dioe.types import DeviceInfo, DeviceState, KnownAs, Precision
 AUTOLOAD_GROUP = "torch.backends"
 """Entry points that torch runs when it is imported: out-of-tree devices (torch 2.5 and later)."""
 
+SPEAK_DLPACK = ("cpu", "cuda", "xpu", "mps")
+"""Devices whose tensors torch gives on; it refuses those of out-of-tree devices."""
+
 _CPUINFO = Path("/proc/cpuinfo")
 _FLAGS = {
     Precision.BF16: {"avx512bw", "avx512vl", "avx512dq"},

@@ -34,8 +34,12 @@ from dioe.types import (
 from dioe_torch.errors import closed, errors
 from dioe_torch.lowerings import Linked
 from dioe_torch.memory import DeviceMemory, TorchBuffer
+from dioe_torch.numerics import full_fp32
 from dioe_torch.options import NO_PROFILE
+from dioe_torch.profiler import Profiler
 from dioe_torch.queues import Queue
+from dioe_torch.runs import Direct, Runner
+from dioe_torch.staging import Staging
 from dioe_torch.tensors import as_array, as_tensor
 
 _threads = threading.Lock()
@@ -79,13 +83,21 @@ class TorchExecutable:
         if engine is None:
             raise closed()
         run = engine.run if self._profiler is None else self._profiler.run
-        with torch.inference_mode(), on_threads(self._threads):
+        with (
+            torch.inference_mode(),
+            full_fp32(self.queue.device),
+            on_threads(self._threads),
+        ):
             return run(inputs)
 
     def request(self) -> TorchRequest:
         """A new request; raises BackendError once closed."""
         self.check_open()
-        return TorchRequest(self)
+        return TorchRequest(self, self.runner())
+
+    def runner(self) -> Runner:
+        """What a new request runs by."""
+        return Direct(self.run)
 
     def check_open(self) -> None:
         """Raise BackendError once closed."""
@@ -111,57 +123,12 @@ class TorchExecutable:
         self._profiler = None
 
 
-class Profiler:
-    """Times of single ops: each is waited for, so a run takes longer than without."""
-
-    def __init__(self, linked: Linked) -> None:
-        self._linked = linked
-        self._lock = threading.Lock()
-        self._seconds = [0.0] * len(linked.steps)
-        self._first = list(self._seconds)
-        self._runs = 0
-
-    def run(self, inputs: Sequence[Any]) -> list[Any]:
-        """As ``Linked.run``."""
-        seconds = [0.0] * len(self._seconds)
-
-        def observe(step: int, args: list[Any], result: Any, took_s: float) -> None:
-            seconds[step] = took_s
-
-        results = self._linked.observed(inputs, observe)
-        with self._lock:
-            if not self._runs:
-                self._first = seconds
-            self._runs += 1
-            self._seconds = [a + b for a, b in zip(self._seconds, seconds, strict=True)]
-        return results
-
-    def times(self) -> tuple[OpTime, ...]:
-        """See ``Executable.profile``."""
-        with self._lock:
-            if not self._runs:
-                return ()
-            alone = self._runs == 1
-            return tuple(
-                OpTime(
-                    name=step.op.id or step.op.type,
-                    op_type=step.op.type,
-                    ops=(step.op.id,) if step.op.id else (),
-                    total_ms=1e3 * (total - (0.0 if alone else first)),
-                    count=1 if alone else self._runs - 1,
-                    precision=step.op.precision,
-                )
-                for step, total, first in zip(
-                    self._linked.steps, self._seconds, self._first, strict=True
-                )
-            )
-
-
 class TorchRequest:
     """Inputs and outputs by name, on host arrays or on buffers of the device."""
 
-    def __init__(self, executable: TorchExecutable) -> None:
-        self._executable = executable
+    def __init__(self, executable: TorchExecutable, runner: Runner) -> None:
+        self._executable, self._runner = executable, runner
+        self._staging = Staging(executable.queue) if executable.queue.page_locked else None
         self._inputs = {spec.name: spec for spec in executable.inputs}
         self._outputs = {spec.name: spec for spec in executable.outputs}
         self._index = {spec.name: i for i, spec in enumerate(executable.outputs)}
@@ -169,6 +136,12 @@ class TorchRequest:
         self._tensors: dict[str, Any] = {}
         self._targets: dict[str, Array | TorchBuffer] = {}
         self._results: dict[str, Value] = {}
+
+    @property
+    def graph_note(self) -> str | None:
+        """Empty if runs are replayed from a captured graph, else why not; None before a run has
+        told."""
+        return self._runner.note
 
     def bind(self, inputs: Feeds, outputs: Feeds | None = None) -> None:
         """See ``dioe.types.Request``."""
@@ -225,8 +198,8 @@ class TorchRequest:
             for name in self._inputs
         ]
         with executable.queue.current(), errors(executable.place):
-            inputs = [self._on_device(feed) for feed in feeds]
-            results = executable.run(inputs)
+            inputs = self._on_device(feeds)
+            results = self._runner(inputs)
             on_device = []
             for name, i in self._index.items():
                 target = self._targets.get(name)
@@ -236,37 +209,70 @@ class TorchRequest:
             event = executable.queue.record() if on_device else DONE
             for buffer in on_device:
                 buffer.ready = event
+            for feed in feeds:
+                if isinstance(feed, TorchBuffer):
+                    feed.read_by(executable.queue, event)
+            wanted = [n for n in self._index if not isinstance(self._targets.get(n), TorchBuffer)]
+            fetched = self._fetched({name: results[self._index[name]] for name in wanted})
             given = _storages(inputs) | executable.constant_storages
             found: dict[str, Value] = {}
             seen: set[int] = set()
-            for name, i in self._index.items():
+            for name in self._index:
                 target = self._targets.get(name)
                 if isinstance(target, TorchBuffer):
                     found[name] = target
                 elif target is not None:
-                    self._into_array(name, results[i], target)
+                    self._into_array(name, fetched[name], target)
                     found[name] = target
                 else:
-                    found[name] = self._owned(name, results[i], given, seen)
+                    found[name] = self._owned(name, fetched[name], given, seen)
         self._results = found
         return event if len(on_device) == len(self._index) else DONE
 
-    def _on_device(self, feed: Any) -> Any:
-        """A feed where the program wants it; waits, on the device, for buffers to be ready."""
-        executable = self._executable
-        if isinstance(feed, TorchBuffer):
-            executable.queue.after(feed.ready)
-            executable.queue.keep(feed.tensor)
-            return feed.tensor
-        if isinstance(feed, torch.Tensor) and executable.memory is not None:
-            return feed.to(executable.queue.device)
-        return feed
+    def _on_device(self, feeds: Sequence[Any]) -> list[Any]:
+        """Feeds where the program wants them; waits, on the device, for buffers to be ready."""
+        executable, staging = self._executable, self._staging
+        queue = executable.queue
+        if executable.memory is None:
+            return list(feeds)
+        found: list[Any] = []
+        try:
+            for i, (name, feed) in enumerate(zip(self._inputs, feeds, strict=True)):
+                if isinstance(feed, TorchBuffer):
+                    queue.after(feed.ready)
+                    queue.keep(feed.tensor)
+                    found.append(feed.tensor)
+                elif not isinstance(feed, torch.Tensor):
+                    found.append(feed)
+                elif staging is None:
+                    found.append(feed.to(queue.device))
+                else:
+                    piece = staging.sending(name, feed)
+                    place = self._runner.place_of(i, piece)
+                    if place is None:
+                        found.append(piece.to(queue.device, non_blocking=True))
+                    else:
+                        found.append(place.copy_(piece, non_blocking=True))
+        finally:
+            if staging is not None:
+                staging.sent()
+        return found
+
+    def _fetched(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Results that go to the host: tensors of the device in page-locked memory, all of them
+        waited for once, where there is such memory; the others as they are."""
+        if self._staging is None:
+            return dict(results)
+        there = {
+            name: result
+            for name, result in results.items()
+            if isinstance(result, torch.Tensor) and result.device.type != "cpu"
+        }
+        return {**results, **(self._staging.fetched(there) if there else {})}
 
     def _into_buffer(self, name: str, result: Any, target: TorchBuffer) -> None:
         self._check_shape(name, result, target.shape)
-        queue = self._executable.queue
-        queue.after(target.ready)
-        queue.keep(target.tensor)
+        target.to_write(self._executable.queue)
         target.tensor.copy_(result, non_blocking=True)
 
     def _into_array(self, name: str, result: Any, target: Array) -> None:
@@ -290,6 +296,8 @@ class TorchRequest:
             return None
         if result.device.type != "cpu":
             result = result.cpu()
+        elif self._staging is not None:
+            result = result.clone()  # of memory that the next run writes into
         elif (storage := _storage(result)) in given or storage in seen:
             result = result.clone()
         else:
@@ -325,11 +333,12 @@ class TorchRequest:
             self._fed(name, inputs[name])[0] if name in inputs else None for name in self._inputs
         ]
         with executable.queue.current(), errors(executable.place):
-            tensors = [self._on_device(feed) for feed in feeds]
-            results = executable.run(tensors)
+            tensors = self._on_device(feeds)
+            results = self._runner(tensors)
             given = _storages(tensors) | executable.constant_storages
+            fetched = self._fetched({name: results[self._index[name]] for name in names})
             seen: set[int] = set()
-            return [self._owned(name, results[self._index[name]], given, seen) for name in names]
+            return [self._owned(name, fetched[name], given, seen) for name in names]
 
 
 def _tree(value: Value, spec: TensorSpec) -> Any:

@@ -11,6 +11,7 @@ import torch
 
 from dioe.host_backend import contiguous
 from dioe.types import DONE, Array, BackendError, Buffer, Event, InputError, OutOfMemory, TensorSpec
+from dioe_torch.devices import SPEAK_DLPACK
 from dioe_torch.errors import run_error
 from dioe_torch.queues import Queue
 from dioe_torch.tensors import as_array, as_tensor, torch_dtype
@@ -19,11 +20,26 @@ from dioe_torch.tensors import as_array, as_tensor, torch_dtype
 class TorchBuffer:
     """A contiguous tensor in a device's memory."""
 
-    __slots__ = ("__weakref__", "device", "dtype", "ready", "tensor")
+    __slots__ = ("__weakref__", "_reads", "device", "dtype", "ready", "tensor")
 
     def __init__(self, device: str, dtype: np.dtype[Any], tensor: torch.Tensor) -> None:
         self.device, self.dtype, self.tensor = device, dtype, tensor
         self.ready: Event = DONE
+        self._reads: dict[Queue, Event] = {}
+
+    def read_by(self, queue: Queue, event: Event) -> None:
+        """A queue reads it up to an event: whoever writes on another one waits for that."""
+        if event is not DONE:
+            self._reads[queue] = event
+
+    def to_write(self, queue: Queue) -> None:
+        """Let what is handed to a queue from now on write it: after all that wrote or read it."""
+        queue.after(self.ready)
+        for reader, event in list(self._reads.items()):
+            if reader is not queue:
+                queue.after(event)
+        self._reads.clear()
+        queue.keep(self.tensor)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -58,6 +74,8 @@ class TorchBuffer:
         return self.tensor.__dlpack__(stream=stream)
 
     def __dlpack_device__(self) -> tuple[int, int]:
+        if self.tensor.device.type not in SPEAK_DLPACK:
+            raise BackendError("torch gives no tensors of this device on", place=self.device)
         found: tuple[int, int] = self.tensor.__dlpack_device__()
         return found
 
@@ -139,10 +157,10 @@ class DeviceMemory:
             queue.after(src.ready)
             queue.keep(src.tensor)
             if self.holds(dst):
-                queue.after(dst.ready)
-                queue.keep(dst.tensor)
+                dst.to_write(queue)
                 dst.tensor.copy_(src.tensor, non_blocking=True)
                 dst.ready = queue.record()
+                src.read_by(queue, dst.ready)
                 return dst.ready
             target = dst.numpy()
             if not target.flags.writeable:
@@ -158,8 +176,7 @@ class DeviceMemory:
         source = as_tensor(contiguous(src.numpy()))
         queue = self.queue
         with queue.current():
-            queue.after(dst.ready)
-            queue.keep(dst.tensor)
+            dst.to_write(queue)
             dst.tensor.copy_(source)
             dst.ready = queue.record()
             return dst.ready

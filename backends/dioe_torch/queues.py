@@ -1,4 +1,9 @@
-"""The queue of a device that torch hands work over to, and events on it."""
+"""The queue of a device that torch hands work over to, and events on it.
+
+What queues ask of a device is what ``torch.cuda``, ``torch.xpu`` and modules of other devices have:
+``Stream``, ``Event``, ``stream``, ``current_stream``, ``synchronize``. Without streams and events
+(``torch.mps``) a queue waits.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ from typing import Any
 import torch
 
 from dioe.types import DONE, Event, TimedOut
+from dioe_torch.errors import errors
 
 _POLL_S = 0.0002
 
@@ -23,12 +29,13 @@ class TorchEvent:
         self.native, self._place = native, place
 
     def wait(self, timeout_ms: float | None = None) -> None:
-        """See ``dioe.types.Event``. Raises TimedOut."""
+        """See ``dioe.types.Event``. Raises TimedOut, and what the work on the device failed of."""
         if timeout_ms is None:
-            self.native.synchronize()
+            with errors(self._place):  # of work that was handed over before
+                self.native.synchronize()
             return
         end = time.monotonic() + timeout_ms / 1000
-        while not self.native.query():
+        while not self.done():
             if time.monotonic() > end:
                 raise TimedOut(
                     f"the device had not finished after {timeout_ms} ms", place=self._place
@@ -37,7 +44,8 @@ class TorchEvent:
 
     def done(self) -> bool:
         """See ``dioe.types.Event``."""
-        return bool(self.native.query())
+        with errors(self._place):
+            return bool(self.native.query())
 
 
 class Queue:
@@ -46,13 +54,17 @@ class Queue:
     On the CPU there is none: work is done when it was handed over.
     """
 
-    def __init__(self, native: str, place: str, *, own_stream: bool = False) -> None:
-        """``native`` is torch's name of the device, ``place`` DIOE's."""
+    def __init__(
+        self, native: str, place: str, *, own_stream: bool = False, page_locked: bool = False
+    ) -> None:
+        """``native`` is torch's name of the device, ``place`` DIOE's. ``page_locked``: host memory
+        is copied by way of page-locked memory (``dioe_torch.staging``)."""
         self.device = torch.device(native)
         self.place = place
         self.on_host = self.device.type == "cpu"
         self._module: Any = None if self.on_host else getattr(torch, self.device.type)
         self._has_events = hasattr(self._module, "Event") and hasattr(self._module, "Stream")
+        self.page_locked = page_locked and self._has_events
         self.stream: Any = None
         if own_stream and self._has_events:
             self.stream = getattr(torch, self.device.type).Stream(self.device)
@@ -103,5 +115,5 @@ class Queue:
     def keep(self, tensor: torch.Tensor) -> None:
         """Say that this queue uses a tensor that was made on another: its memory isn't given to
         anybody else before this queue is done with it."""
-        if self.stream is not None and tensor.device == self.device:
-            tensor.record_stream(self.stream)
+        if self._has_events and tensor.device == self.device:
+            tensor.record_stream(self.stream if self.stream is not None else self._stream())

@@ -53,6 +53,7 @@ class SimulatedDevices(ModuleType):
 
     Stream = torch.Stream
     Event = torch.Event
+    known_as = "simulated"  # what DIOE puts beside every time of these devices
 
     def __init__(self, name: str, native: ctypes.CDLL, devices: int, memory_bytes: int) -> None:
         super().__init__(f"torch.{name}", "Simulated devices (dioe_torch.simulated).")
