@@ -55,8 +55,8 @@ def check_graphs(
 ) -> list[dict[str, Any]]:
     """Each model: was it ``captured`` (else the ``note`` why not), the errors of a captured run
     (``relative_l2``) and of the next one on another input (``rebound_relative_l2``) with their
-    ``limit``, times ``replayed`` and ``eager`` between buffers of the device, and the ``speedup``
-    of replaying. What can't be run has a ``reason``."""
+    ``limit``, times ``replayed`` and ``eager`` between buffers of the device, and on hardware the
+    ``speedup`` of replaying. What can't be run has a ``reason``."""
     found = []
     for work in models:
         progress(work.name)
@@ -69,7 +69,8 @@ def check_graphs(
                     contenders, budget_s=budget_s, always=list(contenders), locked=locked
                 )
                 entry |= {name: timing.summary() for name, timing in timings.items()}
-                entry["speedup"] = timings["eager"].p50_ms / timings["replayed"].p50_ms
+                if known_as is KnownAs.HARDWARE:
+                    entry["speedup"] = timings["eager"].p50_ms / timings["replayed"].p50_ms
         except DioeError as error:
             entry["reason"] = " ".join(str(error).split())
         found.append(entry)

@@ -291,6 +291,10 @@ def test_graphs() -> None:
     assert found["relative_l2"] <= found["limit"]
     assert found["rebound_relative_l2"] <= found["limit"]
     assert found["speedup"] == pytest.approx(found["eager"]["p50_ms"] / found["replayed"]["p50_ms"])
+    (simulated,) = check_graphs(place, KnownAs.SIMULATED, [tiny()], budget_s=0.05)
+    assert simulated["replayed"]["p50_ms"] > 0
+    assert simulated["known_as"] == "simulated"
+    assert "speedup" not in simulated
 
 
 def test_what_isnt_captured_says_so() -> None:
