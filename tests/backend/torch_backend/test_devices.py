@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -60,7 +61,7 @@ def test_builds_are_told_by_their_version_file(
     class Found:
         submodule_search_locations = (str(tmp_path),)
 
-    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: Found())
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: Found())
     assert devices._may_have_accelerators() == may
 
 
