@@ -4,27 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Callable, Sequence
 
+import numpy as np
 import torch
-from torch.nn import functional
 
-from .core import Compute, Node, Unsupported, lowers
-
-Activation = Callable[[torch.Tensor], torch.Tensor]
-
-_ACTIVATIONS: dict[str, tuple[tuple[float | None, ...], Callable[..., torch.Tensor]]] = {
-    "affine": ((None, None), lambda x, a, b: a * x + b),
-    "elu": ((1.0,), functional.elu),
-    "hardsigmoid": ((0.2, 0.5), lambda x, a, b: (a * x + b).clamp(0.0, 1.0)),
-    "leakyrelu": ((0.01,), functional.leaky_relu),
-    "relu": ((), torch.relu),
-    "scaledtanh": ((None, None), lambda x, a, b: a * torch.tanh(b * x)),
-    "sigmoid": ((), torch.sigmoid),
-    "softplus": ((), functional.softplus),
-    "softsign": ((), functional.softsign),
-    "tanh": ((), torch.tanh),
-    "thresholdedrelu": ((1.0,), lambda x, a: torch.where(x >= a, x, torch.zeros_like(x))),
-}
-"""By name: what it computes, and the defaults of alpha and beta, as many of them as it takes."""
+from .core import Compute, Node, lowers
+from .recurrent_steps import Steps, activations, by_steps
 
 _GATES = {"RNN": (0,), "GRU": (1, 0, 2), "LSTM": (0, 2, 3, 1)}
 """Where the gates stand in ONNX's weights, in torch's order (GRU: rzh, LSTM: ifco)."""
@@ -40,7 +24,7 @@ _FUSED: dict[tuple[str, ...], Callable[..., Any]] = {
 """torch's kernels by the op and its activations."""
 
 
-class _Layer:
+class _Layer(Steps):
     """The attributes of a recurrent op."""
 
     def __init__(self, node: Node) -> None:
@@ -54,8 +38,8 @@ class _Layer:
         self.after_reset = node.flag("linear_before_reset")
         self.wants = [node.has_output(i) for i in range(node.n_outputs)]
         usual = _USUAL[node.type] * self.directions
-        names = [str(_text(name)).lower() for name in node.attr("activations", usual)]
-        self.activations = _activations(node, names, len(usual))
+        names = [str(name).lower() for name in node.attr("activations", usual)]
+        self.activations = activations(node, names, len(usual))
         self.kernel = None
         count = len(_USUAL[node.type])
         if names[:count] == names[-count:] and not (
@@ -65,6 +49,9 @@ class _Layer:
             or (node.type == "GRU" and not self.after_reset)
         ):
             self.kernel = _FUSED.get((node.type, *names[:count]))
+        # sequences of different lengths: where nobody asks for the last cells, all may go on to the
+        # end, each direction by itself
+        self.padded = node.has_input(4) and not node.has_output(2)
         node.once(self.prepared, 1, 2, 3)
 
     def prepared(
@@ -76,11 +63,14 @@ class _Layer:
         cudnn: Any = torch.backends.cudnn
         if self.kernel is not None and w.is_cuda and cudnn.is_acceptable(w):
             # cuDNN wants them side by side, else it copies them in every run: as nn.LSTM does it
-            torch._cudnn_rnn_flatten_weight(
-                weights, len(weights) // self.directions, w.shape[2],
-                cudnn.rnn.get_cudnn_mode(self.kernel.__name__.upper()), r.shape[2], 0, 1,
-                self.batch_first, self.directions == 2,
-            )  # fmt: skip
+            each = len(weights) // self.directions
+            count = each if self.padded else len(weights)
+            for start in range(0, len(weights), count):
+                torch._cudnn_rnn_flatten_weight(
+                    weights[start : start + count], each, w.shape[2],
+                    cudnn.rnn.get_cudnn_mode(self.kernel.__name__.upper()), r.shape[2], 0, 1,
+                    self.batch_first and not self.padded, count > each,
+                )  # fmt: skip
         return tuple(weights)
 
     def in_order(
@@ -115,54 +105,40 @@ class _Layer:
         return y if self.n_outputs == 1 else (y, *states)
 
 
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _activations(node: Node, names: Sequence[str], count: int) -> list[Activation]:
-    if len(names) != count:
-        raise Unsupported(f"{node.type} with {len(names)} activations instead of {count}")
-    given = [iter(node.attr("activation_alpha", ())), iter(node.attr("activation_beta", ()))]
-    return [_activation(node, name, given) for name in names]
-
-
-def _activation(node: Node, name: str, given: Sequence[Any]) -> Activation:
-    """One by its name; it takes the next alpha and beta if it has any."""
-    if name not in _ACTIVATIONS:
-        raise Unsupported(f"{node.type} with activation {name}")
-    defaults, compute = _ACTIVATIONS[name]
-    values = [next(values, default) for default, values in zip(defaults, given)]
-    if None in values:
-        raise Unsupported(f"{node.type} with activation {name} and no alpha and beta for it")
-    return (lambda x: compute(x, *values)) if values else compute
-
-
-@lowers("RNN", "GRU", "LSTM", host=(4,), lowered=False)  # errors add up step by step
+@lowers("RNN", "GRU", "LSTM", lowered=False)  # errors add up step by step
 def _recurrent(node: Node) -> Compute:
     layer = _Layer(node)
+    known = node.constant(4)
 
     def compute(
         x: torch.Tensor,
         w: Any,
         r: torch.Tensor,
         b: torch.Tensor | None = None,
-        lengths: Any = None,
+        lengths: torch.Tensor | None = None,
         h: torch.Tensor | None = None,
         c: torch.Tensor | None = None,
         peepholes: torch.Tensor | None = None,
     ) -> Any:
         weights = layer.weights(w, r, b)
         time, batch = x.shape[:2] if not layer.batch_first else (x.shape[1], x.shape[0])
-        if lengths is not None and (lengths == time).all():
+        if known is not None and (known == time).all():
             lengths = None
         shape = (layer.directions, batch, weights[1].shape[1])
         states = [
             x.new_zeros(shape) if state is None else layer.state(state)
             for state in ([h, c] if layer.type == "LSTM" else [h])
         ]
-        if layer.kernel is not None and lengths is None and time > 0:
+        if layer.kernel is not None and time > 0 and lengths is None:
             return _fused(layer, layer.kernel, x, weights, states)
-        return _by_steps(layer, x, weights, states, lengths, peepholes)
+        if layer.batch_first:
+            x = x.transpose(0, 1)
+        if layer.kernel is not None and time > 0 and lengths is not None:
+            run = _padded if layer.padded else _packed
+            y, last = run(layer, layer.kernel, x, weights, states, lengths)
+        else:
+            y, last = by_steps(layer, x, weights, states, lengths, peepholes)
+        return layer.results(y.transpose(0, 1) if layer.batch_first else y, last)
 
     return compute
 
@@ -192,111 +168,79 @@ def _fused(
     return layer.results(y.view(*y.shape[:2], layer.directions, -1), last)
 
 
-# --- step by step ------------------------------------------------------------------------------
-
-
-def _by_steps(
+def _padded(
     layer: _Layer,
+    kernel: Callable[..., Any],
     x: torch.Tensor,
     weights: Sequence[torch.Tensor],
     states: Sequence[torch.Tensor],
-    lengths: Any,
-    peepholes: torch.Tensor | None,
-) -> Any:
-    if layer.batch_first:
-        x = x.transpose(0, 1)
-    active = None
-    if lengths is not None:
-        ends = torch.from_numpy(lengths).to(x.device).view(-1, 1)
-        active = torch.arange(x.shape[0], device=x.device).view(-1, 1, 1) < ends
-        # as ONNX Runtime: an empty sequence leaves zeros
-        states = [state.masked_fill(ends <= 0, 0.0) for state in states]
+    lengths: torch.Tensor,
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Sequences of different lengths, each direction run to the end, its states picked from there:
+    the lengths needn't be known on the host. As ``by_steps``."""
+    steps = torch.arange(x.shape[0], device=x.device).view(-1, 1, 1)
+    ends = lengths.to(x.device, torch.int64).view(1, -1, 1)
+    inside = steps < ends
+    turned = torch.where(inside, ends - 1 - steps, steps)
     each = len(weights) // layer.directions
-    count = len(layer.activations) // layer.directions
     outputs, lasts = [], []
     for i, backward in enumerate(layer.reversed):
-        w, r, *biases = weights[i * each : (i + 1) * each]
-        # what the inputs contribute doesn't wait for the steps
-        given = functional.linear(x, w, biases[0] if biases else None)
-        step = _STEPS[layer.type](
-            layer,
-            layer.activations[i * count : (i + 1) * count],
-            r,
-            biases[1] if biases else None,
-            None if peepholes is None else peepholes[i].chunk(3),
+        state = [every[i : i + 1] for every in states]
+        y, *_ = kernel(
+            x.gather(0, turned.expand(-1, -1, x.shape[2])) if backward else x,
+            state if layer.type == "LSTM" else state[0],
+            weights[i * each : (i + 1) * each],
+            each > 2,
+            1,
+            0.0,
+            False,
+            False,
+            False,
         )
-        state = tuple(each[i] for each in states)
-        ys: list[Any] = [None] * x.shape[0]
-        for t in reversed(range(x.shape[0])) if backward else range(x.shape[0]):
-            new = step(given[t], *state)
-            ys[t] = new[0]
-            if active is not None:
-                ys[t] = torch.where(active[t], new[0], torch.zeros_like(new[0]))
-                new = tuple(torch.where(active[t], after, old) for after, old in zip(new, state))
-            state = new
-        outputs.append(torch.stack(ys) if ys else given.new_zeros(0, *state[0].shape))
-        lasts.append(state)
-    y = torch.stack(outputs, 2)
-    if layer.batch_first:
-        y = y.transpose(0, 1)
-    return layer.results(y, [torch.stack(each) for each in zip(*lasts)])
+        last = y.gather(0, (ends - 1).clamp(min=0).expand(-1, -1, y.shape[2]))
+        lasts.append(last.masked_fill(ends <= 0, 0.0))  # as ONNX Runtime has it
+        y = y.gather(0, turned.expand(-1, -1, y.shape[2])) if backward else y
+        outputs.append(y.masked_fill(~inside, 0.0))
+    return torch.stack(outputs, 2), [torch.cat(lasts)]
 
 
-def _clipped(layer: _Layer, activation: Activation) -> Activation:
-    limit = layer.clip
-    return (lambda x: activation(x.clamp(-limit, limit))) if limit > 0 else activation
-
-
-def _rnn_step(
-    layer: _Layer, activations: Sequence[Activation], r: torch.Tensor, bias: Any, _: Any
-) -> Callable[..., Any]:
-    f = _clipped(layer, activations[0])
-
-    def step(given: torch.Tensor, h: torch.Tensor) -> Any:
-        return (f(given + functional.linear(h, r, bias)),)
-
-    return step
-
-
-def _gru_step(
-    layer: _Layer, activations: Sequence[Activation], r: torch.Tensor, bias: Any, _: Any
-) -> Callable[..., Any]:
-    f, g = (_clipped(layer, activation) for activation in activations)
-    size = r.shape[1]
-    gates, hidden = r[: 2 * size], r[2 * size :]
-    gate_bias, hidden_bias = (None, None) if bias is None else bias.split(2 * size)
-
-    def step(given: torch.Tensor, h: torch.Tensor) -> Any:
-        reset, update = f(given[:, : 2 * size] + functional.linear(h, gates, gate_bias)).chunk(2, 1)
-        if layer.after_reset:
-            carried = reset * functional.linear(h, hidden, hidden_bias)
-        else:
-            carried = functional.linear(reset * h, hidden, hidden_bias)
-        new = g(given[:, 2 * size :] + carried)
-        return (new + update * (h - new),)
-
-    return step
-
-
-def _lstm_step(
-    layer: _Layer, activations: Sequence[Activation], r: torch.Tensor, bias: Any, peepholes: Any
-) -> Callable[..., Any]:
-    f, g = (_clipped(layer, activation) for activation in activations[:2])
-    last = activations[2]  # ONNX Runtime doesn't clip what it gets
-
-    def step(given: torch.Tensor, h: torch.Tensor, c: torch.Tensor) -> Any:
-        gates = given + functional.linear(h, r, bias)
-        enter, forget, cell, out = gates.chunk(4, 1)
-        if peepholes is not None:
-            enter, forget = enter + peepholes[0] * c, forget + peepholes[2] * c
-        enter = f(enter)
-        forget = 1 - enter if layer.coupled else f(forget)
-        c = forget * c + enter * g(cell)
-        if peepholes is not None:
-            out = out + peepholes[1] * c
-        return f(out) * last(c), c
-
-    return step
-
-
-_STEPS = {"RNN": _rnn_step, "GRU": _gru_step, "LSTM": _lstm_step}
+def _packed(
+    layer: _Layer,
+    kernel: Callable[..., Any],
+    x: torch.Tensor,
+    weights: Sequence[torch.Tensor],
+    states: Sequence[torch.Tensor],
+    ends: torch.Tensor,
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Sequences of different lengths: torch takes their elements step by step, longest first. As
+    ``by_steps``."""
+    lengths = ends.cpu().numpy().astype(np.int64)
+    time, batch = x.shape[:2]
+    known = np.maximum(lengths, 1)  # torch wants at least one element of each
+    order = np.argsort(-known, kind="stable")
+    steps = np.arange(int(known.max()))[:, None]
+    there = steps < known[order]
+    places = np.where(layer.reversed == (True,), known[order] - 1 - steps, steps) * batch + order
+    rows = torch.from_numpy(places[there]).to(x.device)
+    sorting = torch.from_numpy(order).to(x.device)
+    states = [state.index_select(1, sorting) for state in states]
+    flat, *last = kernel(
+        x.reshape(time * batch, -1).index_select(0, rows),
+        torch.from_numpy(there.sum(1)),
+        states if layer.type == "LSTM" else states[0],
+        weights,
+        len(weights) > 2 * layer.directions,
+        1,
+        0.0,
+        False,
+        layer.directions == 2,
+    )
+    y = flat.new_zeros(time * batch, flat.shape[1]).index_copy(0, rows, flat)
+    y = y.view(time, batch, layer.directions, -1)
+    back = torch.from_numpy(np.argsort(order)).to(x.device)
+    last = [state.index_select(1, back) for state in last]
+    if (lengths <= 0).any():  # as ONNX Runtime: an empty sequence leaves zeros
+        empty = torch.from_numpy(lengths <= 0).to(x.device)
+        y = y.masked_fill(empty.view(1, -1, 1, 1), 0.0)
+        last = [state.masked_fill(empty.view(1, -1, 1), 0.0) for state in last]
+    return y, last

@@ -31,6 +31,11 @@ def _recurrent(op: str, gates: int, **attributes: Any) -> Example:
     return op, [randoms(5, 3, 4), *weights], (1, 2, 3), attributes
 
 
+def _with_lengths(example: Example) -> Example:
+    op, given, constant, attributes = example
+    return op, [*given, np.array([2, 5, 4], np.int32)], constant, attributes
+
+
 EXAMPLES: dict[str, Example] = {
     "matmul": ("MatMul", [randoms(2, 3, 8), randoms(8, 5)], (1,), {}),
     "gemm": ("Gemm", [randoms(3, 8), randoms(5, 8), randoms(5)], (1, 2), {"transB": 1}),
@@ -62,6 +67,8 @@ EXAMPLES: dict[str, Example] = {
     "gru": _recurrent("GRU", 3, linear_before_reset=1),
     "gru by steps": _recurrent("GRU", 3),
     "lstm": _recurrent("LSTM", 4),
+    "lstm of lengths": _with_lengths(_recurrent("LSTM", 4)),
+    "gru of lengths by steps": _with_lengths(_recurrent("GRU", 3)),
     "lstm by steps": _recurrent("LSTM", 4, clip=5.0),
     "attention": (
         "Attention", [randoms(2, 6, 4, 8), randoms(2, 2, 4, 8), randoms(2, 2, 4, 8)], (),
