@@ -151,10 +151,9 @@ def _coordinates(change: Change, kind: str) -> np.ndarray:
         return change.start * (size - 1) + x * part * (size - 1) / (target - 1)
     if kind == "pytorch_half_pixel" and change.target == 1:
         return x
-    middle = (x + 0.5) / scale - 0.5
-    if kind == "half_pixel_symmetric":
-        middle = middle + size / 2 * (1 - change.target / target)
-    return middle
+    symmetric = kind == "half_pixel_symmetric"
+    offset = size / 2 * (1 - change.target / target) if symmetric else 0.0
+    return offset + (x + 0.5) / scale - 0.5
 
 
 def _nearest(x: np.ndarray, kind: str, scale: float) -> np.ndarray:
