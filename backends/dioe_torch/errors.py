@@ -20,6 +20,8 @@ from dioe_torch.lowerings import OpFailed, Unsupported
 _MEMORY = ("out of memory", "can't allocate memory", "bad_alloc", "not enough memory")
 _LOST = ("device-side assert", "unspecified launch failure", "illegal memory access", "device lost")
 
+_BY_ZERO = "ZeroDivisionError"  # torch's text for an integer divided by zero, in a RuntimeError
+
 
 def closed() -> BackendError:
     """The error for whatever is used after it was closed."""
@@ -43,7 +45,7 @@ def run_error(error: BaseException, place: str) -> DioeError:
         return OutOfMemory(text, place=place)
     if any(mark in low for mark in _LOST):
         return DeviceLost(text, place=place)
-    if isinstance(cause, IndexError | ValueError):
+    if isinstance(cause, IndexError | ValueError | ZeroDivisionError) or text == _BY_ZERO:
         return InputError(text, place=place)
     return BackendError(f"{type(cause).__name__}: {text}", place=place)
 

@@ -224,6 +224,7 @@ class Body:
     """A sub-graph of an op, ready to run: ``body(inputs, captured) -> list of outputs``.
 
     ``captured`` is all that the op got beyond its own inputs, for whichever of its sub-graphs.
+    ``constants`` are the tensors of its constants, which an output may be.
     """
 
     def __init__(
@@ -232,8 +233,10 @@ class Body:
         n_inputs: int,
         n_outputs: int,
         picks: Sequence[int],
+        constants: Sequence[torch.Tensor] = (),
     ) -> None:
         self.n_inputs, self.n_outputs = n_inputs, n_outputs
+        self.constants = tuple(constants)
         self._run, self._picks = run, tuple(picks)
 
     def __call__(self, inputs: Sequence[Any], captured: Sequence[Any]) -> list[Any]:

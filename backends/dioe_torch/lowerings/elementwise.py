@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Callable, Sequence
 
 import torch
@@ -247,18 +248,27 @@ def _clip_by_numbers(low: Any, high: Any) -> Compute:
         finite = torch.finfo(x.dtype)
         return torch.clamp(
             x,
-            finite.min if low is None else max(low, finite.min),
-            finite.max if high is None else min(high, finite.max),
+            finite.min if low is None else _held(low, finite),
+            finite.max if high is None else _held(high, finite),
         )
 
     return compute
+
+
+def _held(limit: float, finite: torch.finfo) -> float:
+    """A limit as a type can hold it; one that is infinite stays so, and lets infinity pass."""
+    return limit if math.isinf(limit) else min(max(limit, finite.min), finite.max)
 
 
 def _clip_by_tensors(x: torch.Tensor, *limits: torch.Tensor | None) -> torch.Tensor:
     kinds: Sequence[Callable[..., torch.Tensor]] = (torch.maximum, torch.minimum)
     dtype = x.dtype
     if dtype.is_floating_point:
-        x = torch.clamp(x, torch.finfo(dtype).min, torch.finfo(dtype).max)
+        finite = torch.finfo(dtype)
+        given = [limit is not None for limit in limits] + [False, False]
+        x = torch.clamp(
+            x, -math.inf if given[0] else finite.min, math.inf if given[1] else finite.max
+        )
     for fn, limit in zip(kinds, limits):
         if limit is not None:
             x = in_order(fn)(x, limit.reshape(()).to(dtype))

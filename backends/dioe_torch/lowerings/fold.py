@@ -16,7 +16,7 @@ MAX_GROWN_BYTES = 1 << 16
 
 _SHAPES = frozenset(["Shape", "Size"])
 
-_SHAPED_BY_VALUES = frozenset(["NonZero", "Unique", "Compress", "NonMaxSuppression"])
+_SHAPED_BY_VALUES = frozenset(["NonZero", "Unique", "Compress", "NonMaxSuppression", "Range"])
 """Ops whose results have another shape for other values of the same shapes."""
 
 
@@ -139,8 +139,10 @@ def _observed(part: Program, inputs: Sequence[Any]) -> dict[str, Constant]:
 
 def _same_shape_always(op: Op, shaped: set[str], known: set[str]) -> bool:
     """True if the shapes of its results follow from the shapes of its operands."""
-    if op.type in _SHAPED_BY_VALUES or _has_body(op):
+    if _has_body(op):
         return False
+    if op.type in _SHAPED_BY_VALUES:
+        return all(name in known for name in op.inputs if name)
     host = find(op.domain, op.type, op.version).host
     return all(name in (known if i in host else shaped) for i, name in enumerate(op.inputs) if name)
 

@@ -69,20 +69,28 @@ class Linked:
     """A program on a device. ``run`` may be called from several threads; it keeps no state."""
 
     def __init__(
-        self, program: Program, device: torch.device, steps: list[Step], slots: _Slots
+        self,
+        program: Program,
+        device: torch.device,
+        steps: list[Step],
+        slots: _Slots,
+        nested_constants: list[torch.Tensor],
     ) -> None:
         self.program, self.device = program, device
         self.steps = tuple(steps)
         self._template = slots.values
+        self._nested_constants = nested_constants
         self._in = tuple(slots.of(name) for name in program.inputs + program.captures)
         self._outputs = tuple(slots.operand(name, False) for name in program.outputs)
         self._casts = tuple(_casts(program, slots.reduced))
 
     @property
     def constants(self) -> list[torch.Tensor]:
-        """The tensors of the program's constants, where they are and as its ops take them."""
+        """The tensors of the program's constants, where they are and as its ops take them; those
+        of its sub-graphs too."""
         values = [v if isinstance(v, (tuple, list)) else (v,) for v in self._template]
-        return [v for group in values for v in group if isinstance(v, torch.Tensor)]
+        own = [v for group in values for v in group if isinstance(v, torch.Tensor)]
+        return own + self._nested_constants
 
     def is_constant(self, name: str) -> bool:
         """True if a value is a constant of the program."""
@@ -243,9 +251,11 @@ def _link(
 ) -> Linked:
     slots = _Slots(program, device)
     steps: list[Step] = []
+    nested_constants: list[torch.Tensor] = []
     unknown: set[str] = set(program.inputs + program.captures) if nested else set()
     for op in program.ops:
-        lowering, compute, prepared = _build(op, visible, device)
+        lowering, compute, prepared, bodies = _build(op, visible, device)
+        nested_constants += [tensor for body in bodies for tensor in body.constants]
         captured = _captured(op)
         names = op.inputs + captured
         operands = [
@@ -295,14 +305,14 @@ def _link(
                 unknown.add(name)
             if dtype is not None:
                 slots.reduced[name] = dtype
-    linked = Linked(program, device, steps, slots)
+    linked = Linked(program, device, steps, slots, nested_constants)
     _free(linked)
     return linked
 
 
 def _build(
     op: Op, visible: dict[str, Constant], device: torch.device
-) -> tuple[Lowering, Callable[..., Any], list[Prepared]]:
+) -> tuple[Lowering, Callable[..., Any], list[Prepared], list[Body]]:
     lowering = find(op.domain, op.type, op.version)
     bodies = {
         name: _body(op, value, device)
@@ -310,14 +320,15 @@ def _build(
         if isinstance(value, Program)
     }
     node = Node(op, device, [visible.get(name) for name in op.inputs], bodies)
-    return lowering, lowering.build(node), node.prepared
+    return lowering, lowering.build(node), node.prepared, list(bodies.values())
 
 
 def _body(op: Op, program: Program, device: torch.device) -> Body:
     linked = _link(program, device, program.constants, nested=True)
     captured = _captured(op)
     picks = [captured.index(name) for name in program.captures]
-    return Body(linked.run, len(program.inputs), len(program.outputs), picks)
+    sizes = len(program.inputs), len(program.outputs)
+    return Body(linked.run, *sizes, picks, linked.constants)
 
 
 def _captured(op: Op) -> tuple[str, ...]:

@@ -15,7 +15,8 @@ def _constant_of_shape(node: Node) -> Compute:
     given = node.attr("value", None)
     value = torch.zeros(()) if given is None else to_tensor(given).reshape(())
     value = value.to(node.device)
-    return lambda shape: value.expand(shape.reshape(-1).tolist())
+    # a copy: an output that has one element would be the value itself
+    return lambda shape: value.clone().expand(shape.reshape(-1).tolist())
 
 
 @lowers("Range", since=11, host=(1, 2), lowered=False)

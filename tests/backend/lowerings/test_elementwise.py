@@ -168,7 +168,13 @@ def test_broadcasting_before_opset_7(
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
-@pytest.mark.parametrize("limits", [(-1, 2), (None, 2), (-1, None), (None, None), (2, -1)])
+@pytest.mark.parametrize(
+    "limits",
+    [
+        (-1, 2), (None, 2), (-1, None), (None, None), (2, -1),
+        (0, np.inf), (-np.inf, 0), (-np.inf, np.inf), (None, np.inf), (-np.inf, None),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("known", [(), (1, 2), (1,)])
 def test_clip(dtype: str, limits: tuple[float | None, ...], known: tuple[int, ...]) -> None:
     x = np.append(floats(20), [np.inf, -np.inf, np.nan]).astype(dtype)

@@ -78,6 +78,33 @@ def test_shapes_given_as_inputs_are_not_taken_as_fixed(op: str) -> None:
     assert run(folded, five, torch.ones(1))[0].tolist() == [5]
 
 
+def test_a_range_is_as_long_as_its_start_says() -> None:
+    text = """g (int64 i) => (int64[N] s) {
+      z = Constant<value = int64 {9}>()
+      o = Constant<value = int64 {1}>()
+      y = Range(i, z, o)
+      s = Shape(y)
+    }"""
+    folded = fold(program(text), [torch.zeros([], dtype=torch.int64)])
+    assert run(folded, torch.tensor(3))[0].tolist() == [6]
+
+
+def test_a_range_of_shapes_is_folded() -> None:
+    text = """g (float[N,5] x) => (int64[M] s) {
+      z = Constant<value = int64 {0}>()
+      o = Constant<value = int64 {1}>()
+      a = Shape(x)
+      n = Gather(a, o)
+      r = Range(z, n, o)
+      c = Cast<to = 1>(r)
+      e = Add(x, c)
+      s = Shape(e)
+    }"""
+    folded = fold(program(text), [torch.zeros(2, 5)])
+    assert types(folded) == []
+    assert run(folded, torch.ones(2, 5))[0].tolist() == [2, 5]
+
+
 def test_constants_are_folded_unless_they_grow() -> None:
     text = """g (float[4] x) => (float[4] y, float[1024,1024] z) {
       a = Constant<value = float[4] {1.0, 2.0, 3.0, 4.0}>()
