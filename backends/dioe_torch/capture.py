@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -64,9 +65,9 @@ class InductorContext(TorchContext):
         linked = link(program, self.queue.device)
         if not program.ops:
             return linked
-        graph, examples = captured(linked, inputs)
-        guarded = guard(graph)
-        with compiling(), on_threads(self.resources.threads), torch.no_grad():
+        with compiling(), unrecorded(), on_threads(self.resources.threads), torch.no_grad():
+            graph, examples = captured(linked, inputs)
+            guarded = guard(graph)
             from torch._inductor import compile as compile_graph
             from torch._inductor import config
             from torch._inductor.codecache import PyCodeCache
@@ -90,6 +91,28 @@ def _forget(modules: Sequence[ModuleType]) -> None:
         if sys.modules.get(module.__name__) is module:
             del sys.modules[module.__name__]
         vars(module).clear()
+
+
+@contextlib.contextmanager
+def unrecorded() -> Iterator[None]:
+    """Leave nothing in the records that torch keeps of compilations, for services that collect them
+    and for tracebacks: 50 KiB each."""
+    import linecache
+
+    from torch._dynamo import utils
+    from torch.fx import graph_module
+
+    records: Any = getattr(utils, "_compilation_metrics", [])
+    sources: Any = getattr(getattr(graph_module, "_loader", None), "eval_cache", {})
+    count, known = len(records), set(sources)
+    try:
+        yield
+    finally:
+        while len(records) > count:
+            records.pop()
+        for name in [name for name in sources if name not in known]:
+            del sources[name]
+            linecache.cache.pop(name, None)
 
 
 def captured(
