@@ -101,6 +101,8 @@ def compare(got: Any, want: Any, case: Any) -> None:
             halves = wanted.dtype in (torch.float16, torch.bfloat16)
             if halves and "cast" not in case.name:  # whatever has several steps rounds often
                 rtol = max(rtol, 2 * torch.finfo(wanted.dtype).eps)
+            if "dft" in case.name:  # every library of Fourier transforms rounds its own way
+                atol = max(atol, 1e-6)
             np.testing.assert_allclose(
                 got.to(wide).numpy(), wanted.to(wide).numpy(), rtol=rtol, atol=atol
             )
