@@ -15,21 +15,29 @@ PLACE = "torch"
 
 _RAW = {1: np.uint8, 2: np.uint16}
 
+_CALLED_BY = "dioe.op"
+
 
 def program_of(model: StageModel, precisions: Precisions | None = None) -> Program:
     """``model`` as a program; Constant nodes become constants, functions are inlined.
 
     Raises UnsupportedError for what no torch tensor can hold and for sparse tensors.
     """
-    found = _inlined(model.ir) if model.ir.functions else model.ir
-    ids = {id(node): op for node, op in zip(model.ir.graph, model.op_ids, strict=True)}
+    found = _inlined(model) if model.ir.functions else model.ir
+    if model.ir.functions:
+        ids = {id(node): node.metadata_props[_CALLED_BY] for node in found.graph}
+    else:
+        ids = {id(node): op for node, op in zip(found.graph, model.op_ids, strict=True)}
     return _Reader(found, ids, precisions or Precisions()).graph(found.graph)
 
 
-def _inlined(model: ir.Model) -> ir.Model:
+def _inlined(model: StageModel) -> ir.Model:
+    """A copy without functions; its nodes say of which op they are."""
     from onnx_ir.passes.common import InlinePass
 
-    copied = ir.from_proto(ir.to_proto(model))
+    copied = ir.from_proto(ir.to_proto(model.ir))
+    for node, op in zip(copied.graph, model.op_ids, strict=True):
+        node.metadata_props[_CALLED_BY] = op  # what a call becomes inherits it
     InlinePass()(copied)
     return copied
 

@@ -228,7 +228,9 @@ def _scatter_nd(node: Node) -> Compute:
         n = indices.shape[-1]
         row = torch.zeros((), dtype=torch.int64, device=x.device)
         for size, column in zip(x.shape[:n], indices.long().unbind(-1)):
-            row = row * size + _from_front(column, size)
+            place = _from_front(column, size)
+            # joined with the others, one that is out of range would be in another row
+            row = row * size + place.masked_fill((place < 0) | (place >= size), x.numel())
         flat = x.flatten(0, n - 1).reshape(-1, x[(0,) * n].numel())
         updates = updates.reshape(-1, flat.shape[1])
         row = row.reshape(-1, 1).expand_as(updates)

@@ -294,3 +294,12 @@ def test_unique(shape: list[int], in_order: bool, by_axis: bool, seed: int) -> N
 )  # fmt: skip
 def test_traced(text: str, feeds: dict[str, Any], constant: str) -> None:
     traced(text, feeds, constant=constant)
+
+
+@pytest.mark.parametrize("reduction", ["none", "add", "mul", "max"])
+@pytest.mark.parametrize("wrong", [[1, 3], [0, -4], [5, 0], [-6, 2]])
+def test_scattering_beyond_an_axis_is_an_error(reduction: str, wrong: list[int]) -> None:
+    text = f'y = ScatterND<reduction="{reduction}">(x, i, u)'
+    feeds = {"x": floats(5, 3), "i": np.array([[2, 1], wrong]), "u": floats(2)}
+    with pytest.raises(OpFailed, match="out of bounds"):
+        ours(model_of(text, feeds), feeds)
