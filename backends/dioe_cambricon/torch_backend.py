@@ -15,13 +15,18 @@ from dioe.host_backend import (
     tensor_specs,
 )
 from dioe.registry.worker import Deadlines, WorkerContext, WorkerProcess
+from dioe.registry.worker.buffers import Copies, WorkerBuffer, buffer_shape
 from dioe.registry.worker.model import send_model
-from dioe.registry.worker.records import items, spec_data
+from dioe.registry.worker.records import field, items, spec_data
 from dioe.types import (
+    DONE,
+    Buffer,
     Capabilities,
     Effect,
+    Event,
     Executable,
     Feeds,
+    InputError,
     Precision,
     Precisions,
     Resolution,
@@ -139,6 +144,7 @@ class TorchMluContext(WorkerContext):
     ) -> None:
         super().__init__(process, number, device, deadlines)
         self._computes = computes
+        self._copies = Copies(process, deadlines.run_s)
 
     def compile(
         self,
@@ -166,6 +172,27 @@ class TorchMluContext(WorkerContext):
             "outputs": [spec_data(spec) for spec in outputs],
         }
         return super().compile(ProgramModel(model, precisions), precisions, settings)
+
+    def alloc(self, spec: TensorSpec) -> Buffer:
+        """A buffer in the card's memory, contents undefined; the worker has it.
+
+        Raises InputError for what the card doesn't hold, OutOfMemory.
+        """
+        shape = buffer_shape(spec)
+        if spec.dtype.name not in TORCH:
+            raise InputError(f"{spec.dtype} doesn't go to the card", place=f"buffer {spec.name!r}")
+        args = {"dtype": spec.dtype.name, "shape": list(shape)}
+        answer = self._ask("alloc", self._deadlines.call_s, **args)
+        number = field(answer, "buffer", int)
+        return WorkerBuffer(self._process, number, self.device, spec.dtype, shape)
+
+    def copy(self, src: Buffer, dst: Buffer) -> Event:
+        """See ``dioe.types.Context``: also between two cards. Done when this returns."""
+        if not isinstance(src, WorkerBuffer) and not isinstance(dst, WorkerBuffer):
+            return super().copy(src, dst)
+        self._check_open()
+        self._copies.copy(src, dst)
+        return DONE
 
 
 def _check_held(spec: TensorSpec) -> None:

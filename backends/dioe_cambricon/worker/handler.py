@@ -6,14 +6,20 @@ A *provider* wraps one library of the vendor (``magicmind``, ``torch_mlu``)::
       .check(path)           raises UnsupportedError with the library's reason, or
       .check_ops(path)       -> [[op, the library's reason], ...]
       .open(device, limits)  -> a context
+      .copy(source, target)  between tensors on the cards and arrays, where a context has .alloc
     a context                .compile(path, options, calibration), .deserialize(blob) -> executable
                              .memory_info() -> {name: bytes}; .utilization(), .power(); .close()
+                             .alloc(dtype, shape) -> a tensor on the card, of the provider's own
+                             kind: only with a library whose tensors a run reads and writes there
     an executable            .inputs, .outputs (specs as JSON), .memory_bytes
                              .serialize() -> bytes or None; .request() -> a request; .close()
-    a request                .run({name: array}) -> {name: array}
+    a request                .run({name: array}) -> {name: array}; where there is .alloc,
+                             .run({name: array or tensor}, {name: tensor to write to}) -> the rest
 
 The ops and their answers are those of docs/decisions/0010-workers.md, so that DIOE's own client
-serves this backend as any other.
+serves this backend as any other. Two are of this handler: ``alloc`` answers the number of a tensor
+on the card, which from then on stands where a value may, as ``{"kind": "buffer", "buffer": 5}``;
+``copy`` moves what is in a ``source`` to a ``target``.
 """
 
 from __future__ import annotations
@@ -163,6 +169,25 @@ class Handler:
             gc.collect()
         return {}
 
+    # Tensors on the card
+
+    def op_alloc(self, args: Answer, memory: Any) -> Answer:
+        """A new tensor on the card, contents undefined."""
+        context = self._get(args, "context")
+        return {"buffer": self._keep(context.alloc(args["dtype"], args["shape"]))}
+
+    def op_copy(self, args: Answer, memory: Any) -> Answer:
+        """Copy from one tensor to another, at least one of them on a card. Waits."""
+        source, target = (self._value(args[side], memory, None) for side in ("source", "target"))
+        self._provider.copy(source, target)
+        return {}
+
+    def _value(self, described: dict[str, Any], memory: Any, given: int | None) -> Any:
+        """An array over shared memory, or a tensor on the card."""
+        if described.get("kind") == "buffer":
+            return self._get(described, "buffer")
+        return unpack(described, memory, given)
+
     # Requests
 
     def op_request(self, args: Answer, memory: Any) -> Answer:
@@ -170,13 +195,15 @@ class Handler:
         return {"request": self._keep(_Served(self._get(args, "executable")))}
 
     def op_bind(self, args: Answer, memory: Any) -> Answer:
-        """Bind arrays in shared memory for all runs to come."""
+        """Bind arrays in shared memory, and tensors on the card, for all runs to come."""
         served = self._get(args, "request")
+        inputs, outputs = (
+            {name: self._value(value, memory, None) for name, value in args[side].items()}
+            for side in ("inputs", "outputs")
+        )
         with served.lock:
-            for name, value in args["inputs"].items():
-                served.inputs[name] = unpack(value, memory, None)
-            for name, value in args["outputs"].items():
-                served.targets[name] = unpack(value, memory, None)
+            served.inputs.update(inputs)
+            served.targets.update(outputs)
         return {}
 
     def op_run(self, args: Answer, memory: Any) -> Answer:
@@ -184,8 +211,9 @@ class Handler:
         served = self._get(args, "request")
         with served.lock:
             given = {n: unpack(v, memory, args["given"]) for n, v in args["inputs"].items()}
-            found = served.run(dict(served.inputs, **given))
-            for name, target in served.targets.items():
+            arrays, tensors = served.split_targets()
+            found = served.run(dict(served.inputs, **given), tensors)
+            for name, target in arrays.items():
                 _write(name, found[name], target)
             results = Results({name: found[name] for name in args["names"]})
             return self._deliver(results, args, memory)
@@ -193,9 +221,9 @@ class Handler:
     def op_call(self, args: Answer, memory: Any) -> Answer:
         """Run on these inputs; all outputs that are named are returned."""
         served = self._get(args, "request")
-        feeds = {n: unpack(v, memory, args["given"]) for n, v in args["inputs"].items()}
+        feeds = {n: self._value(v, memory, args["given"]) for n, v in args["inputs"].items()}
         with served.lock:
-            found = served.run(feeds)
+            found = served.run(feeds, {})
             results = Results({name: found[name] for name in args["names"]})
             return self._deliver(results, args, memory)
 
@@ -221,13 +249,20 @@ class _Served:
 
     def __init__(self, executable: Any) -> None:
         self.lock = threading.Lock()
-        self.inputs: dict[str, Array] = {}
-        self.targets: dict[str, Array] = {}
+        self.inputs: dict[str, Any] = {}
+        self.targets: dict[str, Any] = {}
         self._request = executable.request()
 
-    def run(self, feeds: dict[str, Array]) -> dict[str, Array]:
-        """Outputs by name."""
-        found: dict[str, Array] = self._request.run(feeds)
+    def split_targets(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """What is bound for outputs: arrays, and tensors on the card."""
+        arrays = {n: t for n, t in self.targets.items() if isinstance(t, np.ndarray)}
+        return arrays, {n: t for n, t in self.targets.items() if n not in arrays}
+
+    def run(self, feeds: dict[str, Any], tensors: dict[str, Any]) -> dict[str, Array]:
+        """Outputs by name, without those written to ``tensors``."""
+        found: dict[str, Array] = (
+            self._request.run(feeds, tensors) if tensors else self._request.run(feeds)
+        )
         return found
 
 

@@ -92,6 +92,20 @@ class Provider:
         """A context on a card."""
         return Context(self, int(device.partition(":")[2]))
 
+    def copy(self, source: Any, target: Any) -> None:
+        """Copy between tensors on the cards and arrays of the host; waits."""
+        torch = self.torch
+        on_cards = [t for t in (source, target) if not isinstance(t, np.ndarray)]
+        torch.mlu.set_device(on_cards[0].device.index)
+        with _errors(self), torch.no_grad():
+            if isinstance(source, np.ndarray):
+                source = torch.from_numpy(_owned(source))
+            if isinstance(target, np.ndarray):
+                target = torch.from_numpy(target)
+            target.copy_(source)
+            for index in sorted({tensor.device.index for tensor in on_cards}):
+                torch.mlu.synchronize(index)
+
 
 class Context:
     """One card."""
@@ -120,6 +134,14 @@ class Context:
     def deserialize(self, blob: bytes) -> Executable:
         """Always raises UnsupportedError: there is no compiled form."""
         raise UnsupportedError("there is no compiled form to load", place=PLACE)
+
+    def alloc(self, dtype: str, shape: list[int]) -> Any:
+        """A tensor on the card, contents undefined. Raises OutOfMemory."""
+        torch = self.torch
+        torch.mlu.set_device(self.index)
+        kind = torch.from_numpy(np.empty(0, np.dtype(dtype))).dtype
+        with _errors(self.provider):
+            return torch.empty(tuple(shape), dtype=kind, device=self.device)
 
     def memory_info(self) -> dict[str, int]:
         """Bytes of the card's memory."""
@@ -164,29 +186,41 @@ class Executable:
             raise BackendError("the executable is closed", place=PLACE)
         return self
 
-    def run(self, feeds: dict[str, Array]) -> dict[str, Array]:
-        """Copy in, run op by op, copy out, which waits."""
+    def run(self, feeds: dict[str, Any], into: dict[str, Any] | None = None) -> dict[str, Array]:
+        """Copy in what isn't on the card, run op by op, write outputs into the tensors given for
+        them and copy the others out; waits for all of it."""
         linked, context = self._linked, self.context
         if linked is None:
             raise BackendError("the executable is closed", place=PLACE)
         torch = context.torch
         torch.mlu.set_device(context.index)
         with _errors(context.provider), torch.no_grad():
-            given = [
-                torch.from_numpy(_owned(feeds[spec["name"]])).to(context.device)
-                for spec in self.inputs
-            ]
+            given = [self._on_card(feeds[spec["name"]]) for spec in self.inputs]
             results = linked.run(given)
-            found = {}
+            found, written = {}, []
             for spec, result in zip(self.outputs, results):
-                array = result.cpu().contiguous().numpy()
-                if array.dtype != np.dtype(spec["dtype"]):
-                    raise BackendError(
-                        f"the result is {array.dtype}, the model says {spec['dtype']}",
-                        place="output {!r}".format(spec["name"]),
-                    )
-                found[spec["name"]] = array
+                target = (into or {}).get(spec["name"])
+                if target is None:
+                    array = result.cpu().contiguous().numpy()
+                    _check_dtype(spec, array.dtype, np.dtype(spec["dtype"]))
+                    found[spec["name"]] = array
+                else:
+                    _check_dtype(spec, result.dtype, target.dtype)
+                    _check_shape(spec, result, target)
+                    written.append((target, result))
+            # Another result may be an input given on, and that input what is written to.
+            if any(target is tensor for target, _ in written for tensor in given):
+                written = [(target, result.clone()) for target, result in written]
+            for target, result in written:
+                target.copy_(result)
+            if written:
+                torch.mlu.synchronize(context.index)
         return found
+
+    def _on_card(self, value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return self.context.torch.from_numpy(_owned(value)).to(self.context.device)
+        return value
 
     def close(self) -> None:
         """Let go of the program and its weights."""
@@ -217,6 +251,22 @@ class _errors:  # noqa: N801 - used as a context manager, as contextlib's are
             raise InputError(text, place=place) from error
         if not isinstance(cause, (BackendError, UnsupportedError, InputError)):
             raise BackendError(f"{type(cause).__name__}: {text}", place=place) from error
+
+
+def _check_dtype(spec: dict[str, Any], found: Any, wanted: Any) -> None:
+    if found != wanted:
+        raise BackendError(
+            f"the result is {found}, the model says {spec['dtype']}",
+            place="output {!r}".format(spec["name"]),
+        )
+
+
+def _check_shape(spec: dict[str, Any], result: Any, target: Any) -> None:
+    if result.shape != target.shape:
+        raise InputError(
+            f"the result has shape {list(result.shape)}, the buffer {list(target.shape)}",
+            place="output {!r}".format(spec["name"]),
+        )
 
 
 def _owned(array: Array) -> Array:

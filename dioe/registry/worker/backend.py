@@ -12,6 +12,7 @@ import numpy as np
 from dioe.registry.status import PluginStatus
 from dioe.registry.worker import records
 from dioe.registry.worker.arena import Arena, pack
+from dioe.registry.worker.buffers import buffer_shape
 from dioe.registry.worker.executable import WorkerExecutable, close_object
 from dioe.registry.worker.memory import aligned
 from dioe.registry.worker.model import send_model
@@ -198,9 +199,12 @@ class WorkerContext:
         self._process, self._number, self._deadlines = process, number, deadlines
         self._closed = threading.Event()
 
-    def _ask(self, op: str, limit_s: float, **args: Any) -> dict[str, Any]:
+    def _check_open(self) -> None:
         if self._closed.is_set():
             raise BackendError("the context is closed", place=self.device)
+
+    def _ask(self, op: str, limit_s: float, **args: Any) -> dict[str, Any]:
+        self._check_open()
         return self._process.call(op, {"context": self._number, **args}, limit_s=limit_s)
 
     def compile(
@@ -241,6 +245,7 @@ class WorkerContext:
         return WorkerExecutable(
             self._process,
             answer,
+            device=self.device,
             closed=self._closed,
             call_s=self._deadlines.call_s,
             run_s=self._deadlines.run_s,
@@ -249,13 +254,8 @@ class WorkerContext:
 
     def alloc(self, spec: TensorSpec) -> Buffer:
         """See ``dioe.types.Context``: memory of the host that the worker has mapped too."""
-        if self._closed.is_set():
-            raise BackendError("the context is closed", place=self.device)
-        if not spec.static or spec.shape is None:
-            raise InputError(
-                f"shape {spec.shape} is not all numbers", place=f"buffer {spec.name!r}"
-            )
-        shape = tuple(d for d in spec.shape if isinstance(d, int))
+        self._check_open()
+        shape = buffer_shape(spec)
         if spec.dtype.hasobject:
             return HostBuffer(np.full(shape, "", object), self.device)
         nbytes = int(np.prod(shape, dtype=np.int64)) * spec.dtype.itemsize

@@ -22,6 +22,7 @@ from dioe.host_backend import (
 )
 from dioe.registry.worker import records
 from dioe.registry.worker.arena import Arena, collect, owned, pack
+from dioe.registry.worker.buffers import WorkerBuffer
 from dioe.registry.worker.memory import Segment, aligned
 from dioe.registry.worker.process import WorkerProcess
 from dioe.registry.worker.values import DTYPES, Packer, malformed
@@ -54,6 +55,7 @@ class WorkerExecutable:
         process: WorkerProcess,
         answer: Mapping[str, Any],
         *,
+        device: str,
         closed: threading.Event,
         call_s: float,
         run_s: float,
@@ -62,7 +64,7 @@ class WorkerExecutable:
         self.inputs = tuple(map(records.spec, records.items(answer, "inputs", dict)))
         self.outputs = tuple(map(records.spec, records.items(answer, "outputs", dict)))
         self.memory_bytes: int | None = records.field(answer, "memory_bytes", records.OPTIONAL_INT)
-        self.process, self.run_s = process, run_s
+        self.process, self.device, self.run_s = process, device, run_s
         self._number = records.field(answer, "executable", int)
         self._call_s, self._context_closed, self._closed = call_s, closed, False
         self._model = model
@@ -114,11 +116,12 @@ def close_object(process: WorkerProcess, number: int, limit_s: float) -> None:
 
 
 class _Input:
-    """A tensor bound in the worker: where it lies, and what is copied there for each run."""
+    """A tensor bound in the worker: where it lies, and what is copied there for each run, which
+    is nothing for a tensor on the worker's device."""
 
     __slots__ = ("array", "copied")
 
-    def __init__(self, array: Array, copied: Array | None) -> None:
+    def __init__(self, array: Array | WorkerBuffer, copied: Array | None) -> None:
         self.array, self.copied = array, copied
 
 
@@ -134,8 +137,10 @@ class WorkerRequest:
         self._outputs = {spec.name: spec for spec in executable.outputs}
         self._tensors: dict[str, _Input] = {}
         self._others: dict[str, Value] = {}
-        self._preset: dict[str, Array] = {}  # outputs in shared memory, bound in the worker
-        self._targets: dict[str, Array] = {}  # the caller's arrays for outputs
+        # outputs in shared memory or on the worker's device, bound in the worker
+        self._preset: dict[str, Array | WorkerBuffer] = {}
+        # the caller's arrays and buffers for outputs
+        self._targets: dict[str, Array | WorkerBuffer] = {}
         self._results: dict[str, Value] = {}
         self._given, self._arena = Arena(self._process), Arena(self._process)
         self._call_given, self._call_arena = Arena(self._process), Arena(self._process)
@@ -148,7 +153,9 @@ class WorkerRequest:
         self._executable.check_open()
         changed_inputs: dict[str, Any] = {}
         changed_outputs: dict[str, Any] = {}
-        tensors, others, preset, targets = {}, {}, {}, {}
+        tensors, others = {}, {}
+        preset: dict[str, Array | WorkerBuffer] = {}
+        targets: dict[str, Array | WorkerBuffer] = {}
         for name, value in inputs.items():
             spec = self._inputs.get(name)
             if spec is None:
@@ -182,6 +189,8 @@ class WorkerRequest:
 
     def _input(self, name: str, value: Value, spec: TensorSpec) -> _Input:
         """Where the worker finds the tensor: where it lies, where it went before, or new memory."""
+        if isinstance(value, WorkerBuffer):
+            return _Input(self._at_home(value, spec), None)
         array = host_array(value, spec)
         check_array(array, spec)
         if self._process.find(array) is not None:
@@ -191,11 +200,23 @@ class WorkerRequest:
             return _Input(before.array, array)
         return _Input(self._shared(array.shape, array.dtype), array)
 
-    def _output(self, name: str, value: Value) -> tuple[Array, Array | None]:
-        """The caller's array for an output, and the shared one that is bound for it, if any."""
+    def _at_home(self, buffer: WorkerBuffer, spec: TensorSpec, what: str = "input") -> WorkerBuffer:
+        """The buffer, which fits and is where the executable computes; raises InputError."""
+        check_array(buffer, spec, what)
+        buffer.check_home(self._process, self._executable.device)
+        return buffer
+
+    def _output(
+        self, name: str, value: Value
+    ) -> tuple[Array | WorkerBuffer, Array | WorkerBuffer | None]:
+        """The caller's array or buffer for an output, and what is bound for it in the worker, if
+        anything."""
         spec = self._outputs.get(name)
         if spec is None:
             raise unknown_name(name, self._outputs, "output")
+        if isinstance(value, WorkerBuffer):
+            buffer = self._at_home(value, spec, "output")
+            return buffer, buffer
         array = host_array(value, spec)
         check_array(array, spec, "output")
         if not array.flags.writeable:
@@ -206,7 +227,9 @@ class WorkerRequest:
             return array, array
         return array, self._shared(array.shape, array.dtype)
 
-    def _preset_outputs(self, preset: dict[str, Array], changed: dict[str, Any]) -> None:
+    def _preset_outputs(
+        self, preset: dict[str, Array | WorkerBuffer], changed: dict[str, Any]
+    ) -> None:
         """Memory for all outputs of known shape that the caller has none for: in one segment."""
         specs = [
             spec
@@ -219,8 +242,8 @@ class WorkerRequest:
         segment = self._process.segment(sum(map(aligned, nbytes)))
         offset = 0
         for spec, size in zip(specs, nbytes, strict=True):
-            preset[spec.name] = segment.array(offset, static_shape(spec), spec.dtype)
-            changed[spec.name] = self._described(preset[spec.name])
+            preset[spec.name] = array = segment.array(offset, static_shape(spec), spec.dtype)
+            changed[spec.name] = self._described(array)
             offset += aligned(size)
 
     def _shared(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -228,8 +251,10 @@ class WorkerRequest:
         segment: Segment = self._process.segment(nbytes)
         return segment.array(0, shape, dtype)
 
-    def _described(self, array: Array) -> dict[str, Any]:
-        return Packer(self._process.find).add(array)
+    def _described(self, value: Array | WorkerBuffer) -> dict[str, Any]:
+        if isinstance(value, WorkerBuffer):
+            return value.described
+        return Packer(self._process.find).add(value)
 
     def run(self) -> Event:
         """See ``dioe.types.Request``. The work is done when this returns."""
@@ -240,6 +265,7 @@ class WorkerRequest:
             self.bind({})  # nothing was bound, since there are no inputs
         for bound in self._tensors.values():
             if bound.copied is not None:
+                assert isinstance(bound.array, np.ndarray)
                 np.copyto(bound.array, bound.copied)
         packer = Packer(self._process.find)
         described = {name: packer.add(value) for name, value in self._others.items()}
@@ -258,8 +284,8 @@ class WorkerRequest:
             self._results[name] = result
         return DONE
 
-    def _copy_out(self, name: str, result: Value, target: Array) -> None:
-        if result is target:
+    def _copy_out(self, name: str, result: Value, target: Array | WorkerBuffer) -> None:
+        if result is target or isinstance(target, WorkerBuffer):
             return
         if not isinstance(result, np.ndarray) or result.shape != target.shape:
             raise InputError(
@@ -284,7 +310,10 @@ class WorkerRequest:
             spec = self._inputs.get(name)
             if spec is None:
                 raise unknown_name(name, self._inputs, "input")
-            described[name] = packer.add(_checked(value, spec))
+            if isinstance(value, WorkerBuffer):
+                described[name] = self._at_home(value, spec).described
+            else:
+                described[name] = packer.add(_checked(value, spec))
         missing = [n for n, s in self._inputs.items() if n not in inputs and s.kind != "optional"]
         if missing:
             raise missing_inputs(missing, self._process.place)

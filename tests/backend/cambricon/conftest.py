@@ -17,6 +17,7 @@ from dioe_cambricon.host import VARIABLE, CambriconHost
 from dioe_cambricon.torch_backend import TorchMluBackend
 from tests.backend.cambricon.fakes.magicmind._contract import CALLS_VARIABLE
 from tests.backend.cambricon.vendor import make_vendor_python
+from tests.backend.cards import Counted
 
 
 @pytest.fixture(scope="session")
@@ -87,3 +88,21 @@ def torch_mlu(
     host = CambriconHost("torch_mlu", "cambricon.torch")
     yield TorchMluBackend(host)
     host.close()
+
+
+@pytest.fixture
+def copies(torch_mlu: TorchMluBackend, calls: Calls) -> Iterator[Callable[[], Counted]]:
+    """What the simulated devices in the worker counted by now: the fake of torch_mlu writes it
+    down when it is asked for a card's free memory."""
+    context = torch_mlu.open("mlu:0", Resources())
+
+    def counted() -> Counted:
+        context.memory_info()
+        (found,) = [args for name, args in calls() if name == "copies"][-1]
+        return {
+            purpose: {way: (moved[0], moved[1]) for way, moved in ways.items()}
+            for purpose, ways in found.items()
+        }
+
+    yield counted
+    context.close()

@@ -23,6 +23,7 @@ SEEN = {
     "is_available": _HOME + "__init__.py",
     "device_count": _HOME + "__init__.py",
     "set_device": _HOME + "__init__.py",
+    "synchronize": _HOME + "__init__.py",
     "get_device_name": _HOME + "__init__.py",
     "get_device_capability": _HOME + "__init__.py",
     "mem_get_info": _HOME + "memory.py",
@@ -36,6 +37,21 @@ _CARDS = int(os.environ.get("DIOE_FAKE_CARDS", "2"))
 _simulated = load("mlu", 2)
 
 
+def _record(call: str, args: list[Any]) -> None:
+    if _CALLS:
+        with open(_CALLS, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"call": call, "args": args}) + "\n")
+
+
+def _copies() -> dict[str, dict[str, tuple[int, int]]]:
+    """What the simulated devices counted by now. No function of the real ``torch.mlu``: only the
+    record of the calls has it."""
+    return {
+        purpose: {way: (moved.count, moved.bytes) for way, moved in ways.items()}
+        for purpose, ways in _simulated.copies().items()
+    }
+
+
 class _Mlu:
     """``torch.mlu``."""
 
@@ -46,9 +62,9 @@ class _Mlu:
             raise AttributeError(f"torch.mlu has no {name!r} that was seen anywhere")
 
         def call(*args: Any) -> Any:
-            if _CALLS:
-                with open(_CALLS, "a", encoding="utf-8") as stream:
-                    stream.write(json.dumps({"call": f"mlu.{name}", "args": list(args)}) + "\n")
+            _record(f"mlu.{name}", list(args))
+            if name == "mem_get_info":
+                _record("copies", [_copies()])
             if name == "device_count":
                 return _CARDS
             if name == "is_available":
