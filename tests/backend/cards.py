@@ -195,9 +195,19 @@ def check_plan(case: Case, runtime: Runtime, on_cards: str, counted: Callable[[]
         nbytes = sum(wanted[way] for way in ways)
         assert planned[direction] == (RUNS * len(ways), RUNS * nbytes), direction
     assert planned["p2p"] == (0, 0)
+    # each result of a stage on a card goes to its buffer there; the next stage reads it in place
+    results = _results(case, plan)
+    assert planned["d2d"] == (RUNS * len(results), RUNS * sum(results))
     fallback = _since(before["fallback"], after["fallback"])
     assert fallback["h2d"][0] > 0
     assert fallback["d2h"][0] > 0
+
+
+def _results(case: Case, plan: Plan) -> list[int]:
+    """Bytes of each output of the stages on cards."""
+    values = OpGraph.build(case.model).values
+    on_cards = [stage for stage in plan.stages if stage.target.device != HOST]
+    return [values[name].nbytes or 0 for stage in on_cards for name in stage.outputs]
 
 
 def _transfers(session: Session) -> dict[Way, tuple[int, int]]:

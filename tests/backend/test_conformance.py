@@ -20,6 +20,8 @@ import pytest
 
 from dioe_cambricon.host import VARIABLE
 from dioe_torch.inductor import lacks
+from dioe_torch.simulated import reason_unavailable
+from dioe_torch.simulated.build import library
 from tests.backend import software_gpu
 from tests.backend.cambricon import vendor
 
@@ -40,6 +42,7 @@ ON_FAKES = tuple(
         "buffers",
     )
 )
+IN_CARD_MEMORY = tuple(f"{SUITE}.test_{section}" for section in ("buffers", "requests", "lifetime"))
 ALL = re.compile(r"^all +(\d+) +(\d+) +(\d+) +(\d+)$", re.MULTILINE)
 
 
@@ -73,12 +76,19 @@ RUNS = {  # the longest first
     ),
     "webgpu": Expected(of("onnxruntime.webgpu"), 330, 165, lacks=software_gpu.missing()),
     "cambricon": Expected(of("cambricon.magicmind", *ON_FAKES), 190, 30, lacks=vendor.missing()),
+    "cambricon.torch": Expected(  # the rest of it is that of torch
+        of("cambricon.torch", *IN_CARD_MEMORY),
+        39,
+        0,
+        lacks=vendor.missing() or reason_unavailable() or "",
+    ),
     "null": Expected(of("null"), 70, 5),
     "served": Expected((*of("onnxruntime", *SERVED), "--worker"), 50, 0),
 }
 """Runs by name; ``served`` is a backend in a worker process, where the way to it matters;
-``webgpu`` has a device with its own memory, the software GPU; ``cambricon`` runs on strict fakes of
-the vendor's library, in a worker."""
+``webgpu`` has a device with its own memory, the software GPU; ``cambricon`` and
+``cambricon.torch`` run on strict fakes of the vendor's libraries, in a worker; the tensors of the
+latter are in the memory of a simulated device."""
 
 Done = subprocess.CompletedProcess[str]
 
@@ -114,6 +124,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def runs(
     request: pytest.FixtureRequest,
     sample: tuple[Path, Path],
+    simulated_cache: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[dict[str, Future[Done]]]:
     """The runs that the selected tests ask for, started at once."""
@@ -122,12 +133,14 @@ def runs(
     lacking = bool(software_gpu.missing())
     gpu = {} if lacking else software_gpu.environment(tmp_path_factory.mktemp("vulkan"))
     fakes = {VARIABLE: str(vendor.make_vendor_python(tmp_path_factory.mktemp("vendor")))}
-    variables = {"webgpu": gpu, "cambricon": fakes}
+    variables = {"webgpu": gpu, "cambricon": fakes, "cambricon.torch": fakes}
     asked = {
         item.callspec.params.get("run")
         for item in request.session.items
         if isinstance(item, pytest.Function) and hasattr(item, "callspec")
     }
+    if "cambricon.torch" in asked and not RUNS["cambricon.torch"].lacks:
+        library()  # here, for it may take longer than a worker may
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         yield {
             name: pool.submit(
