@@ -9,7 +9,8 @@ from typing import Any, Sequence
 import torch
 
 from .core import Constant, Op, Program, find, to_constant
-from .link import HOST, OpFailed, link
+from .link import OpFailed, link
+from .slots import HOST
 
 MAX_GROWN_BYTES = 1 << 16
 """A result is kept in place of its op if it is no larger than this, or than what it is made of."""
@@ -24,8 +25,33 @@ def fold(program: Program, zeros: Sequence[Any]) -> Program:
     """The program with everything computed that is the same in all runs.
 
     ``zeros`` are inputs of the shapes that all runs will have (tensors on the CPU; their values
-    don't matter), or empty where shapes may change. Sub-graphs stay as they are.
+    don't matter), or empty where shapes may change. Sub-graphs get the constants they take from
+    outside as their own, and are folded as far as those go.
     """
+    folded = _folded(program, zeros)
+    if not any(_has_body(op) for op in folded.ops):
+        return folded
+    ops = tuple(_with_folded_bodies(op, folded.constants) for op in folded.ops)
+    return prune(folded._replace(ops=ops))
+
+
+def _with_folded_bodies(op: Op, outer: dict[str, Constant]) -> Op:
+    attributes = {
+        name: _folded_body(value, outer) if isinstance(value, Program) else value
+        for name, value in op.attributes.items()
+    }
+    return op._replace(attributes=attributes)
+
+
+def _folded_body(body: Program, outer: dict[str, Constant]) -> Program:
+    taken = {name: outer[name] for name in body.captures if name in outer}
+    body = fold(body._replace(constants={**taken, **body.constants}), [])
+    read = set(body.outputs).union(*[_reads(op) for op in body.ops])
+    captures = tuple(name for name in body.captures if name in read and name not in taken)
+    return body._replace(captures=captures)
+
+
+def _folded(program: Program, zeros: Sequence[Any]) -> Program:
     last = _last_foldable(program, bool(zeros))
     if last < 0:
         return program

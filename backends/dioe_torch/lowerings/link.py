@@ -23,12 +23,9 @@ from .core import (
     Program,
     Unsupported,
     find,
-    numbers_of,
-    to_tensor,
     torch_dtype,
 )
-
-HOST = torch.device("cpu")
+from .slots import HOST, Loaded, Slots
 
 _MADE_ON_HOST = frozenset(["Shape", "Size", "SequenceLength", "OptionalHasElement"])
 
@@ -73,7 +70,7 @@ class Linked:
         program: Program,
         device: torch.device,
         steps: list[Step],
-        slots: _Slots,
+        slots: Slots,
         nested_constants: list[torch.Tensor],
     ) -> None:
         self.program, self.device = program, device
@@ -169,92 +166,24 @@ def _casts(program: Program, reduced: dict[str, torch.dtype]) -> Iterator[tuple[
             yield i, torch.float32
 
 
-class _Slots:
-    """Names to slots; what is known of each value: where it is, and in which reduced type."""
-
-    def __init__(self, program: Program, device: torch.device) -> None:
-        self.values: list[Any] = [None]
-        self.reduced: dict[str, torch.dtype] = {}
-        self.on_host: set[str] = set()
-        self._device = device
-        self._program = program
-        self._slots: dict[str, int] = {"": 0}
-        self._constants: dict[tuple[str, bool, torch.dtype | None], int] = {}
-        self._tensors: dict[str, torch.Tensor] = {}
-
-    def of(self, name: str) -> int:
-        """The slot of a value that is made by an op or given."""
-        if name not in self._slots:
-            self._slots[name] = len(self.values)
-            self.values.append(None)
-        return self._slots[name]
-
-    def is_constant(self, name: str) -> bool:
-        """True if the value is a constant of the program."""
-        return name in self._program.constants
-
-    def operand(self, name: str, host: bool, dtype: torch.dtype | None = None) -> int:
-        """The slot an operand is read from; constants are loaded where they are wanted, and in
-        ``dtype`` where they are float32."""
-        if not self.is_constant(name):
-            return self.of(name)
-        tensor = self._loaded(name)
-        key = (name, host or self._device == HOST, dtype if tensor.dtype == torch.float32 else None)
-        if key not in self._constants:
-            self._constants[key] = len(self.values)
-            self.values.append(self._placed(tensor, key[1], key[2]))
-        return self._constants[key]
-
-    def prepared(
-        self, names: Sequence[str], make: Callable[..., Any], host: bool, dtype: torch.dtype | None
-    ) -> int:
-        """The slot of what ``make`` gives for constants (``""`` where one is missing)."""
-        given = [self._placed(self._loaded(name), host, dtype) if name else None for name in names]
-        with torch.no_grad():
-            self.values.append(make(*given))
-        return len(self.values) - 1
-
-    def _loaded(self, name: str) -> torch.Tensor:
-        tensor = self._tensors.get(name)
-        if tensor is None:
-            tensor = self._tensors[name] = to_tensor(self._program.constants[name])
-        return tensor
-
-    def _placed(
-        self, tensor: torch.Tensor, host: bool, dtype: torch.dtype | None = None
-    ) -> torch.Tensor:
-        if dtype is not None and tensor.dtype == torch.float32:
-            tensor = tensor.to(dtype)
-        return tensor if host else tensor.to(self._device)
-
-    def numbers(self, name: str) -> int:
-        """The slot of a constant as a numpy array."""
-        key = ("#" + name, True, None)
-        if key not in self._constants:
-            self._constants[key] = len(self.values)
-            self.values.append(numbers_of(self._program.constants[name]))
-        return self._constants[key]
-
-
 def check(op: Op, constants: dict[str, Constant]) -> None:
     """Raise Unsupported, with the reason, if an op can't be linked."""
-    _build(op, constants, HOST)
+    _build(op, constants, Loaded(HOST))
 
 
 def link(program: Program, device: torch.device) -> Linked:
     """Bind every op of a program; raises Unsupported for one that can't be lowered."""
-    return _link(program, torch.device(device), program.constants, nested=False)
+    return _link(program, Loaded(torch.device(device)), nested=False)
 
 
-def _link(
-    program: Program, device: torch.device, visible: dict[str, Constant], nested: bool
-) -> Linked:
-    slots = _Slots(program, device)
+def _link(program: Program, loaded: Loaded, nested: bool) -> Linked:
+    device = loaded.device
+    slots = Slots(program, loaded)
     steps: list[Step] = []
     nested_constants: list[torch.Tensor] = []
     unknown: set[str] = set(program.inputs + program.captures) if nested else set()
     for op in program.ops:
-        lowering, compute, prepared, bodies = _build(op, visible, device)
+        lowering, compute, prepared, bodies = _build(op, program.constants, loaded)
         nested_constants += [tensor for body in bodies for tensor in body.constants]
         captured = _captured(op)
         names = op.inputs + captured
@@ -311,20 +240,20 @@ def _link(
 
 
 def _build(
-    op: Op, visible: dict[str, Constant], device: torch.device
+    op: Op, visible: dict[str, Constant], loaded: Loaded
 ) -> tuple[Lowering, Callable[..., Any], list[Prepared], list[Body]]:
     lowering = find(op.domain, op.type, op.version)
     bodies = {
-        name: _body(op, value, device)
+        name: _body(op, value, loaded)
         for name, value in op.attributes.items()
         if isinstance(value, Program)
     }
-    node = Node(op, device, [visible.get(name) for name in op.inputs], bodies)
+    node = Node(op, loaded.device, [visible.get(name) for name in op.inputs], bodies)
     return lowering, lowering.build(node), node.prepared, list(bodies.values())
 
 
-def _body(op: Op, program: Program, device: torch.device) -> Body:
-    linked = _link(program, device, program.constants, nested=True)
+def _body(op: Op, program: Program, loaded: Loaded) -> Body:
+    linked = _link(program, loaded, nested=True)
     captured = _captured(op)
     picks = [captured.index(name) for name in program.captures]
     sizes = len(program.inputs), len(program.outputs)
@@ -340,7 +269,7 @@ def _captured(op: Op) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _on_host(op: Op, operands: Sequence[str], slots: _Slots, unknown: set[str]) -> bool | None:
+def _on_host(op: Op, operands: Sequence[str], slots: Slots, unknown: set[str]) -> bool | None:
     """True if an op computes on the host, False on the device, None if only a run can tell."""
     if not operands or any(name not in slots.on_host and name not in unknown for name in operands):
         return False

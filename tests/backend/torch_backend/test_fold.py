@@ -139,3 +139,42 @@ def test_a_model_that_fails_on_zeros_is_folded_as_far_as_it_got() -> None:
     folded = fold(program(text), [torch.zeros(1, dtype=torch.int64), torch.zeros(3, 4)])
     x = torch.randn(3, 4)
     assert run(folded, torch.ones(1, dtype=torch.int64), x)[0].equal(x)
+
+
+BRANCHES = """
+g (float[N,3] x, bool c) => (float[N,3] y)
+  <float[3] w = {1, 2, 3}, int64[1] start = {0}, int64[1] end = {2}> {
+  y = If (c) <
+    then_branch = t () => (float[N,3] a) {
+      d = Add(w, w)
+      part = Slice(d, start, end)
+      n = ReduceSum<keepdims = 0>(part)
+      a = Mul(x, n)
+    },
+    else_branch = e () => (float[N,3] b) { b = Add(x, w) }
+  >
+}"""
+
+
+def test_sub_graphs_know_constants_from_outside() -> None:
+    whole = program(BRANCHES)
+    folded = fold(whole, [])
+    assert not folded.constants  # whoever wants one has it
+    (op,) = folded.ops
+    then, other = op.attributes["then_branch"], op.attributes["else_branch"]
+    assert types(then) == ["Mul"]
+    assert types(other) == ["Add"]
+    assert then.captures == other.captures == ("x",)
+    x = torch.randn(2, 3)
+    for flag in (True, False):
+        torch.testing.assert_close(
+            run(folded, x, torch.tensor(flag)), run(whole, x, torch.tensor(flag))
+        )
+
+
+def test_sub_graphs_share_what_they_take() -> None:
+    text = BRANCHES.replace("a = Mul(x, n)", "l = Mul(x, n) a = Add(l, w)")
+    linked = link(fold(program(text), []), torch.device("cpu"))
+    weights = [each for each in linked.constants if each.shape == (3,)]
+    assert len(weights) == 2
+    assert weights[0] is weights[1]
