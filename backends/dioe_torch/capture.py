@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import logging
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -23,10 +25,17 @@ from dioe_torch.program import program_of
 
 OUT_OF_RANGE = "an index is out of range, or an integer is divided by zero"
 
-_CONFIG = {
-    "compile_threads": 1,  # no pool of processes that outlives the compilation
-    "freezing": True,  # weights are constants, packed once
-}
+_CONFIG = {"compile_threads": 1}  # no pool of processes that outlives the compilation
+
+_ATTEMPTS = (
+    {"freezing": True},  # weights are constants, packed once
+    {"freezing": True, "pattern_matcher": False},
+    {"freezing": False},
+)
+"""Settings, the best first. Torch 2.13 can't fold a bias into a transposed convolution (PP-OCR
+det), nor recognise an attention whose scale is a tensor (MiniLM)."""
+
+log = logging.getLogger(__name__)
 
 
 class InductorEngine:
@@ -73,9 +82,18 @@ class InductorContext(TorchContext):
             from torch._inductor.codecache import PyCodeCache
 
             before = {id(module) for module in PyCodeCache.modules}
-            with config.patch(_CONFIG):
-                compiled = compile_graph(graph, list(examples))
-                compiled(*examples)  # kernels are loaded, and packed weights made, by the first run
+            compiled, reason = None, ""
+            for settings in _ATTEMPTS:
+                try:
+                    with config.patch({**_CONFIG, **settings}):
+                        compiled = compile_graph(copy.deepcopy(graph), list(examples))
+                        compiled(*examples)  # loads the kernels and packs the weights
+                    break
+                except Exception as error:
+                    compiled, reason = None, _first_line(error)
+                    log.info("Inductor fails with %s", settings, exc_info=True)
+            if compiled is None:
+                raise UnsupportedError(f"Inductor fails: {reason}", place=self.place)
             modules = [m for m in PyCodeCache.modules if id(m) not in before]
         return InductorEngine(compiled, linked, modules, guarded=guarded)
 
