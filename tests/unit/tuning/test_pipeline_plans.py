@@ -158,7 +158,7 @@ def test_json_of_another_version(plan: PipelinePlan) -> None:
 def test_what_was_tuned_is_found_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "dioe")  # a command may have set it otherwise
     call: dict[str, Any] = {"sample_inputs": {"x": X}, "tuning_budget_s": 1.0}
     with dioe.compile(chain(), **call) as session:
         first = session.plan
