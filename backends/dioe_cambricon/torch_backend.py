@@ -7,6 +7,7 @@ from typing import Any
 
 from dioe.host_backend import (
     OptionRule,
+    buffer_shape,
     check_options,
     fixed,
     is_bool,
@@ -15,7 +16,7 @@ from dioe.host_backend import (
     tensor_specs,
 )
 from dioe.registry.worker import Deadlines, WorkerContext, WorkerProcess
-from dioe.registry.worker.buffers import Copies, WorkerBuffer, buffer_shape
+from dioe.registry.worker.buffers import Copies, WorkerBuffer
 from dioe.registry.worker.model import send_model
 from dioe.registry.worker.records import field, items, spec_data
 from dioe.types import (

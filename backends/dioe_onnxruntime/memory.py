@@ -11,11 +11,17 @@ import numpy as np
 import onnxruntime as ort
 import psutil
 
-from dioe.host_backend import contiguous
+from dioe.host_backend import (
+    OutOfReach,
+    buffer_shape,
+    check_alike,
+    check_room,
+    contiguous,
+    nbytes_of,
+)
 from dioe.types import (
     DONE,
     Array,
-    BackendError,
     Buffer,
     DioeError,
     Event,
@@ -31,7 +37,7 @@ from dioe_onnxruntime.sessions import Placed
 _UNBINDABLE = frozenset({"int4", "uint4", "int2", "uint2", "float4_e2m1fn"})
 
 
-class DeviceBuffer:
+class DeviceBuffer(OutOfReach):
     """A tensor in a device's memory, contiguous. ``value`` is the OrtValue that owns it."""
 
     __slots__ = ("__weakref__", "device", "dtype", "lane", "ready", "shape", "value")
@@ -44,11 +50,6 @@ class DeviceBuffer:
         self.ready: Event = DONE
 
     @property
-    def strides(self) -> tuple[int, ...] | None:
-        """None: contiguous."""
-        return None
-
-    @property
     def owner(self) -> object:
         """What keeps the memory alive."""
         return self.value
@@ -56,15 +57,7 @@ class DeviceBuffer:
     @property
     def nbytes(self) -> int:
         """Its size."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    def numpy(self) -> Array:
-        """Always raises BackendError: the host can't address it."""
-        raise BackendError(
-            "the host can't address this memory",
-            place=self.device,
-            fix="copy it to a host buffer with Context.copy",
-        )
+        return nbytes_of(self)
 
 
 class DeviceMemory:
@@ -84,18 +77,11 @@ class DeviceMemory:
         """An uninitialised buffer; raises InputError for what no tensor there can be, OutOfMemory
         above the limit of the context, or of the host whose memory a software device uses."""
         place = f"buffer {spec.name!r}"
-        if not spec.static or spec.shape is None:
-            raise InputError(f"shape {spec.shape} is not all numbers", place=place)
+        shape = buffer_shape(spec)
         if spec.dtype.hasobject or spec.dtype.name in _UNBINDABLE:
             raise InputError(f"no device buffer can hold {spec.dtype}", place=place)
-        shape = tuple(d for d in spec.shape if isinstance(d, int))
-        nbytes = math.prod(shape) * spec.dtype.itemsize
-        if self._limit is not None and self.allocated_bytes + nbytes > self._limit:
-            raise OutOfMemory(
-                f"{nbytes} bytes more than the {self.allocated_bytes} in use pass the limit of "
-                f"{self._limit}",
-                place=self.placed.info.id,
-            )
+        nbytes = nbytes_of(spec)
+        check_room(nbytes, self.allocated_bytes, self._limit, self.placed.info.id)
         # WebGPU takes any size and fails at its first use.
         if self.placed.info.shares and nbytes > psutil.virtual_memory().available:
             raise OutOfMemory(f"the host has no {nbytes} bytes left", place=self.placed.info.id)
@@ -118,10 +104,7 @@ class DeviceMemory:
     def copy(self, src: Buffer, dst: Buffer) -> Event:
         """Copy between this memory and the host, or within it; raises InputError for buffers of
         another device or that don't match, and what the device fails with."""
-        if src.dtype != dst.dtype or src.shape != dst.shape:
-            raise InputError(
-                f"can't copy {src.dtype}{list(src.shape)} to {dst.dtype}{list(dst.shape)}"
-            )
+        check_alike(src, dst)
         if self.holds(dst):
             return self._copy_in(src, dst)
         if self.holds(src):

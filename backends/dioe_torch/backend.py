@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,9 +31,6 @@ class TorchBackend:
     abi_version = ABI_VERSION
     simulated = False
     inductor = False
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
 
     @property
     def version(self) -> str:

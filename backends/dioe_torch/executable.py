@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -41,8 +40,6 @@ from dioe_torch.queues import Queue
 from dioe_torch.runs import Direct, Runner
 from dioe_torch.staging import Staging
 from dioe_torch.tensors import as_array, as_tensor
-
-_threads = threading.Lock()
 
 
 class Engine(Protocol):

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import weakref
 from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 
-from dioe.host_backend import contiguous
-from dioe.types import DONE, Array, BackendError, Buffer, Event, InputError, OutOfMemory, TensorSpec
+from dioe.host_backend import (
+    OutOfReach,
+    buffer_shape,
+    check_alike,
+    check_room,
+    contiguous,
+    nbytes_of,
+)
+from dioe.types import DONE, BackendError, Buffer, Event, InputError, TensorSpec
 from dioe_torch.devices import SPEAK_DLPACK
 from dioe_torch.errors import run_error
 from dioe_torch.queues import Queue
 from dioe_torch.tensors import as_array, as_tensor, torch_dtype
 
 
-class TorchBuffer:
+class TorchBuffer(OutOfReach):
     """A contiguous tensor in a device's memory."""
 
     __slots__ = ("__weakref__", "_reads", "device", "dtype", "ready", "tensor")
@@ -47,11 +53,6 @@ class TorchBuffer:
         return tuple(self.tensor.shape)
 
     @property
-    def strides(self) -> tuple[int, ...] | None:
-        """None: contiguous."""
-        return None
-
-    @property
     def owner(self) -> object:
         """What keeps the memory alive."""
         return self.tensor
@@ -59,15 +60,7 @@ class TorchBuffer:
     @property
     def nbytes(self) -> int:
         """Its size."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    def numpy(self) -> Array:
-        """Always raises BackendError: the host can't address it."""
-        raise BackendError(
-            "the host can't address this memory",
-            place=self.device,
-            fix="copy it to a host buffer with Context.copy",
-        )
+        return nbytes_of(self)
 
     def __dlpack__(self, *, stream: int | None = None) -> object:
         self.ready.wait()
@@ -96,19 +89,12 @@ class DeviceMemory:
     def alloc(self, spec: TensorSpec) -> TorchBuffer:
         """An uninitialised buffer; raises InputError for what no tensor can be, OutOfMemory."""
         place = f"buffer {spec.name!r}"
-        if not spec.static or spec.shape is None:
-            raise InputError(f"shape {spec.shape} is not all numbers", place=place)
+        shape = buffer_shape(spec)
         dtype = torch_dtype(spec.dtype)
         if dtype is None:
             raise InputError(f"no torch tensor can hold {spec.dtype}", place=place)
-        shape = tuple(d for d in spec.shape if isinstance(d, int))
-        nbytes = math.prod(shape) * spec.dtype.itemsize
-        if self._limit is not None and self.allocated_bytes + nbytes > self._limit:
-            raise OutOfMemory(
-                f"{nbytes} bytes more than the {self.allocated_bytes} in use pass the limit of "
-                f"{self._limit}",
-                place=self.device,
-            )
+        nbytes = nbytes_of(spec)
+        check_room(nbytes, self.allocated_bytes, self._limit, self.device)
         try:
             with self.queue.current():
                 tensor = torch.empty(shape, dtype=dtype, device=self.queue.device)
@@ -139,10 +125,7 @@ class DeviceMemory:
     def copy(self, src: Buffer, dst: Buffer) -> Event:
         """Copy between this memory and the host, or within it; raises InputError for buffers of
         another device or that don't match."""
-        if src.dtype != dst.dtype or src.shape != dst.shape:
-            raise InputError(
-                f"can't copy {src.dtype}{list(src.shape)} to {dst.dtype}{list(dst.shape)}"
-            )
+        check_alike(src, dst)
         try:
             if self.holds(src):
                 return self._copy_from(src, dst)

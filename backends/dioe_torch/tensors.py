@@ -34,11 +34,6 @@ def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype | None:
     return _TO_TORCH.get(dtype)
 
 
-def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
-    """The numpy dtype of a torch one; raises KeyError where numpy has no such arrays."""
-    return _TO_NUMPY[dtype]
-
-
 class _Alias:
     """The same memory, said to be writable: torch warns of tensors on memory that isn't. Nothing
     here writes into a tensor that it was given."""

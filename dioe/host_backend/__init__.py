@@ -10,6 +10,13 @@ from dioe.host_backend.context import (
     check_resources,
     host_device,
 )
+from dioe.host_backend.device_memory import (
+    OutOfReach,
+    buffer_shape,
+    check_alike,
+    check_room,
+    nbytes_of,
+)
 from dioe.host_backend.options import (
     OptionRule,
     check_options,
@@ -39,14 +46,18 @@ from dioe.host_backend.values import (
 __all__ = [
     "HostContext",
     "OptionRule",
+    "OutOfReach",
     "PassThroughRequest",
     "Registered",
     "aligned_empty",
+    "buffer_shape",
     "can_preset",
+    "check_alike",
     "check_array",
     "check_host",
     "check_options",
     "check_resources",
+    "check_room",
     "computed_outputs",
     "contiguous",
     "empty",
@@ -58,6 +69,7 @@ __all__ = [
     "match_outputs",
     "missing_inputs",
     "name_list",
+    "nbytes_of",
     "resolve_options",
     "resource_rules",
     "static_shape",

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import psutil
 
+from dioe.host_backend.device_memory import buffer_shape, check_alike
 from dioe.host_backend.values import aligned_empty
 from dioe.types import (
     DONE,
@@ -124,22 +125,13 @@ class HostContext:
     def alloc(self, spec: TensorSpec) -> Buffer:
         """An uninitialised buffer for a static spec, aligned to 64 bytes."""
         self.check_open()
-        if not spec.static or spec.shape is None:
-            raise InputError(
-                f"shape {spec.shape} is not all numbers", place=f"buffer {spec.name!r}"
-            )
-        shape = tuple(d for d in spec.shape if isinstance(d, int))
-        return HostBuffer(aligned_empty(shape, spec.dtype), self.device)
+        return HostBuffer(aligned_empty(buffer_shape(spec), spec.dtype), self.device)
 
     def copy(self, src: Buffer, dst: Buffer) -> Event:
         """Copy between host buffers of one dtype and shape; done when this returns."""
+        check_alike(src, dst)
         src.ready.wait()
         source, target = src.numpy(), dst.numpy()
-        if source.dtype != target.dtype or source.shape != target.shape:
-            raise InputError(
-                f"can't copy {source.dtype}{list(source.shape)} to "
-                f"{target.dtype}{list(target.shape)}"
-            )
         np.copyto(target, source)
         return DONE
 

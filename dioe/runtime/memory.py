@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dioe.host_backend import nbytes_of
 from dioe.types import Buffer, Context, HostBuffer, TensorSpec, Value
 
 HOST_DEVICE = "cpu"
@@ -139,11 +140,6 @@ class Transfer:
         sizes, nbytes = self._tally.sizes, nbytes_of(source)
         count, ns = sizes.get(nbytes, (0, 0))
         sizes[nbytes] = (count + 1, ns + took)
-
-
-def nbytes_of(buffer: Buffer) -> int:
-    """Bytes of a buffer's contents."""
-    return int(np.prod(buffer.shape, dtype=np.int64)) * buffer.dtype.itemsize
 
 
 def is_device_buffer(value: Value) -> bool:

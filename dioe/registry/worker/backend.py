@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from dioe.host_backend import buffer_shape
 from dioe.registry.status import PluginStatus
 from dioe.registry.worker import records
 from dioe.registry.worker.arena import Arena, pack
-from dioe.registry.worker.buffers import buffer_shape
 from dioe.registry.worker.executable import WorkerExecutable, close_object
 from dioe.registry.worker.memory import aligned
 from dioe.registry.worker.model import send_model

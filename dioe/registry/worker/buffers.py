@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from dioe.host_backend import OutOfReach, check_alike, nbytes_of
 from dioe.registry.worker.arena import Arena
 from dioe.registry.worker.process import WorkerProcess
 from dioe.registry.worker.values import Described, Packer
-from dioe.types import DONE, Array, BackendError, Buffer, Event, InputError, TensorSpec
+from dioe.types import DONE, Array, BackendError, Buffer, Event, InputError
 
 
-class WorkerBuffer:
+class WorkerBuffer(OutOfReach):
     """A contiguous tensor on a worker's device; freed with this object."""
 
     __slots__ = ("__weakref__", "device", "dtype", "number", "process", "shape")
@@ -32,11 +33,6 @@ class WorkerBuffer:
         weakref.finalize(self, process.release, number).atexit = False
 
     @property
-    def strides(self) -> tuple[int, ...] | None:
-        """None: contiguous."""
-        return None
-
-    @property
     def owner(self) -> object:
         """What keeps the memory alive: this object."""
         return self
@@ -49,20 +45,12 @@ class WorkerBuffer:
     @property
     def nbytes(self) -> int:
         """Its size."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        return nbytes_of(self)
 
     @property
     def described(self) -> Described:
         """How a frame names it."""
         return {"kind": "buffer", "buffer": self.number}
-
-    def numpy(self) -> Array:
-        """Always raises BackendError: the host can't address it."""
-        raise BackendError(
-            "the host can't address this memory",
-            place=self.device,
-            fix="copy it to a host buffer with Context.copy",
-        )
 
     def check_home(self, process: WorkerProcess, device: str) -> None:
         """Raise InputError unless it is on that device of that worker."""
@@ -73,13 +61,6 @@ class WorkerBuffer:
                 place=device,
                 fix="copy it with Context.copy",
             )
-
-
-def buffer_shape(spec: TensorSpec) -> tuple[int, ...]:
-    """The shape of a buffer to be allocated; raises InputError if it isn't all numbers."""
-    if not spec.static or spec.shape is None:
-        raise InputError(f"shape {spec.shape} is not all numbers", place=f"buffer {spec.name!r}")
-    return tuple(d for d in spec.shape if isinstance(d, int))
 
 
 class Copies:
@@ -99,10 +80,7 @@ class Copies:
         Raises InputError for buffers that don't match or that the host can't read or write, and
         what ``WorkerProcess.call`` does.
         """
-        if src.dtype != dst.dtype or src.shape != dst.shape:
-            raise InputError(
-                f"can't copy {src.dtype}{list(src.shape)} to {dst.dtype}{list(dst.shape)}"
-            )
+        check_alike(src, dst)
         if isinstance(src, WorkerBuffer) and isinstance(dst, WorkerBuffer):
             if src.process is dst.process:
                 self._ask(src.process, src.described, dst.described)
