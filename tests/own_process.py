@@ -135,6 +135,9 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         problem = _children.pop(item.path).end()
         if problem:
             _pass_on(item, problem, when="teardown")
+    # What earlier tests of the same folder set up here is still there; pytest takes it down with a
+    # test of its own only.
+    item.session._setupstate.teardown_exact(nextitem)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
 

@@ -64,7 +64,7 @@ def run(module: Path, *arguments: str) -> str:
         ["sh", "-c", f'{command} "$@"', "sh", str(module), "-p", "no:cacheprovider", *arguments],
         capture_output=True,
         text=True,
-        cwd=module.parent,
+        cwd=module.parent if (module.parent / "pytest.ini").exists() else module.parents[1],
         timeout=60,
         check=False,
     )
@@ -86,3 +86,17 @@ def test_results_are_passed_on(module: Path) -> None:
 def test_some_are_chosen(module: Path) -> None:
     assert "1 passed, 8 deselected" in run(module, "-k", "test_same")
     assert "1 failed, 2 passed" in run(module, "-x")
+
+
+def test_the_next_test_may_be_in_another_folder(module: Path) -> None:
+    """What pytest set up for the folder of an earlier test is taken down on the way out of it."""
+    near, far = module.parent / "near", module.parent / "far"
+    for folder in (near, far):
+        folder.mkdir()
+        (folder / "__init__.py").touch()
+    (near / "test_plain.py").write_text("def test_plain():\n    pass\n")
+    own = "import pytest\npytestmark = pytest.mark.own_process\ndef test_own():\n    pass\n"
+    (near / "test_own.py").write_text(own)
+    (far / "test_far.py").write_text("def test_far():\n    pass\n")
+    said = run(near / "test_plain.py", str(near / "test_own.py"), str(far / "test_far.py"))
+    assert "3 passed" in said, said
