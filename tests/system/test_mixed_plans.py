@@ -56,7 +56,8 @@ def test_two_halves_that_want_two_backends(real_model: GetModel, tmp_path: Path)
         assert plan.predicted_ms is not None
         assert plan.predicted_ms < min(singles)
     else:  # each that was tried says what became of it: too slow here, or not timed to the end
-        assert mixed or plan.notes  # or why none was
+        ended = "the tuning budget ended the search for plans over several targets"
+        assert mixed or any(note.startswith(ended) for note in plan.notes)
         for each in mixed:
             assert each.p50_ms is not None or each.reason
 
