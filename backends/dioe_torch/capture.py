@@ -133,6 +133,7 @@ def unrecorded() -> Iterator[None]:
             linecache.cache.pop(name, None)
 
 
+@unrecorded()
 def captured(
     linked: Linked, inputs: Sequence[TensorSpec]
 ) -> tuple[torch.fx.GraphModule, list[torch.Tensor]]:

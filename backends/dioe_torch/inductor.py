@@ -20,17 +20,22 @@ from pathlib import Path
 
 import platformdirs
 
+from dioe.host_backend import tensor_specs
 from dioe.types import (
     Context,
     Precision,
     Resources,
     StageModel,
     Support,
+    TensorSpec,
 )
 from dioe_torch.backend import TorchBackend
 from dioe_torch.devices import TorchDevice
 
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+
+MAX_REMEMBERED = 64
+"""Models whose ops that can't be captured are remembered."""
 
 OPEN_SHAPES = "Inductor compiles for bound shapes of tensors"
 
@@ -59,6 +64,9 @@ class InductorBackend(TorchBackend):
     name = "torch.inductor"
     inductor = True
 
+    def __init__(self) -> None:
+        self._blamed: dict[tuple[str, tuple[TensorSpec, ...]], dict[str, str]] = {}
+
     def found(self) -> list[TorchDevice]:
         """Torch's devices that there is a compiler for; the CPU as absent where there is none."""
         from dataclasses import replace
@@ -83,7 +91,13 @@ class InductorBackend(TorchBackend):
             return answer
         from dioe_torch.capture import blamed
 
-        refused = blamed(model)
+        inputs, _ = tensor_specs(model)
+        key = (model.sha256, inputs)
+        refused = self._blamed.get(key)
+        if refused is None:  # takes seconds for a large model, and is the same in all precisions
+            while len(self._blamed) >= MAX_REMEMBERED:
+                self._blamed.pop(next(iter(self._blamed)), None)
+            refused = self._blamed[key] = blamed(model)
         return Support(answer.supported - refused.keys(), refused)
 
     def open(self, device: str, resources: Resources) -> Context:

@@ -247,7 +247,8 @@ class _errors:  # noqa: N801 - used as a context manager, as contextlib's are
             raise UnsupportedError(text, place=place) from error
         if isinstance(cause, MemoryError) or any(word in text.lower() for word in _MEMORY):
             raise OutOfMemory(text, place=place) from error
-        if isinstance(cause, (IndexError, ValueError)):
+        by_zero = text == "ZeroDivisionError"  # torch's text for an integer, in a RuntimeError
+        if by_zero or isinstance(cause, (IndexError, ValueError, ZeroDivisionError)):
             raise InputError(text, place=place) from error
         if not isinstance(cause, (BackendError, UnsupportedError, InputError)):
             raise BackendError(f"{type(cause).__name__}: {text}", place=place) from error

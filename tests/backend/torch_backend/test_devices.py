@@ -69,3 +69,12 @@ def test_without_torch_the_host_is_absent(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(devices, "missing", lambda: "torch is not installed")
     (cpu,) = devices.devices()
     assert (cpu.info.state, cpu.info.reason) == ("absent", "torch is not installed")
+
+
+def test_the_docs_count_the_lowerings() -> None:
+    from dioe_torch.lowerings import op_types
+
+    count = sum(not domain for domain, _ in op_types())
+    root = Path(__file__).parents[3]
+    assert f"{count} types of ONNX's" in (root / "docs/torch.md").read_text()
+    assert f"{count} op types" in (root / "CHANGELOG.md").read_text()
