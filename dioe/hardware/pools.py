@@ -7,49 +7,27 @@ keys, values of another type, and NaN are errors. Nothing in a file can name cod
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dioe.hardware import catalogue
+from dioe.hardware.figures import Closed
 from dioe.hardware.host import host_pool
-from dioe.hardware.schema_errors import config_error
-from dioe.hardware.spec import Cache, DeviceSpec, Link, NumaNode, Pool, contradictions
+from dioe.hardware.limits import LimitsSection
+from dioe.hardware.pool_file import FORMAT, read_pool
+from dioe.hardware.spec import Bus, Cache, DeviceSpec, Link, NumaNode, Pool
 from dioe.types import ConfigError, InputError
 from dioe.yaml_text import read_document
 
 Hardware: TypeAlias = "str | PathLike[str] | Pool | None"
-"""What ``hardware=`` takes: a pool, the path of a pool file, or None for the host."""
-
-
-class PoolFile(BaseModel):
-    """The top level of a pool file; ``links`` and ``pins`` may be left out."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(
-        extra="forbid", strict=True, allow_inf_nan=False, frozen=True
-    )
-
-    format: Literal["dioe-pool"] = "dioe-pool"
-    version: Literal[1] = 1
-    devices: tuple[DeviceSpec, ...]
-    links: tuple[Link, ...] = ()
-    pins: dict[str, str] = Field(default_factory=dict)
-
-
-_CLASSES: Mapping[str, type[DeviceSpec | Link | Cache | NumaNode]] = {
-    "devices": DeviceSpec,
-    "links": Link,
-    "caches": Cache,
-    "numa_nodes": NumaNode,
-}
-"""What the items of the lists in a file are."""
+"""What ``hardware=`` takes: a pool, the path of a pool file or the name of one in the catalogue, or
+None for the host."""
 
 
 def pool_from(hardware: Hardware) -> Pool:
@@ -59,26 +37,18 @@ def pool_from(hardware: Hardware) -> Pool:
     if isinstance(hardware, Pool):
         return hardware
     if isinstance(hardware, str | PathLike):
-        return load_pool(hardware)
+        shipped = catalogue.path_of(str(hardware), catalogue.POOLS)
+        return load_pool(hardware if shipped is None or Path(hardware).exists() else shipped)
     raise InputError(
         f"hardware is a {type(hardware).__name__}",
         place="hardware",
-        fix="give a pool, the path of a pool file, or None for this machine",
+        fix="give a pool, a pool file or the name of one in the catalogue, or None for this machine",
     )
 
 
 def load_pool(path: str | PathLike[str]) -> Pool:
     """The pool in a YAML file. Raises ConfigError with ``file:line:column`` and a fix."""
-    document = read_document(Path(path))
-    try:
-        # Through JSON, where pydantic's strict mode takes lists for tuples, and nothing else.
-        # YAML's dates are text that looks like one.
-        file = PoolFile.model_validate_json(json.dumps(document.data, default=str))
-    except ValidationError as error:
-        raise config_error(document, error, _known_keys) from None
-    for where, problem in contradictions(file.devices, file.links):
-        raise ConfigError(problem, place=document.place(where), fix="correct it there")
-    return Pool(file.devices, file.links, tuple(file.pins.items()))
+    return read_pool(read_document(Path(path)))
 
 
 def save_pool(pool: Pool, path: str | PathLike[str]) -> None:
@@ -86,13 +56,19 @@ def save_pool(pool: Pool, path: str | PathLike[str]) -> None:
 
     What is at its default is left out. Raises ConfigError where the file can't be written.
     """
-    header = {"format": "dioe-pool", "version": 1}
+    header: dict[str, Any] = {"format": FORMAT, "version": 1}
+    if pool.name:
+        header["name"] = pool.name
     body: dict[str, Any] = {
         "devices": [_plain(device) for device in pool.devices],
         "links": [_plain(link) for link in pool.links],
+        "buses": [_plain(bus) for bus in pool.buses],
+        "pins": dict(pool.pins),
+        "limits": _figures(LimitsSection.of(pool.limits)),
     }
-    if pool.pins:
-        body["pins"] = dict(pool.pins)
+    for section in ("buses", "pins", "limits"):
+        if not body[section]:
+            del body[section]
     text = yaml.dump(
         header | body,
         Dumper=_Dumper,
@@ -123,7 +99,7 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represent_text)
 
 
-def _plain(item: DeviceSpec | Link | Cache | NumaNode) -> dict[str, Any]:
+def _plain(item: DeviceSpec | Link | Bus | Cache | NumaNode) -> dict[str, Any]:
     """The fields of a data class that aren't at their defaults, as YAML knows them."""
     data = {}
     for field in fields(item):
@@ -138,7 +114,15 @@ def _yaml_value(value: Any) -> Any:
         return [_yaml_value(part) for part in value]
     if isinstance(value, Cache | NumaNode):
         return _plain(value)
+    if isinstance(value, Closed):
+        return _figures(value)
     return str(value) if isinstance(value, str) else value  # an enum's member as plain text
+
+
+def _figures(section: Closed) -> dict[str, Any]:
+    """A section as YAML knows it, what is at its default left out."""
+    data: dict[str, Any] = section.model_dump(mode="json", exclude_defaults=True)
+    return data
 
 
 def _write(path: Path, text: str) -> None:
@@ -156,10 +140,3 @@ def _write(path: Path, text: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             Path(name).unlink()
         raise
-
-
-def _known_keys(path: tuple[str | int, ...]) -> Iterator[str]:
-    lists = [part for part in path if isinstance(part, str)]
-    if lists and lists[-1] in _CLASSES:
-        return (field.name for field in fields(_CLASSES[lists[-1]]))
-    return iter(PoolFile.model_fields)

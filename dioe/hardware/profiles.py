@@ -8,50 +8,56 @@ own. Nothing in a file can name code or a library: ``type`` is the name of an in
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
-from dioe.hardware.schema_errors import config_error
+from dioe.hardware.figures import Closed
+from dioe.hardware.schema_errors import config_error, keys_of
 from dioe.registry import Registry
 from dioe.types import ConfigError, Precision, Resolution
-from dioe.yaml_text import KeyPath, read_document
+from dioe.yaml_text import read_document
 
 
-class _Closed(BaseModel):
-    model_config: ClassVar[ConfigDict] = ConfigDict(
-        extra="forbid", strict=True, allow_inf_nan=False, frozen=True
-    )
-
-
-class OptimizerSection(_Closed):
+class OptimizerSection(Closed):
     """What a compiler decides; ``kernel_fusion`` is a switch or a level of the backend's."""
 
     kernel_fusion: bool | str | None = None
+    """Whether ops are fused into one kernel, or the backend's own level of it."""
     tiling_strategy: str | int | bool | None = None
+    """How loops are tiled: auto, or what the backend knows."""
 
 
-class HardwareSection(_Closed):
+class HardwareSection(Closed):
     """``hardware:`` of a profile; what is left out is for the backend to choose."""
 
     type: str = Field(min_length=1, max_length=200)
+    """Name of an installed backend or of its plugin: cambricon, openvino."""
     precision: Precision | None = None
+    """Computed in; the backend's default where it is left out."""
     threads: int | None = None
+    """Threads of a CPU."""
     streams: int | None = None
+    """Runs at once."""
     spin: bool | None = None
+    """Whether idle threads burn cycles to react faster."""
     memory_limit_bytes: int | None = None
+    """Memory of the device that may be used."""
     optimizer: OptimizerSection = OptimizerSection()
+    """What a compiler decides."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
+    """Options of the backend's own, by their names."""
 
 
-class ProfileFile(_Closed):
+class ProfileFile(Closed):
     """The top level of a profile."""
 
     hardware: HardwareSection
+    """The backend, and what is asked of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,7 @@ def load_profile(path: str | PathLike[str]) -> HardwareProfile:
     try:
         file = ProfileFile.model_validate_json(json.dumps(document.data, default=str))
     except ValidationError as error:
-        raise config_error(document, error, _known_keys) from None
+        raise config_error(document, error, keys_of(ProfileFile)) from None
     section = file.hardware
     named = {
         **section.model_dump(exclude={"type", "optimizer", "options"}, exclude_none=True),
@@ -97,9 +103,3 @@ def resolve_profile(
         name: backend.resolve(profile.options)
         for name, backend in registry.named(profile.type).items()
     }
-
-
-def _known_keys(path: KeyPath) -> Iterable[str]:
-    if path[-1:] == ("optimizer",):
-        return OptimizerSection.model_fields
-    return HardwareSection.model_fields if path else ProfileFile.model_fields

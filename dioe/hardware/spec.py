@@ -12,19 +12,23 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Protocol
 
 from pydantic import ConfigDict, Field
 
+from dioe.hardware.descriptor import Figures
+from dioe.hardware.figures import BandwidthFigure, TimeFigure
+from dioe.hardware.limits import EVERY_DEVICE, Limits
 from dioe.types import ConfigError, InputError, KnownAs, Resources
 
-_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+_STRICT = ConfigDict(
+    extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+)
 
 Count = Annotated[int, Field(ge=1)]
 Index = Annotated[int, Field(ge=0)]
 Bytes = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
 DeviceId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(:[0-9]+)?$")]
 """Kind and index: ``cpu``, ``gpu:0``."""
 
@@ -36,10 +40,15 @@ class Cache:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     level: Count
-    kind: str  # data | unified
+    """1 is the nearest to a core."""
+    kind: str
+    """data or unified."""
     size_bytes: Bytes
+    """Of one of them."""
     count: Count = 1
+    """How many there are."""
     shared_by: Count = 1
+    """Logical cores that use one."""
 
     @property
     def name(self) -> str:
@@ -54,41 +63,65 @@ class NumaNode:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     id: Index
+    """The kernel's number of it."""
     cores: tuple[Index, ...]
+    """Ids of its usable logical cores."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceSpec:
-    """One device: what it is and how much of it this process may use.
+    """One device of a pool: what it is and how much of it may be used.
 
-    ``provenance`` says where the numbers come from (discovery, a datasheet, an example) and
-    ``known_as`` how far they can be trusted. A field is None, or empty, where nothing is known.
-
-    ``cores`` are the ids of the usable logical cores, ``logical_cores`` and ``physical_cores``
-    count the machine's. ``capacity`` is the CPU time available, in cores: the smaller of usable
-    cores and CPU quota, so 1.5 is possible. ``memory_bytes`` is what may be used,
-    ``memory_total_bytes`` what is there. ``shares`` names the device whose memory this one uses.
+    A field is None, or empty, where nothing is known. ``figures`` are those written for this device
+    in the pool, completed by those of the descriptor that ``device`` names.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     id: DeviceId
-    kind: str
+    """Kind and index: cpu, gpu:0."""
+    kind: str = ""
+    """cpu, gpu, npu, mlu, dla; that of the id where it is left out."""
+    device: str = ""
+    """The descriptor whose figures hold here: a name in the catalogue (mlu370-x8), or a file beside
+    this one (./mine.yaml)."""
     name: str = ""
+    """What people call it."""
     known_as: KnownAs = KnownAs.MODELLED
+    """How far its numbers can be trusted: hardware (discovered), simulated, contract, modelled."""
     provenance: str = ""
+    """Where the numbers of this entry come from: discovery, a datasheet, an example."""
     architecture: str = ""
+    """Of the processor: x86_64."""
     cores: tuple[Index, ...] = ()
+    """Ids of the usable logical cores."""
     capacity: Positive | None = None
+    """CPU time that may be used, in cores: the smaller of usable cores and CPU quota, so 1.5 is
+    possible."""
     logical_cores: Count | None = None
+    """Of the machine."""
     physical_cores: Count | None = None
+    """Of the machine."""
     memory_bytes: Bytes | None = None
+    """Memory that may be used."""
     memory_total_bytes: Bytes | None = None
+    """Memory that is there."""
     caches: tuple[Cache, ...] = ()
+    """Data and unified caches that the usable cores have."""
     vector_extensions: tuple[str, ...] = ()
+    """Of the instruction set: avx512f."""
     numa_nodes: tuple[NumaNode, ...] = ()
+    """NUMA nodes of the usable cores."""
     is_virtual: bool | None = None
+    """Whether this is a virtual machine."""
     shares: DeviceId | None = None
+    """The device whose memory this one uses."""
+    figures: Figures = Figures()
+    """What is known of it in figures; they win over those of the descriptor."""
+
+    def __post_init__(self) -> None:
+        if not self.kind:
+            object.__setattr__(self, "kind", self.id.partition(":")[0])
 
     @property
     def limited(self) -> bool:
@@ -101,36 +134,63 @@ class DeviceSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """A way for data from one device to another; a way back is a link of its own.
+class Bus:
+    """What several links share: their transfers together are no faster than it."""
 
-    ``bandwidth_gbps`` is in 10⁹ bytes per second, ``latency_ms`` what an empty transfer takes.
-    """
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    id: Annotated[str, Field(min_length=1, max_length=60)]
+    """What links call it."""
+    bandwidth: BandwidthFigure
+    """In one direction."""
+    name: str = ""
+    """The standard: PCIe 4.0 x16."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A way for data from one device to another; a way back is a link of its own, or ``both_ways``
+    in a file."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     source: DeviceId
+    """Where data comes from."""
     destination: DeviceId
-    bandwidth_gbps: Positive
-    latency_ms: NotNegative = 0.0
-    known_as: KnownAs = KnownAs.MODELLED
-    provenance: str = ""
+    """Where it goes."""
+    bandwidth: BandwidthFigure
+    """In this direction."""
+    latency: TimeFigure | None = None
+    """What an empty transfer takes; nothing where it is left out."""
+    bus: str = ""
+    """The id of the bus that it goes over."""
+    name: str = ""
+    """The standard: PCIe 4.0 x16."""
+
+    def transfer_ms(self, nbytes: int) -> float:
+        """Milliseconds that a transfer takes when nothing else is under way."""
+        latency_s = 0.0 if self.latency is None else self.latency.value
+        return (latency_s + nbytes / self.bandwidth.value) * 1e3
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The devices of a system and the links between them.
+    """The devices of a system, the links between them, and the limits that plans on it keep.
 
     ``pins`` are patterns of ops, each with the device or target that those ops have to run on.
-    Raises ConfigError if there is no device, two have one id, or a link or ``shares`` names none.
+    Raises ConfigError if there is no device, two have one id, or a link, a limit or ``shares``
+    names none.
     """
 
     devices: tuple[DeviceSpec, ...]
     links: tuple[Link, ...] = ()
     pins: tuple[tuple[str, str], ...] = ()
+    buses: tuple[Bus, ...] = ()
+    limits: Limits = Limits()
+    name: str = ""
 
     def __post_init__(self) -> None:
-        for path, problem in contradictions(self.devices, self.links):
+        for path, problem in contradictions(self):
             place = ".".join(str(part) for part in path)
             raise ConfigError(problem, place=place, fix="correct the pool")
 
@@ -150,23 +210,38 @@ class Pool:
         return None
 
 
-def contradictions(
-    devices: Sequence[DeviceSpec], links: Sequence[Link]
-) -> Iterator[tuple[tuple[str | int, ...], str]]:
+class Described(Protocol):
+    """A pool, or what is to become one."""
+
+    @property
+    def devices(self) -> Sequence[DeviceSpec]: ...
+    @property
+    def links(self) -> Sequence[Link]: ...
+    @property
+    def buses(self) -> Sequence[Bus]: ...
+    @property
+    def limits(self) -> Limits: ...
+
+
+def contradictions(pool: Described) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """What makes a pool contradict itself: the path of the field, and the problem."""
-    if not devices:
+    if not pool.devices:
         yield ("devices",), "a pool has at least one device"
     ids: dict[str, int] = {}
-    for i, device in enumerate(devices):
+    for i, device in enumerate(pool.devices):
         if ids.setdefault(device.id, i) != i:
             yield ("devices", i, "id"), f"a second device has the id {device.id!r}"
         if device.id.partition(":")[0] != device.kind:
             yield ("devices", i, "kind"), f"{device.id!r} is no device of kind {device.kind!r}"
-    for i, device in enumerate(devices):
+    for i, device in enumerate(pool.devices):
         if device.shares is not None and (device.shares not in ids or device.shares == device.id):
             yield ("devices", i, "shares"), f"{device.shares!r} is no other device of the pool"
+    buses: dict[str, int] = {}
+    for i, bus in enumerate(pool.buses):
+        if buses.setdefault(bus.id, i) != i:
+            yield ("buses", i, "id"), f"a second bus has the id {bus.id!r}"
     ways: set[tuple[str, str]] = set()
-    for i, link in enumerate(links):
+    for i, link in enumerate(pool.links):
         ends = {"source": link.source, "destination": link.destination}
         for end, device_id in ends.items():
             if device_id not in ids:
@@ -177,13 +252,20 @@ def contradictions(
         elif way in ways:
             yield ("links", i, "source"), f"a second link goes from {way[0]!r} to {way[1]!r}"
         ways.add(way)
+        if link.bus and link.bus not in buses:
+            yield ("links", i, "bus"), f"{link.bus!r} is no bus of the pool"
+    for section, named in (("memory", pool.limits.memory_bytes), ("forbid", pool.limits.forbidden)):
+        for device_id in named:
+            if device_id not in ids and not (section == "forbid" and device_id == EVERY_DEVICE):
+                yield ("limits", section, device_id), f"{device_id!r} is no device of the pool"
 
 
 def fingerprint(pool: Pool) -> str:
     """A short hash, the same between runs, of what measured costs depend on; never a host name.
 
-    CPU name, architecture, capacity, vector extensions, links, and memory as a power of two, since
-    the exact size changes with the kernel and with what firmware reserves.
+    CPU name, architecture, capacity, vector extensions, and memory as a power of two, since the
+    exact size changes with the kernel and with what firmware reserves. Figures and links don't
+    count: they describe the hardware, and measuring them again leaves it as it is.
     """
     devices = [
         {
@@ -198,8 +280,7 @@ def fingerprint(pool: Pool) -> str:
         }
         for device in sorted(pool.devices, key=lambda device: device.id)
     ]
-    links = sorted((x.source, x.destination, x.bandwidth_gbps, x.latency_ms) for x in pool.links)
-    text = json.dumps({"devices": devices, "links": links}, sort_keys=True)
+    text = json.dumps({"devices": devices, "links": []}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -7,6 +7,7 @@ import re
 import tempfile
 from dataclasses import fields
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -24,17 +25,28 @@ from dioe.hardware import (
     resources_for,
     save_pool,
 )
-from dioe.types import ConfigError, InputError, KnownAs
+from dioe.hardware.figures import BandwidthFigure, FigureKind, TimeFigure
+from dioe.hardware.limits import Limits
+from dioe.hardware.spec import Bus
+from dioe.types import ConfigError, InputError, KnownAs, Precision
 
+T = TypeVar("T")
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 counts = st.integers(1, 10**12)
 indices = st.lists(st.integers(0, 4096), max_size=5).map(tuple)
 positive = st.floats(1e-300, 1e300, exclude_min=True)
 known = st.sampled_from(KnownAs)
+amounts = st.floats(1e-15, 1e30)
+sources = {"source": texts.filter(bool), "kind": st.sampled_from(FigureKind), "note": texts}
+bandwidths = st.builds(BandwidthFigure, value=amounts, **sources)
 
 
-def maybe(values: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+def maybe(values: st.SearchStrategy[T]) -> st.SearchStrategy[T | None]:
     return st.none() | values
+
+
+forbidden = st.frozensets(st.sampled_from(Precision))
+latencies = maybe(st.builds(TimeFigure, value=amounts, **sources))
 
 
 @st.composite
@@ -72,11 +84,27 @@ def pools(draw: st.DrawFn) -> Pool:
         for device_id, kind in zip(ids, kinds, strict=True)
     ]
     ways = [(a, b) for a in ids for b in ids if a != b and draw(st.booleans())]
+    buses = [Bus(name, draw(bandwidths)) for name in draw(st.sampled_from([[], ["pcie"]]))]
     links = [
-        Link(a, b, draw(positive), draw(st.floats(0, 1e6)), draw(known), draw(texts))
+        Link(
+            a,
+            b,
+            draw(bandwidths),
+            draw(latencies),
+            draw(st.sampled_from(["", *(x.id for x in buses)])),
+            draw(texts),
+        )
         for a, b in ways
     ]
-    return Pool(tuple(devices), tuple(links))
+    limits = Limits(
+        draw(st.dictionaries(st.sampled_from(ids), st.integers(0, 2**50))),
+        draw(
+            st.dictionaries(st.sampled_from([*ids, "*"]), st.frozensets(st.sampled_from(Precision)))
+        ),
+        draw(maybe(st.integers(1, 9))),
+        draw(maybe(amounts)),
+    )
+    return Pool(tuple(devices), tuple(links), buses=tuple(buses), limits=limits, name=draw(texts))
 
 
 @settings(max_examples=50, deadline=None)
@@ -121,7 +149,7 @@ def test_every_documented_key_is_one() -> None:
     devices = {key for row in rows if row.startswith(" … ") for key in named(row)}
     assert devices | {"id", "kind"} == {field.name for field in fields(DeviceSpec)}
     assert {row.split("`")[1] for row in rows if row.startswith(" `")} == {
-        "devices", "links", "pins",
+        "devices", "links", "buses", "include", "limits", "pins", "name",
     }  # fmt: skip
 
 
@@ -158,9 +186,9 @@ BROKEN = {
     ),
     "misspelt link key": (LINKED + "{source: cpu, target: x}\n", "unknown key 'target'", "known"),
     "library": (DEVICE + "  library: ./evil.so\n", ":4:3: unknown key 'library'", "known keys"),
-    "no devices": ("links: []\n", ":1:1: the key 'devices' is missing", "add"),
+    "no devices": ("links: []\n", ":1:1: a pool has at least one device", "correct"),
     "empty devices": ("devices: []\n", ":1:1: a pool has at least one device", "correct"),
-    "missing key": ("devices:\n- id: cpu\n", ":2:3: the key 'kind' is missing", "add 'kind"),
+    "missing key": ("devices:\n- kind: cpu\n", ":2:3: the key 'id' is missing", "add 'id"),
     "null devices": ("devices:\n", ":1:1: devices is None", "correct"),
     "version": ("version: 2\nfoo: 1\n", ":1:1: version is 2, which should be 1", "correct"),
     "format": ("format: x\ndevices: []\n", "format is 'x', which should be 'dioe-pool'", "correct"),
@@ -179,7 +207,9 @@ BROKEN = {
     "twice": (DEVICE + "- {id: cpu, kind: cpu}\n", ":4:4: a second device", ""),
     "kind": (DEVICE.replace("kind: cpu", "kind: gpu"), ":3:3: 'cpu' is no device of kind", ""),
     "dangling link": (
-        LINKED + "{source: cpu, destination: 'npu:0', bandwidth_gbps: 1.0}\n",
+        LINKED
+        + "{source: cpu, destination: 'npu:0', bandwidth: "
+        + "{value: 1 GB/s, source: a, kind: derived}}\n",
         ":6:17: 'npu:0' is no device of the pool",
         "",
     ),

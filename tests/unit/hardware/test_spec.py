@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dioe.hardware import DeviceSpec, Link, NumaNode, Pool, fingerprint, resources_for
+from dioe.hardware.figures import BandwidthFigure, FigureKind
 from dioe.types import ConfigError, InputError, Resources
 
 CPU = DeviceSpec(
@@ -22,11 +23,17 @@ CPU = DeviceSpec(
     memory_bytes=8_000_000_000,
     vector_extensions=("avx2", "fma"),
 )
+
+
+def gbps(value: float) -> BandwidthFigure:
+    return BandwidthFigure(value=value * 1e9, source="a test", kind=FigureKind.DERIVED)
+
+
 GPU = DeviceSpec("gpu:0", "gpu", name="A GPU")
 
 
 def test_pool_looks_up() -> None:
-    link = Link("cpu", "gpu:0", 16.0)
+    link = Link("cpu", "gpu:0", gbps(16.0))
     pool = Pool((CPU, GPU), (link,))
     assert pool.device("gpu:0") is GPU
     assert pool.link("cpu", "gpu:0") is link
@@ -44,9 +51,13 @@ def test_pool_looks_up() -> None:
         ((replace(CPU, kind="gpu"),), (), "no device of kind 'gpu'"),
         ((CPU, replace(GPU, shares="npu:0")), (), "'npu:0' is no other device"),
         ((replace(CPU, shares="cpu"),), (), "'cpu' is no other device"),
-        ((CPU,), (Link("cpu", "gpu:0", 1.0),), "'gpu:0' is no device of the pool"),
-        ((CPU,), (Link("cpu", "cpu", 1.0),), "from one device to another"),
-        ((CPU, GPU), (Link("cpu", "gpu:0", 1.0), Link("cpu", "gpu:0", 2.0)), "second link"),
+        ((CPU,), (Link("cpu", "gpu:0", gbps(1.0)),), "'gpu:0' is no device of the pool"),
+        ((CPU,), (Link("cpu", "cpu", gbps(1.0)),), "from one device to another"),
+        (
+            (CPU, GPU),
+            (Link("cpu", "gpu:0", gbps(1.0)), Link("cpu", "gpu:0", gbps(2.0))),
+            "second link",
+        ),
     ],
 )
 def test_contradictions(

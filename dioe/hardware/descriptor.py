@@ -1,0 +1,249 @@
+"""Descriptors: what a kind of device can do, in figures that each name their source.
+
+A descriptor is about a product (``hwconfigs/devices/mlu370-x8.yaml``), a pool about a system of
+devices (:mod:`dioe.hardware.pools`). The classes are the schema of the files: pydantic reads and
+checks them, and JSON Schema and the reference in docs/ are made from them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import Field, ValidationError, model_validator
+
+from dioe.hardware.figures import (
+    Arithmetic,
+    BandwidthFigure,
+    Closed,
+    CountFigure,
+    Figure,
+    FractionFigure,
+    Peak,
+    PowerFigure,
+    SizeFigure,
+    TimeFigure,
+)
+from dioe.hardware.profiles import HardwareSection
+from dioe.hardware.quantities import Size
+from dioe.hardware.schema_errors import config_error, keys_of
+from dioe.yaml_text import Document, read_document
+
+FORMAT = "dioe-device"
+
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=60)]
+"""A name in the catalogue: ``mlu370-x8``."""
+
+
+class WorkingSetBandwidth(BandwidthFigure):
+    """The bandwidth at which a working set that a cache may hold is read and written."""
+
+    working_set: Size
+    """Bytes in use."""
+
+
+class MemorySection(Closed):
+    """The memory that the device computes from."""
+
+    size: SizeFigure | None = None
+    """All of it."""
+    bandwidth: BandwidthFigure | None = None
+    """Between the memory and the device."""
+    by_working_set: tuple[WorkingSetBandwidth, ...] = ()
+    """Bandwidths of smaller working sets, which caches hold."""
+    shared_with_host: bool | None = None
+    """Whether it is the host's memory, so that nothing has to be copied."""
+
+
+class AchievableSection(Closed):
+    """Shares of the peaks that large, well-written kernels reach. Measured peaks have it in them."""
+
+    compute: FractionFigure | None = None
+    """Of the peak of a precision."""
+    memory: FractionFigure | None = None
+    """Of the memory's bandwidth."""
+
+
+class PowerMode(Closed):
+    """A setting of the device that trades speed for power; peaks name the one they hold in."""
+
+    id: str = Field(min_length=1, max_length=40)
+    """Its name: MAXN, 30W."""
+    cap: PowerFigure
+    """What it limits the device to."""
+
+
+class PowerSection(Closed):
+    """What the device draws."""
+
+    tdp: PowerFigure | None = None
+    """Under sustained load, by design."""
+    idle: PowerFigure | None = None
+    """When nothing runs."""
+    modes: tuple[PowerMode, ...] = ()
+    """Power modes, where there are several."""
+
+
+class PrecisionSection(Closed):
+    """What the chip computes in, and what its software lets one use: often less."""
+
+    hardware: tuple[Arithmetic, ...] = ()
+    """Of the chip."""
+    software: tuple[Arithmetic, ...] | None = None
+    """What the vendor's software exposes; left out where nobody looked."""
+    source: str = ""
+    """Where that is said."""
+
+
+class Interconnect(Closed):
+    """A way out of the device: a host interface or one between equal devices."""
+
+    name: str = Field(min_length=1, max_length=60)
+    """The standard: PCIe 4.0 x16, NVLink."""
+    bandwidth: BandwidthFigure | None = None
+    """In one direction."""
+
+
+class Figures(Closed):
+    """What is known of a device in figures. In a pool these win over those of the descriptor that
+    the device names: section by section, peaks by precision, mode and backend."""
+
+    peaks: tuple[Peak, ...] = ()
+    """Dense peaks, one for each precision and power mode."""
+    cores: CountFigure | None = None
+    """Physical cores that the peaks are of; a part of them has its share."""
+    achievable: AchievableSection = AchievableSection()
+    """Shares of peak and bandwidth that are reached."""
+    memory: MemorySection = MemorySection()
+    """Its memory."""
+    lanes: CountFigure | None = None
+    """In-order queues that run at once."""
+    streams: CountFigure | None = None
+    """Streams worth having in a lane."""
+    launch_overhead: TimeFigure | None = None
+    """Spent on every op (kernel) besides its work."""
+    dispatch_overhead: TimeFigure | None = None
+    """Spent on every run of a stage, by the host."""
+    power: PowerSection = PowerSection()
+    """What it draws."""
+    precisions: PrecisionSection = PrecisionSection()
+    """What it computes in."""
+    interconnects: tuple[Interconnect, ...] = ()
+    """Ways out of it."""
+
+    @model_validator(mode="after")
+    def _known_modes(self) -> Self:
+        modes = {mode.id for mode in self.power.modes}
+        if len(modes) < len(self.power.modes):
+            raise ValueError("two power modes have one id")
+        keys = [peak_key(peak) for peak in self.peaks]
+        for index, key in enumerate(keys):
+            if key in keys[:index]:
+                raise ValueError(f"peaks[{index}] is a second one of {' '.join(filter(None, key))}")
+        return self
+
+    def over(self, other: Figures) -> Figures:
+        """These figures, and of ``other`` what they don't have."""
+        merged = {name: _over(getattr(self, name), getattr(other, name)) for name in _FIGURES}
+        return Figures.model_construct(**merged)
+
+    def all_figures(self) -> Iterator[tuple[tuple[str | int, ...], Figure]]:
+        """Every figure with the path to it."""
+        yield from _walk(self, ())
+
+
+class DeviceDescriptor(Figures):
+    """A kind of device: who makes it, what it can do, and which backend drives it."""
+
+    format: Literal["dioe-device"]
+    """What sort of file this is."""
+    version: Literal[1]
+    """Of the format."""
+    id: Slug
+    """Its name in the catalogue, which is its file's name."""
+    name: str = Field(min_length=1, max_length=200)
+    """What people call it."""
+    vendor: str = ""
+    """Who makes it."""
+    kind: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=20)]
+    """cpu, gpu, npu, mlu, dla: the first part of device ids."""
+    architecture: str = ""
+    """Of the chip."""
+    reported_as: tuple[str, ...] = ()
+    """Names under which drivers report it (shell patterns), so that a device found on a machine
+    gets these figures."""
+    backend: HardwareSection | None = None
+    """The backend that drives it, and what is asked of it; `dioe resolve` tells what becomes of
+    each key."""
+    notes: str = ""
+    """What else is to be known."""
+
+    @property
+    def figures(self) -> Figures:
+        """The figures alone."""
+        return Figures.model_construct(**{name: getattr(self, name) for name in _FIGURES})
+
+
+_FIGURES = tuple(Figures.model_fields)
+
+_Part = TypeVar("_Part")
+
+
+def peak_key(peak: Peak) -> tuple[str, str, str, str]:
+    """What tells peaks of one device apart."""
+    return peak.precision, peak.accumulator, peak.mode, peak.backend
+
+
+def _over(mine: _Part, theirs: _Part) -> _Part:
+    """``mine``, completed by ``theirs``: sections field by field, lists item by item."""
+    if isinstance(mine, Figure) or theirs is None:
+        return mine
+    if mine is None:
+        return theirs
+    if isinstance(mine, Closed):
+        parts = {n: _over(getattr(mine, n), getattr(theirs, n)) for n in type(mine).model_fields}
+        return type(mine).model_construct(**parts)
+    if isinstance(mine, tuple) and isinstance(theirs, tuple):
+        have = {_item_key(item) for item in mine}
+        return (*mine, *(item for item in theirs if _item_key(item) not in have))  # type: ignore[return-value]
+    return mine if mine not in ("", ()) else theirs
+
+
+def _item_key(item: object) -> object:
+    if isinstance(item, Peak):
+        return peak_key(item)
+    if isinstance(item, WorkingSetBandwidth):
+        return item.working_set
+    if isinstance(item, PowerMode):
+        return item.id
+    return item.name if isinstance(item, Interconnect) else item
+
+
+def _walk(
+    item: object, path: tuple[str | int, ...]
+) -> Iterator[tuple[tuple[str | int, ...], Figure]]:
+    if isinstance(item, Figure):
+        yield path, item
+    elif isinstance(item, Closed):
+        for name in type(item).model_fields:
+            yield from _walk(getattr(item, name), (*path, name))
+    elif isinstance(item, tuple):
+        for index, part in enumerate(item):
+            yield from _walk(part, (*path, index))
+
+
+def load_descriptor(path: str | PathLike[str]) -> DeviceDescriptor:
+    """The descriptor in a YAML file. Raises ConfigError with ``file:line:column`` and a fix."""
+    return parse_descriptor(read_document(Path(path)))
+
+
+def parse_descriptor(document: Document) -> DeviceDescriptor:
+    """The descriptor in a document. Raises ConfigError with ``file:line:column`` and a fix."""
+    try:
+        # Through JSON, where pydantic's strict mode takes lists for tuples, and nothing else.
+        return DeviceDescriptor.model_validate_json(json.dumps(document.data, default=str))
+    except ValidationError as error:
+        raise config_error(document, error, keys_of(DeviceDescriptor)) from None

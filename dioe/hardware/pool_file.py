@@ -1,0 +1,279 @@
+"""Pool files: their schema, files that include others, devices that name a descriptor.
+
+Nothing in a file can name code or a library. An included file gives devices, links, buses, pins and
+limits; what the including file says of the same ones wins. Errors have the place in the file that
+they are in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from dioe.hardware import catalogue
+from dioe.hardware.descriptor import DeviceDescriptor, load_descriptor
+from dioe.hardware.figures import Closed
+from dioe.hardware.limits import Limits, LimitsSection
+from dioe.hardware.schema_errors import config_error, keys_of
+from dioe.hardware.spec import Bus, DeviceSpec, Link, Pool, contradictions
+from dioe.types import ConfigError
+from dioe.yaml_text import Document, KeyPath, read_document
+
+FORMAT = "dioe-pool"
+
+MAX_DEPTH = 8
+MAX_FILES = 64
+"""Limits on files that include each other: how deep, and how many in all."""
+
+_SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class FileLink(Link):
+    """A link as it is written in a file."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    both_ways: bool = False
+    """Whether there is an equal one in the other direction."""
+
+    def links(self) -> tuple[Link, ...]:
+        """The links that this stands for."""
+        there = Link(
+            self.source, self.destination, self.bandwidth, self.latency, self.bus, self.name
+        )
+        back = replace(there, source=self.destination, destination=self.source)
+        return (there, back) if self.both_ways else (there,)
+
+
+class PoolFile(Closed):
+    """A system: its devices, the links between them, and what plans on it have to keep."""
+
+    format: Literal["dioe-pool"] = "dioe-pool"
+    """What sort of file this is."""
+    version: Literal[1] = 1
+    """Of the format."""
+    name: str = Field(default="", max_length=200)
+    """What people call the system."""
+    include: tuple[str, ...] = ()
+    """Pool files beside this one whose entries it takes over; its own win."""
+    devices: tuple[DeviceSpec, ...] = ()
+    """Devices; those of included files are changed by naming their id."""
+    links: tuple[FileLink, ...] = ()
+    """Links between devices."""
+    buses: tuple[Bus, ...] = ()
+    """What links share."""
+    pins: dict[str, str] = Field(default_factory=dict)
+    """Patterns of op names (or `type:Conv`), and the device or target that those ops run on."""
+    limits: LimitsSection = LimitsSection()
+    """What plans may use at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where something is written."""
+
+    document: Document
+    path: KeyPath
+
+    def error(self, cause: str, fix: str, *more: str | int) -> ConfigError:
+        return ConfigError(cause, place=self.document.place((*self.path, *more)), fix=fix)
+
+
+@dataclass(slots=True)
+class _Parts:
+    """A pool being put together, with the place of each part."""
+
+    name: str = ""
+    device_by_id: dict[str, tuple[DeviceSpec, _Place]] = field(default_factory=dict)
+    link_by_way: dict[tuple[str, str], tuple[Link, _Place]] = field(default_factory=dict)
+    bus_by_id: dict[str, tuple[Bus, _Place]] = field(default_factory=dict)
+    pins: dict[str, str] = field(default_factory=dict)
+    limits: Limits = Limits()
+    limits_place: _Place | None = None
+
+    @property
+    def devices(self) -> Sequence[DeviceSpec]:
+        return [device for device, _ in self.device_by_id.values()]
+
+    @property
+    def links(self) -> Sequence[Link]:
+        return [link for link, _ in self.link_by_way.values()]
+
+    @property
+    def buses(self) -> Sequence[Bus]:
+        return [bus for bus, _ in self.bus_by_id.values()]
+
+    def place(self, path: KeyPath) -> _Place | None:
+        """Where the part that a path in this pool leads to is written."""
+        if path[:1] == ("limits",) and self.limits_place is not None:
+            return replace(self.limits_place, path=path)
+        section, index = (*path, None, None)[:2]
+        if not isinstance(index, int):
+            return None
+        places = {
+            "devices": [place for _, place in self.device_by_id.values()],
+            "links": [place for _, place in self.link_by_way.values()],
+            "buses": [place for _, place in self.bus_by_id.values()],
+        }[str(section)]
+        return replace(places[index], path=(*places[index].path, *path[2:]))
+
+
+def read_pool(document: Document) -> Pool:
+    """The pool in a document, what it includes read too. Raises ConfigError with
+    ``file:line:column`` and a fix."""
+    parts = _Parts()
+    _Reader(parts).read(document, ())
+    for path, problem in contradictions(parts):
+        place = parts.place(path)
+        where = document.place(path) if place is None else place.document.place(place.path)
+        raise ConfigError(problem, place=where, fix="correct it there")
+    return Pool(
+        tuple(parts.devices), tuple(parts.links), tuple(parts.pins.items()), tuple(parts.buses),
+        parts.limits, parts.name,
+    )  # fmt: skip
+
+
+def parse_pool_file(document: Document) -> PoolFile:
+    """The file by itself. Raises ConfigError for the first of what is wrong in it."""
+    try:
+        # Through JSON, where pydantic's strict mode takes lists for tuples, and nothing else.
+        # YAML's dates are text that looks like one.
+        return PoolFile.model_validate_json(json.dumps(document.data, default=str))
+    except ValidationError as error:
+        raise config_error(document, error, keys_of(PoolFile)) from None
+
+
+class _Reader:
+    """Reads a file and those that it includes into one pool."""
+
+    def __init__(self, parts: _Parts) -> None:
+        self._parts = parts
+        self._files = 0
+
+    def read(self, document: Document, chain: tuple[Path, ...]) -> None:
+        here = Path(document.file).resolve()
+        file = parse_pool_file(document)
+        for index, name in enumerate(file.include):
+            place = _Place(document, ("include", index))
+            self.read(self._included(name, place, (*chain, here)), (*chain, here))
+        self._take(file, document)
+
+    def _included(self, name: str, place: _Place, chain: tuple[Path, ...]) -> Document:
+        path = _beside(name, place)
+        if path.resolve() in chain:
+            ring = " -> ".join(p.name for p in (*chain[chain.index(path.resolve()) :], path))
+            raise place.error(f"the files include each other: {ring}", "take one of them out")
+        self._files += 1
+        if len(chain) > MAX_DEPTH or self._files > MAX_FILES:
+            raise place.error(
+                f"files include each other more than {MAX_DEPTH} deep, or more than {MAX_FILES}",
+                "write the pool with fewer files",
+            )
+        return _opened(path, name, place)
+
+    def _take(self, file: PoolFile, document: Document) -> None:
+        parts = self._parts
+        parts.name = file.name or parts.name
+        seen: set[str] = set()
+        for index, device in enumerate(file.devices):
+            place = _Place(document, ("devices", index))
+            if device.id in seen:
+                raise place.error(
+                    f"a second device has the id {device.id!r}", "correct it there", "id"
+                )
+            seen.add(device.id)
+            written = document.data["devices"][index]
+            earlier = parts.device_by_id.get(device.id)
+            merged = device if earlier is None else _changed(earlier[0], device, written)
+            parts.device_by_id[device.id] = (_described(merged, written, place), place)
+        ways: set[tuple[str, str]] = set()
+        for index, link in enumerate(file.links):
+            place = _Place(document, ("links", index))
+            for one in link.links():
+                way = (one.source, one.destination)
+                if way in ways:
+                    cause = f"a second link goes from {way[0]!r} to {way[1]!r}"
+                    raise place.error(cause, "correct it there", "source")
+                ways.add(way)
+                parts.link_by_way[way] = (one, place)
+        buses: set[str] = set()
+        for index, bus in enumerate(file.buses):
+            place = _Place(document, ("buses", index))
+            if bus.id in buses:
+                raise place.error(f"a second bus has the id {bus.id!r}", "correct it there", "id")
+            buses.add(bus.id)
+            parts.bus_by_id[bus.id] = (bus, place)
+        parts.pins = {**file.pins, **{p: t for p, t in parts.pins.items() if p not in file.pins}}
+        if file.limits != LimitsSection():
+            parts.limits = file.limits.limits().over(parts.limits)
+            parts.limits_place = _Place(document, ("limits",))
+
+
+def _changed(earlier: DeviceSpec, device: DeviceSpec, written: Mapping[str, object]) -> DeviceSpec:
+    """A device of an included file, with what the including one writes of it."""
+    new = {name: getattr(device, name) for name in written if name != "figures"}
+    if "device" in new and new["device"] != earlier.device:
+        return device  # another descriptor: nothing of the earlier one holds
+    return replace(earlier, **new, figures=device.figures.over(earlier.figures))
+
+
+def _described(device: DeviceSpec, written: Mapping[str, object], place: _Place) -> DeviceSpec:
+    """The device with what the descriptor that it names says of it."""
+    if not device.device:
+        found = device.figures
+    else:
+        descriptor = find_descriptor(device.device, place)
+        if descriptor.kind != device.kind:
+            raise place.error(
+                f"{device.device!r} is a {descriptor.kind}, not a {device.kind}",
+                f"call the device {descriptor.kind}:0, or name another descriptor",
+                "device" if "device" in written else "id",
+            )
+        found = device.figures.over(descriptor.figures)
+        device = replace(
+            device,
+            name=device.name or descriptor.name,
+            architecture=device.architecture or descriptor.architecture,
+        )
+    size = found.memory.size
+    memory = size.value if device.memory_bytes is None and size is not None else device.memory_bytes
+    return replace(device, figures=found, memory_bytes=memory)
+
+
+def find_descriptor(name: str, place: _Place) -> DeviceDescriptor:
+    """The descriptor that a pool names: a file beside it, or one of the catalogue."""
+    if name.endswith(_SUFFIXES):
+        path = _beside(name, place)
+        if not path.is_file():
+            raise place.error(f"no such file: {name}", "check the path", "device")
+        return load_descriptor(path)
+    try:
+        return catalogue.descriptor(name)
+    except ConfigError as error:
+        if error.place:  # a damaged descriptor, at its own place
+            raise
+        raise place.error(error.cause, error.fix, "device") from None
+
+
+def _beside(name: str, place: _Place) -> Path:
+    """The file of that name beside the one it is written in."""
+    if Path(name).is_absolute() or not name.endswith(_SUFFIXES) or "\0" in name:
+        raise place.error(
+            f"{name!r:.80} is no YAML file beside this one",
+            "name one by its relative path, such as ./base.yaml",
+        )
+    return Path(place.document.file).parent / name
+
+
+def _opened(path: Path, name: str, place: _Place) -> Document:
+    if not path.is_file():
+        raise place.error(f"no such file: {name}", "check the path")
+    return read_document(path)

@@ -1,0 +1,111 @@
+"""What a device of a pool reaches: rates of arithmetic and of memory, from its figures.
+
+A measured figure is what was reached, on this very device, and is taken as it is. Any other is a
+peak: a share of it is reached, and a part of the cores has its part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dioe.hardware.descriptor import Figures
+from dioe.hardware.figures import Arithmetic, Figure, FigureKind, Peak
+from dioe.hardware.spec import DeviceSpec
+from dioe.types import Precision
+
+COMPUTE_SHARE = 0.44
+"""Of a peak where a descriptor doesn't say: ResNet-50 in fp16 at batch 64 on a Cambricon
+MLU370-X4, 5134 images/s of 8.2 GFLOP, is about 44 % of its 96 TFLOPS (a public README of that
+card)."""
+
+MEMORY_SHARE = 0.8
+"""Of a memory's bandwidth where a descriptor doesn't say: assumed."""
+
+_BEST_FIRST = tuple(FigureKind)
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A rate (operations or bytes per second), the figure it rests on, and the share of that."""
+
+    per_s: float
+    figure: Figure
+    share: float = 1.0
+
+    @property
+    def measured(self) -> bool:
+        """Whether it was measured on the device."""
+        return self.figure.kind is FigureKind.MEASURED
+
+    @property
+    def basis(self) -> str:
+        """What it rests on, in words: ``measured``, or ``third_party figure × 0.44``."""
+        return "measured" if self.measured else f"{self.figure.kind} figure × {self.share:.2g}"
+
+
+def compute_rate(
+    device: DeviceSpec, precision: Precision, *, backend: str = "", mode: str = ""
+) -> Reached | None:
+    """Operations per second in a precision, through a backend, in a power mode; None where no
+    figure says.
+
+    Measured through this very backend counts most, then measured through any, then the rest by
+    how they came about.
+    """
+    wanted = Arithmetic(precision)
+    peaks = [p for p in device.figures.peaks if p.precision is wanted and p.mode in ("", mode)]
+    if not mode and not peaks:  # figures by power mode alone: the fastest mode
+        peaks = [p for p in device.figures.peaks if p.precision is wanted]
+    if not peaks:
+        return None
+
+    def rank(peak: Peak) -> tuple[bool, int, float]:
+        return peak.backend != backend, _BEST_FIRST.index(peak.kind), -peak.value
+
+    measured = [peak for peak in peaks if peak.kind is FigureKind.MEASURED]
+    best = min(measured or peaks, key=rank)
+    return _reached(best, best.value, device.figures.achievable.compute, COMPUTE_SHARE, device)
+
+
+def memory_rate(device: DeviceSpec, working_set: int | None = None) -> Reached | None:
+    """Bytes per second of reads and writes; of a working set of so many bytes, where caches have
+    figures of their own. None where no figure says."""
+    memory = device.figures.memory
+    if working_set is not None:
+        for found in sorted(memory.by_working_set, key=lambda found: found.working_set):
+            if working_set <= found.working_set:
+                return Reached(found.value, found)
+    if memory.bandwidth is None:
+        return None
+    figure = memory.bandwidth
+    achievable = device.figures.achievable.memory
+    share = MEMORY_SHARE if achievable is None else achievable.value
+    if figure.kind is FigureKind.MEASURED:
+        share = 1.0
+    return Reached(figure.value * share, figure, share)
+
+
+def part_of_cores(device: DeviceSpec) -> float:
+    """The part of the cores its figures are of that a device of a pool has: at most 1."""
+    whole = device.figures.cores
+    if whole is None or device.capacity is None:
+        return 1.0
+    threads = (device.logical_cores or 1) / (device.physical_cores or device.logical_cores or 1)
+    return min(1.0, device.capacity / threads / whole.value)
+
+
+def _reached(
+    figure: Figure, value: float, achievable: Figure | None, default: float, device: DeviceSpec
+) -> Reached:
+    if figure.kind is FigureKind.MEASURED:
+        return Reached(value, figure)
+    share = float(getattr(achievable, "value", default)) * part_of_cores(device)
+    return Reached(value * share, figure, share)
+
+
+def known_precisions(figures: Figures) -> tuple[Precision, ...]:
+    """The precisions that DIOE can use and the figures have a peak of, as the software exposes
+    them where that is said."""
+    software = figures.precisions.software
+    exposed = {p.precision for p in figures.peaks} & set(software or Arithmetic)
+    return tuple(p for p in Precision if p in {str(a) for a in exposed})
