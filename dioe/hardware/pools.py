@@ -42,7 +42,7 @@ def pool_from(hardware: Hardware) -> Pool:
     raise InputError(
         f"hardware is a {type(hardware).__name__}",
         place="hardware",
-        fix="give a pool, a pool file or the name of one in the catalogue, or None for this machine",
+        fix="give a pool, its file, its name in the catalogue, or None for this machine",
     )
 
 

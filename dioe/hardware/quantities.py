@@ -1,4 +1,4 @@
-"""Quantities as people write them: ``24 GiB``, ``614.4 GB/s``, ``312 TFLOPS``, ``10 us``, ``450 W``.
+"""Quantities as people write them: ``24 GiB``, ``614.4 GB/s``, ``312 TFLOPS``, ``10 us``.
 
 Each kind of quantity is read into one canonical unit (bytes, bytes per second, operations per
 second, seconds, watts) and written back in the largest unit that keeps it short. A number without a
