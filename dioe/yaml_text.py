@@ -50,6 +50,10 @@ class Document:
     data: dict[str, Any]
     _places: dict[KeyPath, tuple[int, int]]
 
+    def has(self, path: KeyPath) -> bool:
+        """Whether there is such a key or list item."""
+        return path in self._places
+
     def place(self, path: KeyPath) -> str:
         """``file:line:column`` of a key or list item, or of the nearest thing that holds it."""
         for end in range(len(path), -1, -1):

@@ -53,7 +53,7 @@ def descriptors() -> list[DeviceDescriptor]:
 
 
 def matching(reported: str, kind: str) -> DeviceDescriptor | None:
-    """The descriptor of the device that a driver reports under this name; None for an unknown one."""
+    """The descriptor of the device that a driver reports by this name; None for an unknown one."""
     for found in descriptors():
         if found.kind == kind and any(fnmatchcase(reported, p) for p in found.reported_as):
             return found

@@ -7,13 +7,12 @@ checks them, and JSON Schema and the reference in docs/ are made from them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from dioe.hardware.figures import (
     Arithmetic,
@@ -29,7 +28,7 @@ from dioe.hardware.figures import (
 )
 from dioe.hardware.profiles import HardwareSection
 from dioe.hardware.quantities import Size
-from dioe.hardware.schema_errors import config_error, keys_of
+from dioe.hardware.schema_errors import parse
 from dioe.yaml_text import Document, read_document
 
 FORMAT = "dioe-device"
@@ -59,7 +58,7 @@ class MemorySection(Closed):
 
 
 class AchievableSection(Closed):
-    """Shares of the peaks that large, well-written kernels reach. Measured peaks have it in them."""
+    """Shares of the peaks that large, well-written kernels reach; measured ones have it in them."""
 
     compute: FractionFigure | None = None
     """Of the peak of a precision."""
@@ -242,8 +241,4 @@ def load_descriptor(path: str | PathLike[str]) -> DeviceDescriptor:
 
 def parse_descriptor(document: Document) -> DeviceDescriptor:
     """The descriptor in a document. Raises ConfigError with ``file:line:column`` and a fix."""
-    try:
-        # Through JSON, where pydantic's strict mode takes lists for tuples, and nothing else.
-        return DeviceDescriptor.model_validate_json(json.dumps(document.data, default=str))
-    except ValidationError as error:
-        raise config_error(document, error, keys_of(DeviceDescriptor)) from None
+    return parse(document, DeviceDescriptor)

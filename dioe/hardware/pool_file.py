@@ -7,19 +7,18 @@ they are in.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
 from dioe.hardware import catalogue
 from dioe.hardware.descriptor import DeviceDescriptor, load_descriptor
-from dioe.hardware.figures import Closed
+from dioe.hardware.figures import Closed, Figure
 from dioe.hardware.limits import Limits, LimitsSection
-from dioe.hardware.schema_errors import config_error, keys_of
+from dioe.hardware.schema_errors import first_of, parse_or_errors
 from dioe.hardware.spec import Bus, DeviceSpec, Link, Pool, contradictions
 from dioe.types import ConfigError
 from dioe.yaml_text import Document, KeyPath, read_document
@@ -77,27 +76,39 @@ class PoolFile(Closed):
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """Where something is written."""
 
     document: Document
     path: KeyPath
 
+    def __str__(self) -> str:
+        return self.document.place(self.path)
+
+    def below(self, *more: str | int) -> Place:
+        """The place of what is at ``more`` in what is here."""
+        return Place(self.document, (*self.path, *more))
+
     def error(self, cause: str, fix: str, *more: str | int) -> ConfigError:
-        return ConfigError(cause, place=self.document.place((*self.path, *more)), fix=fix)
+        """An error about what is here, or below it."""
+        return ConfigError(cause, place=str(self.below(*more)), fix=fix)
 
 
 @dataclass(slots=True)
-class _Parts:
+class PoolParts:
     """A pool being put together, with the place of each part."""
 
     name: str = ""
-    device_by_id: dict[str, tuple[DeviceSpec, _Place]] = field(default_factory=dict)
-    link_by_way: dict[tuple[str, str], tuple[Link, _Place]] = field(default_factory=dict)
-    bus_by_id: dict[str, tuple[Bus, _Place]] = field(default_factory=dict)
+    device_by_id: dict[str, tuple[DeviceSpec, Place]] = field(default_factory=dict)
+    link_by_way: dict[tuple[str, str], tuple[Link, Place]] = field(default_factory=dict)
+    bus_by_id: dict[str, tuple[Bus, Place]] = field(default_factory=dict)
     pins: dict[str, str] = field(default_factory=dict)
     limits: Limits = Limits()
-    limits_place: _Place | None = None
+    limits_place: Place | None = None
+    figures: list[tuple[Figure, Place]] = field(default_factory=list)
+    """Every figure in a pool file, where it is written; merged parts hold the same objects."""
+    complete: bool = True
+    """Whether every file could be read."""
 
     @property
     def devices(self) -> Sequence[DeviceSpec]:
@@ -111,7 +122,7 @@ class _Parts:
     def buses(self) -> Sequence[Bus]:
         return [bus for bus, _ in self.bus_by_id.values()]
 
-    def place(self, path: KeyPath) -> _Place | None:
+    def place(self, path: KeyPath) -> Place | None:
         """Where the part that a path in this pool leads to is written."""
         if path[:1] == ("limits",) and self.limits_place is not None:
             return replace(self.limits_place, path=path)
@@ -123,50 +134,80 @@ class _Parts:
             "links": [place for _, place in self.link_by_way.values()],
             "buses": [place for _, place in self.bus_by_id.values()],
         }[str(section)]
-        return replace(places[index], path=(*places[index].path, *path[2:]))
+        return places[index].below(*path[2:])
 
 
 def read_pool(document: Document) -> Pool:
     """The pool in a document, what it includes read too. Raises ConfigError with
     ``file:line:column`` and a fix."""
-    parts = _Parts()
+    parts = PoolParts()
     _Reader(parts).read(document, ())
-    for path, problem in contradictions(parts):
-        place = parts.place(path)
-        where = document.place(path) if place is None else place.document.place(place.path)
-        raise ConfigError(problem, place=where, fix="correct it there")
+    for error in _contradictions(parts, document):
+        raise error
     return Pool(
         tuple(parts.devices), tuple(parts.links), tuple(parts.pins.items()), tuple(parts.buses),
         parts.limits, parts.name,
     )  # fmt: skip
 
 
-def parse_pool_file(document: Document) -> PoolFile:
-    """The file by itself. Raises ConfigError for the first of what is wrong in it."""
-    try:
-        # Through JSON, where pydantic's strict mode takes lists for tuples, and nothing else.
-        # YAML's dates are text that looks like one.
-        return PoolFile.model_validate_json(json.dumps(document.data, default=str))
-    except ValidationError as error:
-        raise config_error(document, error, keys_of(PoolFile)) from None
+def gather_pool(document: Document) -> tuple[PoolParts, list[ConfigError]]:
+    """What a document and those that it includes say, and all that is wrong with it.
+
+    Contradictions are looked for where every file could be read; else what isn't there might be in
+    a file that is damaged.
+    """
+    parts = PoolParts()
+    errors: list[ConfigError] = []
+    _Reader(parts, errors).read(document, ())
+    if parts.complete:
+        errors += _contradictions(parts, document)
+    return parts, errors
+
+
+def _contradictions(parts: PoolParts, document: Document) -> Iterator[ConfigError]:
+    for path, problem in contradictions(parts):
+        place = parts.place(path) or Place(document, path)
+        yield place.error(problem, "correct it there")
 
 
 class _Reader:
-    """Reads a file and those that it includes into one pool."""
+    """Reads a file and those that it includes into one pool.
 
-    def __init__(self, parts: _Parts) -> None:
+    What is wrong is raised, or goes into ``errors`` where that is given.
+    """
+
+    def __init__(self, parts: PoolParts, errors: list[ConfigError] | None = None) -> None:
         self._parts = parts
+        self._errors = errors
         self._files = 0
 
     def read(self, document: Document, chain: tuple[Path, ...]) -> None:
         here = Path(document.file).resolve()
-        file = parse_pool_file(document)
+        file = parse_or_errors(document, PoolFile)
+        if isinstance(file, list):
+            self._parts.complete = False
+            self._wrong(file)
+            return
         for index, name in enumerate(file.include):
-            place = _Place(document, ("include", index))
-            self.read(self._included(name, place, (*chain, here)), (*chain, here))
+            place = Place(document, ("include", index))
+            try:
+                included = self._included(name, place, (*chain, here))
+            except ConfigError as error:
+                self._parts.complete = False
+                self._wrong([error])
+            else:
+                self.read(included, (*chain, here))
         self._take(file, document)
 
-    def _included(self, name: str, place: _Place, chain: tuple[Path, ...]) -> Document:
+    def _wrong(self, errors: Sequence[ConfigError]) -> None:
+        if self._errors is None:
+            raise first_of(errors)
+        self._errors += errors
+
+    def _twice(self, what: str, place: Place) -> None:
+        self._wrong([place.error(f"a second {what}", "correct it there")])
+
+    def _included(self, name: str, place: Place, chain: tuple[Path, ...]) -> Document:
         path = _beside(name, place)
         if path.resolve() in chain:
             ring = " -> ".join(p.name for p in (*chain[chain.index(path.resolve()) :], path))
@@ -182,39 +223,59 @@ class _Reader:
     def _take(self, file: PoolFile, document: Document) -> None:
         parts = self._parts
         parts.name = file.name or parts.name
-        seen: set[str] = set()
-        for index, device in enumerate(file.devices):
-            place = _Place(document, ("devices", index))
-            if device.id in seen:
-                raise place.error(
-                    f"a second device has the id {device.id!r}", "correct it there", "id"
-                )
-            seen.add(device.id)
-            written = document.data["devices"][index]
-            earlier = parts.device_by_id.get(device.id)
-            merged = device if earlier is None else _changed(earlier[0], device, written)
-            parts.device_by_id[device.id] = (_described(merged, written, place), place)
-        ways: set[tuple[str, str]] = set()
-        for index, link in enumerate(file.links):
-            place = _Place(document, ("links", index))
-            for one in link.links():
-                way = (one.source, one.destination)
-                if way in ways:
-                    cause = f"a second link goes from {way[0]!r} to {way[1]!r}"
-                    raise place.error(cause, "correct it there", "source")
-                ways.add(way)
-                parts.link_by_way[way] = (one, place)
+        self._take_devices(file, document)
+        self._take_links(file, document)
         buses: set[str] = set()
         for index, bus in enumerate(file.buses):
-            place = _Place(document, ("buses", index))
+            place = Place(document, ("buses", index))
             if bus.id in buses:
-                raise place.error(f"a second bus has the id {bus.id!r}", "correct it there", "id")
+                self._twice(f"bus has the id {bus.id!r}", place.below("id"))
+                continue
             buses.add(bus.id)
             parts.bus_by_id[bus.id] = (bus, place)
+            parts.figures.append((bus.bandwidth, place.below("bandwidth")))
         parts.pins = {**file.pins, **{p: t for p, t in parts.pins.items() if p not in file.pins}}
         if file.limits != LimitsSection():
             parts.limits = file.limits.limits().over(parts.limits)
-            parts.limits_place = _Place(document, ("limits",))
+            parts.limits_place = Place(document, ("limits",))
+
+    def _take_devices(self, file: PoolFile, document: Document) -> None:
+        parts = self._parts
+        seen: set[str] = set()
+        for index, device in enumerate(file.devices):
+            place = Place(document, ("devices", index))
+            if device.id in seen:
+                self._twice(f"device has the id {device.id!r}", place.below("id"))
+                continue
+            seen.add(device.id)
+            parts.figures += [
+                (figure, place.below("figures", *path))
+                for path, figure in device.figures.all_figures()
+            ]
+            written = document.data["devices"][index]
+            earlier = parts.device_by_id.get(device.id)
+            merged = device if earlier is None else _changed(earlier[0], device, written)
+            try:
+                merged = _described(merged, written, place)
+            except ConfigError as error:
+                self._wrong([error])
+            parts.device_by_id[device.id] = (merged, place)
+
+    def _take_links(self, file: PoolFile, document: Document) -> None:
+        parts = self._parts
+        ways: set[tuple[str, str]] = set()
+        for index, link in enumerate(file.links):
+            place = Place(document, ("links", index))
+            parts.figures.append((link.bandwidth, place.below("bandwidth")))
+            if link.latency is not None:
+                parts.figures.append((link.latency, place.below("latency")))
+            for one in link.links():
+                way = (one.source, one.destination)
+                if way in ways:
+                    self._twice(f"link goes from {way[0]!r} to {way[1]!r}", place.below("source"))
+                    break
+                ways.add(way)
+                parts.link_by_way[way] = (one, place)
 
 
 def _changed(earlier: DeviceSpec, device: DeviceSpec, written: Mapping[str, object]) -> DeviceSpec:
@@ -225,7 +286,7 @@ def _changed(earlier: DeviceSpec, device: DeviceSpec, written: Mapping[str, obje
     return replace(earlier, **new, figures=device.figures.over(earlier.figures))
 
 
-def _described(device: DeviceSpec, written: Mapping[str, object], place: _Place) -> DeviceSpec:
+def _described(device: DeviceSpec, written: Mapping[str, object], place: Place) -> DeviceSpec:
     """The device with what the descriptor that it names says of it."""
     if not device.device:
         found = device.figures
@@ -248,7 +309,7 @@ def _described(device: DeviceSpec, written: Mapping[str, object], place: _Place)
     return replace(device, figures=found, memory_bytes=memory)
 
 
-def find_descriptor(name: str, place: _Place) -> DeviceDescriptor:
+def find_descriptor(name: str, place: Place) -> DeviceDescriptor:
     """The descriptor that a pool names: a file beside it, or one of the catalogue."""
     if name.endswith(_SUFFIXES):
         path = _beside(name, place)
@@ -263,7 +324,7 @@ def find_descriptor(name: str, place: _Place) -> DeviceDescriptor:
         raise place.error(error.cause, error.fix, "device") from None
 
 
-def _beside(name: str, place: _Place) -> Path:
+def _beside(name: str, place: Place) -> Path:
     """The file of that name beside the one it is written in."""
     if Path(name).is_absolute() or not name.endswith(_SUFFIXES) or "\0" in name:
         raise place.error(
@@ -273,7 +334,7 @@ def _beside(name: str, place: _Place) -> Path:
     return Path(place.document.file).parent / name
 
 
-def _opened(path: Path, name: str, place: _Place) -> Document:
+def _opened(path: Path, name: str, place: Place) -> Document:
     if not path.is_file():
         raise place.error(f"no such file: {name}", "check the path")
     return read_document(path)

@@ -7,20 +7,19 @@ own. Nothing in a file can name code or a library: ``type`` is the name of an in
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue
 
 from dioe.hardware.figures import Closed
-from dioe.hardware.schema_errors import config_error, keys_of
+from dioe.hardware.schema_errors import parse
 from dioe.registry import Registry
 from dioe.types import ConfigError, Precision, Resolution
-from dioe.yaml_text import read_document
+from dioe.yaml_text import Document, KeyPath, read_document
 
 
 class OptimizerSection(Closed):
@@ -73,23 +72,28 @@ class HardwareProfile:
 def load_profile(path: str | PathLike[str]) -> HardwareProfile:
     """The profile in a YAML file. Raises ConfigError with ``file:line:column`` and a fix."""
     document = read_document(Path(path))
-    try:
-        file = ProfileFile.model_validate_json(json.dumps(document.data, default=str))
-    except ValidationError as error:
-        raise config_error(document, error, keys_of(ProfileFile)) from None
-    section = file.hardware
+    section = parse(document, ProfileFile).hardware
+    for error in misplaced_options(section, document):
+        raise error
     named = {
         **section.model_dump(exclude={"type", "optimizer", "options"}, exclude_none=True),
         **section.optimizer.model_dump(exclude_none=True),
     }
+    return HardwareProfile(section.type, named | section.options, document.file)
+
+
+def misplaced_options(
+    section: HardwareSection, document: Document, at: KeyPath = ("hardware",)
+) -> Iterator[ConfigError]:
+    """An error for each key below ``options`` that belongs outside of them; ``at`` is where the
+    section is in the document."""
     for key in section.options:
         if key in (HardwareSection.model_fields | OptimizerSection.model_fields):
-            raise ConfigError(
+            yield ConfigError(
                 f"{key!r} isn't an option of the backend's own",
-                place=document.place(("hardware", "options", key)),
+                place=document.place((*at, "options", key)),
                 fix="write it outside of options",
             )
-    return HardwareProfile(section.type, named | section.options, document.file)
 
 
 def resolve_profile(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
-from typing import Any, get_args, get_type_hints
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -14,6 +15,8 @@ from dioe.yaml_text import Document, KeyPath, known_key
 
 KnownKeys = Callable[[KeyPath], Iterable[str]]
 """The keys that the mapping at a place may have."""
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 _UNKNOWN_KEY = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
 
@@ -44,29 +47,100 @@ def _inside(annotation: Any, part: str | int) -> Any:
     return annotation if isinstance(part, int) else _fields(annotation).get(part)
 
 
-def config_error(document: Document, error: ValidationError, known_keys: KnownKeys) -> ConfigError:
-    """The error to mend first: the header, then unknown keys, then the rest as written."""
-    first, *others = config_errors(document, error, known_keys)
-    if others:
-        first.args = (f"{first.cause} (and {len(others)} more)",)
-        first.cause = first.args[0]
-    return first
+def parse(document: Document, model: type[_Model]) -> _Model:
+    """The document as that model. Raises ConfigError for what is to be mended first, with the
+    number of the others: the header, then unknown keys, then the rest as written."""
+    found = parse_or_errors(document, model)
+    if isinstance(found, list):
+        raise first_of(found)
+    return found
 
 
-def config_errors(
+def parse_or_errors(document: Document, model: type[_Model]) -> _Model | list[ConfigError]:
+    """The document as that model, or all that is wrong, in the order in which it is to be mended.
+
+    It goes through JSON, where pydantic's strict mode takes lists for tuples, and nothing else.
+    YAML's dates are text that looks like one.
+    """
+    unfit = [_unfit(document, *found) for found in _not_json(document.data, ())]
+    if unfit:
+        return unfit
+    try:
+        return model.model_validate_json(json.dumps(document.data, default=str))
+    except ValidationError as error:
+        return _config_errors(document, error, keys_of(model))
+
+
+def first_of(errors: Sequence[ConfigError]) -> ConfigError:
+    """The first error, which tells how many there are besides."""
+    first = errors[0]
+    if len(errors) == 1:
+        return first
+    cause = f"{first.cause} (and {len(errors) - 1} more)"
+    return ConfigError(cause, place=first.place, fix=first.fix)
+
+
+_LONGEST_INTEGER = 1 << 64
+"""No count and no size is larger; Python refuses to write integers of thousands of digits."""
+
+
+def _not_json(data: object, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    """Places of texts and integers that JSON can't hold, each with what is wrong."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            if not _is_text(key):
+                yield (*path, key), "surrogate"
+            yield from _not_json(value, (*path, key))
+    elif isinstance(data, list):
+        for index, value in enumerate(data):
+            yield from _not_json(value, (*path, index))
+    elif isinstance(data, str) and not _is_text(data):
+        yield path, "surrogate"
+    elif isinstance(data, int) and abs(data) > _LONGEST_INTEGER:
+        yield path, "integer"
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _unfit(document: Document, path: KeyPath, what: str) -> ConfigError:
+    place = document.place(path)
+    if what == "surrogate":
+        return ConfigError(
+            "a text holds half of a surrogate pair", place=place, fix="write the character itself"
+        )
+    return ConfigError(
+        f"{_dotted(path)} is an integer beyond 2 to the 64th", place=place, fix="correct the value"
+    )
+
+
+def _config_errors(
     document: Document, error: ValidationError, known_keys: KnownKeys
 ) -> list[ConfigError]:
-    """All that is wrong, in the order in which it is to be mended."""
+    by_path: dict[tuple[KeyPath, bool], list[ErrorDetails]] = {}
+    for detail in sorted(error.errors(include_url=False), key=_urgency):
+        path = tuple(detail["loc"])
+        missing = detail["type"].startswith("missing")
+        while path and not missing and not document.has(path):
+            path = path[:-1]  # pydantic goes on with the member of a union that it tried
+        by_path.setdefault((path, missing), []).append(detail)
     return [
-        _as_error(document, detail, known_keys)
-        for detail in sorted(error.errors(include_url=False), key=_urgency)
+        _as_error(document, path, details, known_keys) for (path, _), details in by_path.items()
     ]
 
 
-def _as_error(document: Document, detail: ErrorDetails, known_keys: KnownKeys) -> ConfigError:
-    path = tuple(detail["loc"])
-    cause, fix = _cause_and_fix(detail, path, known_keys)
-    return ConfigError(cause, place=document.place(path), fix=fix)
+def _as_error(
+    document: Document, path: KeyPath, details: Sequence[ErrorDetails], known_keys: KnownKeys
+) -> ConfigError:
+    cause, fix = _cause_and_fix(details[0], path, known_keys)
+    others = dict.fromkeys(detail["msg"].removeprefix("Input should be ") for detail in details)
+    more = "".join(f", or {other}" for other in list(others)[1:])
+    return ConfigError(cause + more, place=document.place(path), fix=fix)
 
 
 def _urgency(detail: ErrorDetails) -> int:
@@ -81,8 +155,6 @@ def _cause_and_fix(detail: ErrorDetails, path: KeyPath, known_keys: KnownKeys) -
         return f"unknown key {name!r}", known_key(str(name), known_keys(path[:-1]))
     if detail["type"].startswith("missing"):
         return f"the key {name!r} is missing", f"add '{name}: …' there"
-    if detail["type"] == "json_invalid":
-        return "a text holds half of a surrogate pair", "write the character itself"
     problem = detail["msg"].removeprefix("Input ")
     if detail["type"] == "value_error":  # of a whole mapping: what it holds needn't be shown
         return problem.removeprefix("Value error, "), "correct it there"
