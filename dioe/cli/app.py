@@ -26,6 +26,7 @@ from dioe.cli.profile import profile
 from dioe.cli.resolve import resolve
 from dioe.cli.run import run as run_command
 from dioe.cli.terminal import emit, output_lost
+from dioe.cli.validate import validate
 from dioe.cli.verify import verify
 from dioe.text import printable
 from dioe.types import DioeError, OutOfMemory
@@ -47,6 +48,7 @@ app.command()(demo)
 app.command(name="node-suite")(node_suite)
 app.command()(verify)
 app.command()(resolve)
+app.command()(validate)
 app.add_typer(cache.app)
 
 # typer brings click along, from 0.29 on as a part of itself: what it raises is found through it

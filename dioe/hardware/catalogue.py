@@ -55,6 +55,19 @@ def descriptors() -> list[DeviceDescriptor]:
 def matching(reported: str, kind: str) -> DeviceDescriptor | None:
     """The descriptor of the device that a driver reports by this name; None for an unknown one."""
     for found in descriptors():
-        if found.kind == kind and any(fnmatchcase(reported, p) for p in found.reported_as):
+        if found.kind == kind and reports(found, reported):
             return found
     return None
+
+
+def reports(known: DeviceDescriptor, reported: str) -> bool:
+    """Whether a name is one under which drivers report the device."""
+    return any(fnmatchcase(reported, pattern) for pattern in known.reported_as)
+
+
+def find_descriptor(name: str) -> DeviceDescriptor | None:
+    """The descriptor of that name; None where there is none, or it is damaged."""
+    try:
+        return descriptor(name)
+    except ConfigError:  # for who compares with it; its own validation tells what is wrong
+        return None

@@ -115,7 +115,7 @@ def _unfit(document: Document, path: KeyPath, what: str) -> ConfigError:
             "a text holds half of a surrogate pair", place=place, fix="write the character itself"
         )
     return ConfigError(
-        f"{_dotted(path)} is an integer beyond 2 to the 64th", place=place, fix="correct the value"
+        f"{dotted(path)} is an integer beyond 2 to the 64th", place=place, fix="correct the value"
     )
 
 
@@ -161,10 +161,11 @@ def _cause_and_fix(detail: ErrorDetails, path: KeyPath, known_keys: KnownKeys) -
     written = repr(detail["input"])
     written = written if len(written) <= 60 else written[:57] + "..."
     if problem == detail["msg"]:  # pydantic speaks of a type or a rule, not of the input
-        return f"{_dotted(path)} is {written}: {problem}", "correct the value"
-    return f"{_dotted(path)} is {written}, which {problem}", "correct the value"
+        return f"{dotted(path)} is {written}: {problem}", "correct the value"
+    return f"{dotted(path)} is {written}, which {problem}", "correct the value"
 
 
-def _dotted(path: KeyPath) -> str:
+def dotted(path: KeyPath) -> str:
+    """A place in a file as people write it: ``devices[0].figures.peaks[1]``."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return text.lstrip(".") or "the file"
