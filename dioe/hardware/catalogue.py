@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import re
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib import resources
@@ -11,7 +14,12 @@ from dioe.hardware.descriptor import DeviceDescriptor, load_descriptor
 from dioe.types import ConfigError
 from dioe.yaml_text import known_key
 
+log = logging.getLogger(__name__)
+
 DEVICES, POOLS = "devices", "pools"
+
+_KIND = re.compile(rb"^kind: *([a-z0-9_]+) *$", re.MULTILINE)
+_REPORTED = re.compile(rb"^reported_as:", re.MULTILINE)
 
 
 def folder(section: str = "") -> Path:
@@ -48,16 +56,24 @@ def descriptor(name: str) -> DeviceDescriptor:
 
 
 def descriptors() -> list[DeviceDescriptor]:
-    """All descriptors, by name."""
+    """All descriptors, by name. Raises ConfigError where a file is damaged."""
     return [descriptor(name) for name in names()]
 
 
-def matching(reported: str, kind: str) -> DeviceDescriptor | None:
-    """The descriptor of the device that a driver reports by this name; None for an unknown one."""
-    for found in descriptors():
-        if found.kind == kind and reports(found, reported):
-            return found
-    return None
+def matching(
+    reported: str, kind: str, vector_extensions: Collection[str] = ()
+) -> DeviceDescriptor | None:
+    """The descriptor of the device that a driver reports under this name; None for an unknown one.
+
+    Of several that fit, the one that asks for the most vector extensions. Never raises: a device
+    that was found is there, whatever is wrong with the catalogue (which is logged).
+    """
+    fitting = [
+        found
+        for found in _reported(kind)
+        if reports(found, reported) and set(found.vector_extensions) <= set(vector_extensions)
+    ]
+    return max(fitting, key=lambda found: len(found.vector_extensions), default=None)
 
 
 def reports(known: DeviceDescriptor, reported: str) -> bool:
@@ -71,3 +87,23 @@ def find_descriptor(name: str) -> DeviceDescriptor | None:
         return descriptor(name)
     except ConfigError:  # for who compares with it; its own validation tells what is wrong
         return None
+
+
+@cache
+def _reported(kind: str) -> tuple[DeviceDescriptor, ...]:
+    """The descriptors of a kind of device that name what drivers report, those that load."""
+    found = []
+    try:
+        paths = sorted(folder(DEVICES).glob("*.yaml"))
+    except ConfigError as error:
+        log.warning("devices get no figures from the catalogue: %s", error)
+        return ()
+    for path in paths:
+        try:
+            # a look at the text spares reading the files of all other kinds as YAML
+            text = path.read_bytes()
+            if kind.encode() in _KIND.findall(text) and _REPORTED.search(text):
+                found.append(descriptor(path.stem))
+        except (ConfigError, OSError) as error:
+            log.warning("%s is left out of the catalogue: %s", path, error)
+    return tuple(found)

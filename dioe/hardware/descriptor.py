@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -149,6 +149,11 @@ class Figures(Closed):
         merged = {name: _over(getattr(self, name), getattr(other, name)) for name in _FIGURES}
         return Figures.model_construct(**merged)
 
+    def beside(self, other: Figures) -> Figures:
+        """What these figures have that ``other`` doesn't: ``figures.over(other).beside(other)`` is
+        ``figures``, but for what both say alike."""
+        return _beside(self, other)
+
     def all_figures(self) -> Iterator[tuple[tuple[str | int, ...], Figure]]:
         """Every figure with the path to it."""
         yield from _walk(self, ())
@@ -174,6 +179,9 @@ class DeviceDescriptor(Figures):
     reported_as: tuple[str, ...] = ()
     """Names under which drivers report it (shell patterns), so that a device found on a machine
     gets these figures."""
+    vector_extensions: tuple[str, ...] = ()
+    """Of the instruction set: what a CPU found under such a name has to have, as virtual machines
+    hide the model's. Of several descriptors the one that asks for most is taken."""
     backend: HardwareSection | None = None
     """The backend that drives it, and what is asked of it; `dioe resolve` tells what becomes of
     each key."""
@@ -209,6 +217,24 @@ def _over(mine: _Part, theirs: _Part) -> _Part:
         have = {_item_key(item) for item in mine}
         return (*mine, *(item for item in theirs if _item_key(item) not in have))  # type: ignore[return-value]
     return mine if mine not in ("", ()) else theirs
+
+
+def _beside(mine: Figures, theirs: Figures) -> Figures:
+    """``mine`` without what ``theirs`` has too: sections field by field, lists item by item."""
+    parts = {n: _left(mine, theirs, n) for n in _FIGURES}
+    return Figures.model_construct(**parts)
+
+
+def _left(mine: Closed, theirs: Closed, name: str) -> Any:
+    own, other = getattr(mine, name), getattr(theirs, name)
+    if own == other:
+        return type(mine).model_fields[name].get_default(call_default_factory=True)
+    if isinstance(own, Closed) and isinstance(other, Closed) and not isinstance(own, Figure):
+        parts = {n: _left(own, other, n) for n in type(own).model_fields}
+        return type(own).model_construct(**parts)
+    if isinstance(own, tuple) and isinstance(other, tuple):
+        return tuple(item for item in own if item not in other)
+    return own
 
 
 def _item_key(item: object) -> object:

@@ -10,12 +10,13 @@ from typing import Any
 
 import psutil
 
+from dioe.hardware import catalogue
 from dioe.hardware.cgroups import Limits, read_limits
 from dioe.hardware.cpu import CpuInfo, parse_cpuinfo, read_caches, read_numa_nodes
 from dioe.hardware.files import FileTree
 from dioe.hardware.spec import DeviceSpec, Pool, fingerprint
 from dioe.registry import Placement
-from dioe.types import DeviceState, KnownAs
+from dioe.types import DeviceInfo, DeviceState, KnownAs
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +44,14 @@ def read_counts() -> Counts:
 def discover_host(files: FileTree | None = None, counts: Counts | None = None) -> DeviceSpec:
     """The host as the device ``cpu``, as this process may use it: affinity, quota, memory limit.
 
-    Reads anew on each call. ``files`` and ``counts`` describe another machine, for tests.
+    It has the catalogue's figures where its name is known there. Reads anew on each call. ``files``
+    and ``counts`` describe another machine, for tests.
     """
     files = files or FileTree()
     counts = counts or read_counts()
     info = parse_cpuinfo(files.text("/proc/cpuinfo") or "")
     limits = read_limits(files)
-    return DeviceSpec(
+    found = DeviceSpec(
         id="cpu",
         kind="cpu",
         name=info.name or platform.processor() or platform.machine(),
@@ -67,6 +69,16 @@ def discover_host(files: FileTree | None = None, counts: Counts | None = None) -
         numa_nodes=read_numa_nodes(files, counts.usable),
         is_virtual=_is_virtual(files, info),
     )
+    return _described(found)
+
+
+def _described(device: DeviceSpec) -> DeviceSpec:
+    """The device with the figures that the catalogue has of such devices, if it has any. What only
+    simulates a device doesn't have them."""
+    if device.known_as is not KnownAs.HARDWARE:
+        return device
+    known = catalogue.matching(device.name, device.kind, device.vector_extensions)
+    return device if known is None else replace(device, device=known.id, figures=known.figures)
 
 
 def _capacity(counts: Counts, limits: Limits) -> float:
@@ -81,18 +93,10 @@ def _is_virtual(files: FileTree, info: CpuInfo) -> bool | None:
 
 def with_devices(pool: Pool, placements: Sequence[Placement]) -> Pool:
     """The pool and every present device that backends found and it doesn't name, but for those that
-    are modelled: nothing is there."""
+    are modelled: nothing is there. Devices that the catalogue knows have its figures."""
     known = {device.id for device in pool.devices}
     found = [
-        DeviceSpec(
-            id=info.id,
-            kind=info.kind,
-            name=info.name,
-            known_as=info.known_as,
-            provenance=f"reported by {', '.join(sorted(placement.backends))}",
-            memory_bytes=info.memory_bytes,
-            shares=info.shares,
-        )
+        _described(_reported(info, placement))
         for placement in placements
         if (info := placement.device).state is DeviceState.PRESENT
         and info.known_as is not KnownAs.MODELLED
@@ -105,6 +109,18 @@ def with_devices(pool: Pool, placements: Sequence[Placement]) -> Pool:
             *pool.devices,
             *(replace(d, shares=d.shares if d.shares in ids else None) for d in found),
         ),
+    )
+
+
+def _reported(info: DeviceInfo, placement: Placement) -> DeviceSpec:
+    return DeviceSpec(
+        id=info.id,
+        kind=info.kind,
+        name=info.name,
+        known_as=info.known_as,
+        provenance=f"reported by {', '.join(sorted(placement.backends))}",
+        memory_bytes=info.memory_bytes,
+        shares=info.shares,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -54,13 +54,14 @@ def load_pool(path: str | PathLike[str]) -> Pool:
 def save_pool(pool: Pool, path: str | PathLike[str]) -> None:
     """Write a pool so that ``load_pool`` gives back an equal one; whole or not at all.
 
-    What is at its default is left out. Raises ConfigError where the file can't be written.
+    What is at its default is left out, and so are figures of the catalogue's descriptor that a
+    device names. Raises ConfigError where the file can't be written.
     """
     header: dict[str, Any] = {"format": FORMAT, "version": 1}
     if pool.name:
         header["name"] = pool.name
     body: dict[str, Any] = {
-        "devices": [_plain(device) for device in pool.devices],
+        "devices": [_plain(_by_name(device)) for device in pool.devices],
         "links": [_plain(link) for link in pool.links],
         "buses": [_plain(bus) for bus in pool.buses],
         "pins": dict(pool.pins),
@@ -85,6 +86,15 @@ def save_pool(pool: Pool, path: str | PathLike[str]) -> None:
             place=str(path),
             fix="name a file in a folder that exists and is writable",
         ) from error
+
+
+def _by_name(device: DeviceSpec) -> DeviceSpec:
+    """The device without the figures that its name in the catalogue brings back."""
+    known = catalogue.find_descriptor(device.device) if device.device else None
+    if known is None:
+        return device
+    own = device.figures.beside(known.figures)
+    return replace(device, figures=own) if own.over(known.figures) == device.figures else device
 
 
 class _Dumper(yaml.SafeDumper):
