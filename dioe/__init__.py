@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dioe.hardware import Pool, host_pool, load_pool
     from dioe.planning import load_plan
     from dioe.runtime import BoundRequest, Pipeline, PipelineSession, Runtime, Session
-    from dioe.tuning import bench
+    from dioe.tuning import bench, calibrate
     from dioe.tuning import compile_model as compile  # noqa: A004 - the word users expect
     from dioe.types import DioeError, PipelinePlan, Plan
 
@@ -41,6 +41,7 @@ __all__ = [
     "Session",
     "__version__",
     "bench",
+    "calibrate",
     "compile",
     "host_pool",
     "load_plan",
@@ -58,6 +59,7 @@ _HOME = {
     "Runtime": "dioe.runtime",
     "Session": "dioe.runtime",
     "bench": "dioe.tuning",
+    "calibrate": "dioe.tuning",
     "compile": "dioe.tuning",
     "host_pool": "dioe.hardware",
     "load_plan": "dioe.planning",

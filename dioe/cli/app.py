@@ -17,6 +17,7 @@ import typer
 
 from dioe.cli import cache, costs, options
 from dioe.cli.bench import bench
+from dioe.cli.calibrate import calibrate
 from dioe.cli.demo import demo
 from dioe.cli.devices import devices
 from dioe.cli.inspect import inspect
@@ -44,6 +45,7 @@ app.command()(profile)
 app.command()(plan)
 app.command(name="run")(run_command)
 app.command()(bench)
+app.command()(calibrate)
 app.command()(demo)
 app.command(name="node-suite")(node_suite)
 app.command()(verify)

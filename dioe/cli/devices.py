@@ -23,15 +23,17 @@ def devices(
     debug: options.Debug = False,
 ) -> None:
     """List the devices, and the backends with their states and reasons."""
-    from dioe.hardware import machine, pool_from, save_pool
+    from dioe.hardware import machine, pool_from, save_pool, with_devices
     from dioe.runtime import Runtime
 
     if write is not None:
         check_output(write, POOL, [hardware])
     pool = pool_from(hardware)
+    registry = Runtime.current().registry
+    if hardware is None:  # as tuning does without --hardware: a file of it is to behave alike
+        pool = with_devices(pool, registry.placements)
     if write is not None:
         save_pool(pool, write)
-    registry = Runtime.current().registry
     host = machine(pool)
     if as_json:
         options.print_json(

@@ -106,6 +106,26 @@ class Interconnect(Closed):
     """In one direction."""
 
 
+class BackendFigures(Closed):
+    """What a device is like through one backend, as far as it was measured through it.
+
+    These say what an op costs as a roofline: dispatch once a run, and for every op a launch and its
+    bytes at the bandwidth of its working set, or its arithmetic at the backend's peak
+    (``docs/calibration.md``).
+    """
+
+    backend: Annotated[str, Field(min_length=1, max_length=64)]
+    """The backend: onnxruntime, openvino."""
+    launch_overhead: TimeFigure | None = None
+    """Spent on every op besides its work."""
+    dispatch_overhead: TimeFigure | None = None
+    """Spent on every run of a stage besides its ops."""
+    bandwidth: BandwidthFigure | None = None
+    """Of ops on values that no cache holds: bytes read and written."""
+    by_working_set: tuple[WorkingSetBandwidth, ...] = ()
+    """Of ops on values that caches hold."""
+
+
 class Figures(Closed):
     """What is known of a device in figures. In a pool these win over those of the descriptor that
     the device names: section by section, peaks by precision, mode and backend."""
@@ -132,6 +152,9 @@ class Figures(Closed):
     """What it computes in."""
     interconnects: tuple[Interconnect, ...] = ()
     """Ways out of it."""
+    by_backend: tuple[BackendFigures, ...] = ()
+    """What was measured through one backend each: it counts more than what is said of the device,
+    for a stage of that backend."""
 
     @model_validator(mode="after")
     def _known_modes(self) -> Self:
@@ -142,7 +165,15 @@ class Figures(Closed):
         for index, key in enumerate(keys):
             if key in keys[:index]:
                 raise ValueError(f"peaks[{index}] is a second one of {' '.join(filter(None, key))}")
+        backends = [each.backend for each in self.by_backend]
+        for index, name in enumerate(backends):
+            if name in backends[:index]:
+                raise ValueError(f"by_backend[{index}] is a second one of {name}")
         return self
+
+    def of_backend(self, backend: str) -> BackendFigures | None:
+        """What was measured through a backend; None where nothing was."""
+        return next((each for each in self.by_backend if each.backend == backend), None)
 
     def over(self, other: Figures) -> Figures:
         """These figures, and of ``other`` what they don't have."""
@@ -214,8 +245,13 @@ def _over(mine: _Part, theirs: _Part) -> _Part:
         parts = {n: _over(getattr(mine, n), getattr(theirs, n)) for n in type(mine).model_fields}
         return type(mine).model_construct(**parts)
     if isinstance(mine, tuple) and isinstance(theirs, tuple):
+        other = {_item_key(item): item for item in theirs}
         have = {_item_key(item) for item in mine}
-        return (*mine, *(item for item in theirs if _item_key(item) not in have))  # type: ignore[return-value]
+        # a section of a list is completed as any other, a figure is taken as it is
+        both = (
+            _over(i, other.get(_item_key(i))) if isinstance(i, BackendFigures) else i for i in mine
+        )
+        return (*both, *(item for key, item in other.items() if key not in have))  # type: ignore[return-value]
     return mine if mine not in ("", ()) else theirs
 
 
@@ -244,6 +280,8 @@ def _item_key(item: object) -> object:
         return item.working_set
     if isinstance(item, PowerMode):
         return item.id
+    if isinstance(item, BackendFigures):
+        return item.backend
     return item.name if isinstance(item, Interconnect) else item
 
 

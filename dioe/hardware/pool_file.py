@@ -19,7 +19,7 @@ from dioe.hardware.descriptor import DeviceDescriptor, load_descriptor
 from dioe.hardware.figures import Closed, Figure
 from dioe.hardware.limits import Limits, LimitsSection
 from dioe.hardware.schema_errors import first_of, parse_or_errors
-from dioe.hardware.spec import Bus, DeviceSpec, Link, Pool, contradictions
+from dioe.hardware.spec import BoundaryCost, Bus, DeviceSpec, Link, Pool, contradictions
 from dioe.types import ConfigError
 from dioe.yaml_text import Document, KeyPath, read_document
 
@@ -69,6 +69,8 @@ class PoolFile(Closed):
     """Links between devices."""
     buses: tuple[Bus, ...] = ()
     """What links share."""
+    boundaries: tuple[BoundaryCost, ...] = ()
+    """What it costs that a stage hands a value to one of another backend."""
     pins: dict[str, str] = Field(default_factory=dict)
     """Patterns of op names (or `type:Conv`), and the device or target that those ops run on."""
     limits: LimitsSection = LimitsSection()
@@ -102,6 +104,9 @@ class PoolParts:
     device_by_id: dict[str, tuple[DeviceSpec, Place]] = field(default_factory=dict)
     link_by_way: dict[tuple[str, str], tuple[Link, Place]] = field(default_factory=dict)
     bus_by_id: dict[str, tuple[Bus, Place]] = field(default_factory=dict)
+    boundary_by_pair: dict[tuple[str, str], tuple[BoundaryCost, Place]] = field(
+        default_factory=dict
+    )
     pins: dict[str, str] = field(default_factory=dict)
     limits: Limits = Limits()
     limits_place: Place | None = None
@@ -122,6 +127,10 @@ class PoolParts:
     def buses(self) -> Sequence[Bus]:
         return [bus for bus, _ in self.bus_by_id.values()]
 
+    @property
+    def boundaries(self) -> Sequence[BoundaryCost]:
+        return [boundary for boundary, _ in self.boundary_by_pair.values()]
+
     def place(self, path: KeyPath) -> Place | None:
         """Where the part that a path in this pool leads to is written."""
         if path[:1] == ("limits",) and self.limits_place is not None:
@@ -133,6 +142,7 @@ class PoolParts:
             "devices": [place for _, place in self.device_by_id.values()],
             "links": [place for _, place in self.link_by_way.values()],
             "buses": [place for _, place in self.bus_by_id.values()],
+            "boundaries": [place for _, place in self.boundary_by_pair.values()],
         }[str(section)]
         return places[index].below(*path[2:])
 
@@ -146,7 +156,7 @@ def read_pool(document: Document) -> Pool:
         raise error
     return Pool(
         tuple(parts.devices), tuple(parts.links), tuple(parts.pins.items()), tuple(parts.buses),
-        parts.limits, parts.name,
+        parts.limits, parts.name, tuple(parts.boundaries),
     )  # fmt: skip
 
 
@@ -234,6 +244,18 @@ class _Reader:
             buses.add(bus.id)
             parts.bus_by_id[bus.id] = (bus, place)
             parts.figures.append((bus.bandwidth, place.below("bandwidth")))
+        pairs: set[tuple[str, str]] = set()
+        for index, boundary in enumerate(file.boundaries):
+            place = Place(document, ("boundaries", index))
+            pair = (boundary.source, boundary.destination)
+            if pair in pairs:
+                self._twice(f"boundary from {pair[0]!r} to {pair[1]!r}", place.below("source"))
+                continue
+            pairs.add(pair)
+            parts.boundary_by_pair[pair] = (boundary, place)
+            for name in ("fixed", "bandwidth"):
+                if (figure := getattr(boundary, name)) is not None:
+                    parts.figures.append((figure, place.below(name)))
         parts.pins = {**file.pins, **{p: t for p, t in parts.pins.items() if p not in file.pins}}
         if file.limits != LimitsSection():
             parts.limits = file.limits.limits().over(parts.limits)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
 from os import PathLike
 from pathlib import Path
@@ -21,7 +22,7 @@ from dioe.hardware.figures import Closed
 from dioe.hardware.host import host_pool
 from dioe.hardware.limits import LimitsSection
 from dioe.hardware.pool_file import FORMAT, read_pool
-from dioe.hardware.spec import Bus, Cache, DeviceSpec, Link, NumaNode, Pool
+from dioe.hardware.spec import BoundaryCost, Bus, Cache, DeviceSpec, Link, NumaNode, Pool
 from dioe.types import ConfigError, InputError
 from dioe.yaml_text import read_document
 
@@ -61,17 +62,24 @@ def save_pool(pool: Pool, path: str | PathLike[str]) -> None:
     if pool.name:
         header["name"] = pool.name
     body: dict[str, Any] = {
-        "devices": [_plain(_by_name(device)) for device in pool.devices],
-        "links": [_plain(link) for link in pool.links],
-        "buses": [_plain(bus) for bus in pool.buses],
+        "devices": [plain(_by_name(device)) for device in pool.devices],
+        "links": [plain(link) for link in pool.links],
+        "buses": [plain(bus) for bus in pool.buses],
+        "boundaries": [plain(boundary) for boundary in pool.boundaries],
         "pins": dict(pool.pins),
-        "limits": _figures(LimitsSection.of(pool.limits)),
+        "limits": plain_figures(LimitsSection.of(pool.limits)),
     }
-    for section in ("buses", "pins", "limits"):
+    for section in ("buses", "boundaries", "pins", "limits"):
         if not body[section]:
             del body[section]
+    write_pool_data(header | body, path)
+
+
+def write_pool_data(data: Mapping[str, Any], path: str | PathLike[str]) -> None:
+    """Write what a pool file holds, as plain data; whole or not at all. Raises ConfigError where
+    the file can't be written."""
     text = yaml.dump(
-        header | body,
+        dict(data),
         Dumper=_Dumper,
         sort_keys=False,
         allow_unicode=True,
@@ -109,7 +117,7 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represent_text)
 
 
-def _plain(item: DeviceSpec | Link | Bus | Cache | NumaNode) -> dict[str, Any]:
+def plain(item: DeviceSpec | Link | Bus | BoundaryCost | Cache | NumaNode) -> dict[str, Any]:
     """The fields of a data class that aren't at their defaults, as YAML knows them."""
     data = {}
     for field in fields(item):
@@ -123,13 +131,13 @@ def _yaml_value(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_yaml_value(part) for part in value]
     if isinstance(value, Cache | NumaNode):
-        return _plain(value)
+        return plain(value)
     if isinstance(value, Closed):
-        return _figures(value)
+        return plain_figures(value)
     return str(value) if isinstance(value, str) else value  # an enum's member as plain text
 
 
-def _figures(section: Closed) -> dict[str, Any]:
+def plain_figures(section: Closed) -> dict[str, Any]:
     """A section as YAML knows it, what is at its default left out."""
     data: dict[str, Any] = section.model_dump(mode="json", exclude_defaults=True)
     return data

@@ -6,10 +6,18 @@ peak: a share of it is reached, and a part of the cores has its part.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dioe.hardware.descriptor import Figures
-from dioe.hardware.figures import Arithmetic, Figure, FigureKind, Peak
+from dioe.hardware.descriptor import BackendFigures, Figures, WorkingSetBandwidth
+from dioe.hardware.figures import (
+    Arithmetic,
+    BandwidthFigure,
+    Figure,
+    FigureKind,
+    Peak,
+    TimeFigure,
+)
 from dioe.hardware.spec import DeviceSpec
 from dioe.types import Precision
 
@@ -67,22 +75,67 @@ def compute_rate(
     return _reached(best, best.value, device.figures.achievable.compute, COMPUTE_SHARE, device)
 
 
-def memory_rate(device: DeviceSpec, working_set: int | None = None) -> Reached | None:
-    """Bytes per second of reads and writes; of a working set of so many bytes, where caches have
-    figures of their own. None where no figure says."""
+def memory_rate(
+    device: DeviceSpec, working_set: int | None = None, *, backend: str = ""
+) -> Reached | None:
+    """Bytes per second of reads and writes together, through a backend; of a working set of so many
+    bytes, where caches have figures of their own. None where no figure says.
+
+    As with ``compute_rate``, measured through this backend counts most; then the fastest that was
+    measured through any; then what is said of the device.
+    """
+    own = device.figures.of_backend(backend)
+    if own is not None and (found := _through(own, working_set)) is not None:
+        return found
+    through = [_through(each, working_set) for each in device.figures.by_backend]
+    measured = [each for each in through if each is not None]
+    if measured:
+        return max(measured, key=lambda each: each.per_s)
     memory = device.figures.memory
-    if working_set is not None:
-        for found in sorted(memory.by_working_set, key=lambda found: found.working_set):
-            if working_set <= found.working_set:
-                return Reached(found.value, found)
-    if memory.bandwidth is None:
-        return None
-    figure = memory.bandwidth
     achievable = device.figures.achievable.memory
     share = MEMORY_SHARE if achievable is None else achievable.value
-    if figure.kind is FigureKind.MEASURED:
+    return _by_size(memory.by_working_set, memory.bandwidth, working_set, share)
+
+
+def launch_s(device: DeviceSpec, backend: str = "") -> float | None:
+    """Seconds spent on every op besides its work; through the backend if that was measured, else
+    as it is said of the device. None where no figure says."""
+    own = device.figures.of_backend(backend)
+    figure = None if own is None else own.launch_overhead
+    return _seconds(figure or device.figures.launch_overhead)
+
+
+def dispatch_s(device: DeviceSpec, backend: str = "") -> float | None:
+    """Seconds spent on every run of a stage besides its ops, as ``launch_s`` finds them."""
+    own = device.figures.of_backend(backend)
+    figure = None if own is None else own.dispatch_overhead
+    return _seconds(figure or device.figures.dispatch_overhead)
+
+
+def _seconds(figure: TimeFigure | None) -> float | None:
+    return None if figure is None else figure.value
+
+
+def _through(backend: BackendFigures, working_set: int | None) -> Reached | None:
+    return _by_size(backend.by_working_set, backend.bandwidth, working_set, MEMORY_SHARE)
+
+
+def _by_size(
+    by_working_set: Sequence[WorkingSetBandwidth],
+    bandwidth: BandwidthFigure | None,
+    working_set: int | None,
+    share: float,
+) -> Reached | None:
+    """The bandwidth of a working set: of the smallest listed one that holds it, else of memory."""
+    if working_set is not None:
+        for found in sorted(by_working_set, key=lambda found: found.working_set):
+            if working_set <= found.working_set:
+                return Reached(found.value, found)
+    if bandwidth is None:
+        return None
+    if bandwidth.kind is FigureKind.MEASURED:
         share = 1.0
-    return Reached(figure.value * share, figure, share)
+    return Reached(bandwidth.value * share, bandwidth, share)
 
 
 def part_of_cores(device: DeviceSpec) -> float:

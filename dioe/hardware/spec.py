@@ -173,6 +173,37 @@ class Link:
         return (latency_s + nbytes / self.bandwidth.value) * 1e3
 
 
+TargetBeginning = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z][a-z0-9_]*(:[0-9]+)?(/[A-Za-z0-9][A-Za-z0-9_.+-]*){0,2}$", max_length=100
+    ),
+]
+"""A device, or the beginning of a target: ``cpu``, ``cpu/openvino``."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoundaryCost:
+    """What it costs that a stage hands a value to the next one: the backends' threads and caches
+    give way to each other. Neither stage's own dispatch is in it, nor a copy over a link."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    source: TargetBeginning
+    """The stage before: a device, or the beginning of a target, such as cpu/openvino."""
+    destination: TargetBeginning
+    """The stage that gets the value."""
+    fixed: TimeFigure
+    """Of a value of hardly any bytes."""
+    bandwidth: BandwidthFigure | None = None
+    """Of its bytes; left out where they made no difference."""
+
+    def cost_ms(self, nbytes: int) -> float:
+        """Milliseconds that handing over a value of that size costs."""
+        moved_s = 0.0 if self.bandwidth is None else nbytes / self.bandwidth.value
+        return (self.fixed.value + moved_s) * 1e3
+
+
 @dataclass(frozen=True, slots=True)
 class Pool:
     """The devices of a system, the links between them, and the limits that plans on it keep.
@@ -188,6 +219,7 @@ class Pool:
     buses: tuple[Bus, ...] = ()
     limits: Limits = Limits()
     name: str = ""
+    boundaries: tuple[BoundaryCost, ...] = ()
 
     def __post_init__(self) -> None:
         for path, problem in contradictions(self):
@@ -209,6 +241,20 @@ class Pool:
                 return link
         return None
 
+    def boundary(self, source: str, destination: str) -> BoundaryCost | None:
+        """What handing a value from a stage on one target (``cpu/openvino/bf16``) to one on another
+        costs: the entry that names them most closely, None where there is none."""
+        found = [
+            each
+            for each in self.boundaries
+            if _begins(source, each.source) and _begins(destination, each.destination)
+        ]
+        return max(found, key=lambda b: len(b.source) + len(b.destination), default=None)
+
+
+def _begins(target: str, beginning: str) -> bool:
+    return target == beginning or target.startswith(beginning + "/")
+
 
 class Described(Protocol):
     """A pool, or what is to become one."""
@@ -221,6 +267,8 @@ class Described(Protocol):
     def buses(self) -> Sequence[Bus]: ...
     @property
     def limits(self) -> Limits: ...
+    @property
+    def boundaries(self) -> Sequence[BoundaryCost]: ...
 
 
 def contradictions(pool: Described) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -254,6 +302,15 @@ def contradictions(pool: Described) -> Iterator[tuple[tuple[str | int, ...], str
         ways.add(way)
         if link.bus and link.bus not in buses:
             yield ("links", i, "bus"), f"{link.bus!r} is no bus of the pool"
+    pairs: set[tuple[str, str]] = set()
+    for i, boundary in enumerate(pool.boundaries):
+        pair = (boundary.source, boundary.destination)
+        for end, target in zip(("source", "destination"), pair, strict=True):
+            if target.partition("/")[0] not in ids:
+                yield ("boundaries", i, end), f"{target!r} is on no device of the pool"
+        if pair in pairs:
+            yield ("boundaries", i, "source"), f"a second boundary from {pair[0]!r} to {pair[1]!r}"
+        pairs.add(pair)
     for section, named in (("memory", pool.limits.memory_bytes), ("forbid", pool.limits.forbidden)):
         for device_id in named:
             if device_id not in ids and not (section == "forbid" and device_id == EVERY_DEVICE):

@@ -7,6 +7,7 @@ from dioe.tuning.block_profiles import (
     BlockProfiles,
     block_profiles,
 )
+from dioe.tuning.calibrate import Calibration, calibrate, run_calibration
 from dioe.tuning.compile import Job, Settings, compile_model
 from dioe.tuning.profiles import TargetProfile, op_costs, profile_targets
 from dioe.tuning.targets import Candidate, candidates, refusal_text
@@ -17,6 +18,7 @@ __all__ = [
     "BlockCost",
     "BlockProfile",
     "BlockProfiles",
+    "Calibration",
     "Candidate",
     "Job",
     "Settings",
@@ -24,9 +26,11 @@ __all__ = [
     "Tuning",
     "bench",
     "block_profiles",
+    "calibrate",
     "candidates",
     "compile_model",
     "op_costs",
     "profile_targets",
     "refusal_text",
+    "run_calibration",
 ]

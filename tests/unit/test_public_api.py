@@ -23,6 +23,7 @@ PUBLIC = {
     "Session": "dioe.runtime",
     "__version__": "dioe",
     "bench": "dioe.tuning",
+    "calibrate": "dioe.tuning",
     "compile": "dioe.tuning",
     "host_pool": "dioe.hardware",
     "load_plan": "dioe.planning",

@@ -1,0 +1,442 @@
+"""``dioe calibrate``: what every backend reaches on every device, as figures of a pool."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from importlib import metadata
+from os import PathLike
+from typing import Any
+
+from dioe.hardware import Pool, fingerprint, machine, pool_from, with_devices
+from dioe.hardware.descriptor import BackendFigures, Figures, WorkingSetBandwidth
+from dioe.hardware.figures import Arithmetic, BandwidthFigure, FigureKind, Peak, TimeFigure
+from dioe.hardware.measured import SOURCE, Measured, write_measured
+from dioe.hardware.pools import Hardware
+from dioe.hardware.reached import part_of_cores
+from dioe.hardware.spec import BoundaryCost, DeviceSpec, Link
+from dioe.profiling import measuring
+from dioe.profiling.calibration import Findings, Reading, Subject, measure
+from dioe.profiling.calibration_boundaries import BoundaryReading, measure_boundaries
+from dioe.profiling.copies import CopyCosts
+from dioe.runtime import Runtime, is_host
+from dioe.tuning.clock import check_seconds
+from dioe.tuning.targets import error_cause, matches, usual_resources
+from dioe.types import (
+    Capabilities,
+    Context,
+    DeviceInfo,
+    DeviceState,
+    InputError,
+    KnownAs,
+    Precision,
+    Target,
+)
+
+log = logging.getLogger(__name__)
+
+SECONDS = 60.0
+"""What a calibration takes by default: enough for three backends on two cores."""
+
+_BOUNDARY_PART = 0.2
+"""Of the seconds, for what backends cost each other."""
+
+_DIGITS = 4
+"""Significant ones of a figure: the rest is noise."""
+
+LAST_RESORT = "a last resort: name it with its device to measure it"
+LONG_COMPILER = "its compiler takes long: name it with its device to measure it"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One backend on one device: what was found, and the reasons of what was not.
+
+    ``problems`` by what is missing; ``reason`` where nothing was measured at all.
+    """
+
+    device: str
+    backend: str
+    version: str
+    known_as: KnownAs
+    findings: Findings
+    reason: str = ""
+
+    @property
+    def name(self) -> str:
+        """``cpu/openvino``."""
+        return f"{self.device}/{self.backend}"
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What was measured on a machine: ``pool`` is the one that was given, with the figures."""
+
+    pool: Pool
+    rows: tuple[Row, ...]
+    measured: Measured
+    boundary_problems: Mapping[str, str]
+    base: Pool
+    hardware: Hardware
+
+    def write(self, path: str | PathLike[str]) -> None:
+        """Write the pool as a file; the contents of the file it was read from stay as they are
+        written. Raises ConfigError."""
+        write_measured(self.measured, self.base, path, self.hardware)
+
+    def share_of_chip(self, device: str, precision: Precision, per_s: float) -> float | None:
+        """What part of the chip's own peak a rate is; None where nothing is said of that."""
+        spec = self.pool.device(device)
+        own = [
+            peak.value
+            for peak in spec.figures.peaks
+            if peak.precision is Arithmetic(precision) and peak.kind is not FigureKind.MEASURED
+        ]
+        return per_s / (max(own) * part_of_cores(spec)) if own else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data for JSON: rates per second, bytes, seconds."""
+        return {
+            "machine": machine(self.pool),
+            "fingerprint": fingerprint(self.pool),
+            "backends": [_row_data(row) for row in self.rows],
+            "links": [
+                {
+                    "source": link.source,
+                    "destination": link.destination,
+                    "bytes_per_s": link.bandwidth.value,
+                    "latency_s": None if link.latency is None else link.latency.value,
+                }
+                for link in self.measured.links
+            ],
+            "boundaries": [
+                {
+                    "source": b.source,
+                    "destination": b.destination,
+                    "fixed_s": b.fixed.value,
+                    "bytes_per_s": None if b.bandwidth is None else b.bandwidth.value,
+                }
+                for b in self.measured.boundaries
+            ],
+            "boundary_problems": dict(self.boundary_problems),
+        }
+
+
+def calibrate(
+    *,
+    hardware: Hardware = None,
+    devices: Sequence[str] | str = "auto",
+    seconds: float = SECONDS,
+    write: str | PathLike[str] | None = None,
+    runtime: Runtime | None = None,
+) -> Pool:
+    """Measure what every ready backend reaches on its devices; gives the pool with these figures.
+
+    ``hardware`` is the pool (or its file) to add them to, this machine if it is left out;
+    ``devices`` are devices or the beginnings of targets (``cpu``, ``cpu/openvino``), ``auto`` all
+    that compute. ``write`` names a file for the pool, which may be the one that ``hardware`` names.
+    Takes about ``seconds``. See ``docs/calibration.md``. Raises InputError for a device that isn't
+    there, ConfigError for files.
+    """
+    found = run_calibration(hardware=hardware, devices=devices, seconds=seconds, runtime=runtime)
+    if write is not None:
+        found.write(write)
+    return found.pool
+
+
+def run_calibration(
+    *,
+    hardware: Hardware = None,
+    devices: Sequence[str] | str = "auto",
+    seconds: float = SECONDS,
+    runtime: Runtime | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Calibration:
+    """As ``calibrate``, with everything that was found and why the rest wasn't."""
+    check_seconds("seconds", seconds)
+    runtime = runtime or Runtime.current()
+    pool = pool_from(hardware)
+    base = with_devices(pool, runtime.registry.placements) if hardware is None else pool
+    chosen, rows = _subjects(base, devices, runtime)
+    hosts = [s for (device, _, _), s in chosen.items() if is_host(device)]
+    between_s = _BOUNDARY_PART * seconds if len(hosts) > 1 else 0.0
+    with measuring() as locked:
+        found = measure(
+            list(chosen.values()), seconds=seconds - between_s, locked=locked, say=progress
+        )
+        working = [s for s in hosts if found[s.name].launch is not None]
+        boundaries, problems = (
+            measure_boundaries(working, seconds=between_s, locked=locked, say=progress)
+            if len(working) > 1
+            else ([], {})
+        )
+    rows += [
+        Row(info.id, name, version, info.known_as, found[subject.name])
+        for (_, name, version), subject in chosen.items()
+        for info in (runtime.registry.placement(subject.name.partition("/")[0]).device,)
+    ]
+    measured = _measured(rows, boundaries, base, runtime)
+    return Calibration(measured.over(base), tuple(rows), measured, problems, base, hardware)
+
+
+# --- what is measured -------------------------------------------------------------------------
+
+
+def _subjects(
+    pool: Pool, devices: Sequence[str] | str, runtime: Runtime
+) -> tuple[dict[tuple[str, str, str], Subject], list[Row]]:
+    """What is to be measured, by device, backend and its version; and what isn't, with reasons."""
+    wanted = None if devices == "auto" else _names(devices)
+    unmatched = set(wanted or ())
+    chosen: dict[tuple[str, str, str], Subject] = {}
+    rows: list[Row] = []
+    known = {device.id for device in pool.devices}
+    for placement in runtime.registry.placements:
+        info = placement.device
+        if info.state is not DeviceState.PRESENT:
+            continue
+        for name, local_id in placement.backends.items():
+            backend = runtime.registry.backend(name)
+            target = f"{info.id}/{name}"
+            by_name = any("/" in w and matches(target, w) for w in wanted or ())
+            named = [w for w in wanted or () if matches(target, w)]
+            if backend.simulated and not by_name:
+                continue
+            if wanted is None and info.id not in known:
+                continue
+            unmatched.difference_update(named)
+            if wanted is not None and not named:
+                continue
+            try:
+                capabilities = backend.capabilities(local_id)
+            except (Exception, SystemExit) as error:
+                log.info("backend %s can't tell what it can do", name, exc_info=True)
+                reason = f"it can't tell what it can do: {error_cause(error)}"
+                rows.append(Row(info.id, name, backend.version, info.known_as, Findings(), reason))
+                continue
+            reason = "" if by_name else _held_back(capabilities, info)
+            if reason:
+                rows.append(Row(info.id, name, backend.version, info.known_as, Findings(), reason))
+                continue
+            subject = _subject(info, name, capabilities, pool, runtime)
+            chosen[info.id, name, backend.version] = subject
+    if unmatched:
+        _raise_unmatched(min(unmatched), runtime)
+    return chosen, rows
+
+
+def _held_back(capabilities: Capabilities, info: DeviceInfo) -> str:
+    """Why a backend is measured only if it is named; empty if it always is."""
+    if capabilities.last_resort:
+        return LAST_RESORT
+    compiles_long = not capabilities.dynamic_shapes and info.known_as is not KnownAs.MODELLED
+    return LONG_COMPILER if compiles_long else ""
+
+
+def _subject(
+    info: DeviceInfo, backend: str, capabilities: Capabilities, pool: Pool, runtime: Runtime
+) -> Subject:
+    target = Target(info.id, backend, (Precision.FP32,))
+    known = {device.id for device in pool.devices}
+    resources = usual_resources(info.id, pool)
+
+    def opened(spin: bool | None) -> AbstractContextManager[Context]:
+        return runtime.context(target, resources if spin is None else replace(resources, spin=spin))
+
+    memory, cache = info.memory_bytes, None
+    if info.id in known:
+        spec = pool.device(info.id)
+        memory = spec.memory_bytes or memory
+        last = max((c.level for c in spec.caches), default=0)
+        cache = sum(c.size_bytes * c.count for c in spec.caches if c.level == last) or None
+    return Subject(
+        f"{info.id}/{backend}",
+        opened,
+        capabilities.computes,
+        executes=info.known_as is not KnownAs.MODELLED,
+        memory_bytes=memory,
+        cache_bytes=cache,
+    )
+
+
+def _names(devices: Sequence[str] | str) -> list[str]:
+    names = devices.split(",") if isinstance(devices, str) else list(devices)
+    if not names:
+        raise InputError("no device is named", fix="name some, or use 'auto'")
+    return [name.strip() for name in names]
+
+
+def _raise_unmatched(name: str, runtime: Runtime) -> None:
+    """Raise what is to be said of a device or backend that isn't there to be measured."""
+    backend = name.partition("/")[2]
+    if backend in {status.name for status in runtime.registry.statuses}:
+        runtime.registry.backend(backend)  # its reason
+    usable = [f"{p.device.id}/{b}" for p in runtime.registry.placements for b in p.backends]
+    raise InputError(
+        f"nothing here matches the device {name!r}",
+        fix=f"name a device, or one with its backend: {', '.join(usable)}",
+    )
+
+
+# --- what was found, as figures ---------------------------------------------------------------
+
+
+def _measured(
+    rows: Sequence[Row], boundaries: Sequence[BoundaryReading], pool: Pool, runtime: Runtime
+) -> Measured:
+    figures: dict[str, Figures] = {}
+    backends: dict[str, list[str]] = {}
+    links: dict[tuple[str, str], Link] = {}
+    host = next((device.id for device in pool.devices if is_host(device.id)), None)
+    for row in rows:
+        if row.reason:
+            continue
+        backends.setdefault(row.device, []).append(row.backend)
+        figures[row.device] = _figures(row).over(figures.get(row.device, Figures()))
+        if row.findings.copies is not None and host is not None:
+            for link in _links(row, row.findings.copies, host):
+                way = (link.source, link.destination)
+                best = links.get(way)
+                if best is None or link.bandwidth.value > best.bandwidth.value:
+                    links[way] = link
+    versions = {row.name: f"{row.backend} {row.version}" for row in rows}
+    devices = [
+        DeviceSpec(
+            id=info.id, kind=info.kind, name=info.name, known_as=info.known_as,
+            memory_bytes=info.memory_bytes,
+        )
+        for info in (runtime.registry.placement(name).device for name in figures)
+    ]  # fmt: skip
+    costs = [_boundary(reading, versions) for reading in boundaries]
+    return Measured(figures, backends, list(links.values()), costs, devices)
+
+
+def _figures(row: Row) -> Figures:
+    found = row.findings
+    peaks = tuple(
+        Peak(
+            precision=Arithmetic(precision), value=_rounded(reading.value), backend=row.backend,
+            **_told(row, reading),
+        )
+        for precision, reading in found.peaks.items()
+    )  # fmt: skip
+    by_size = sorted(found.bandwidths.items())
+    part = BackendFigures(
+        backend=row.backend,
+        launch_overhead=_time(row, found.launch),
+        dispatch_overhead=_time(row, found.dispatch),
+        bandwidth=_bandwidth(row, by_size[-1][1]) if by_size else None,
+        by_working_set=tuple(
+            WorkingSetBandwidth(
+                working_set=nbytes, value=_rounded(reading.value), **_told(row, reading)
+            )
+            for nbytes, reading in by_size[:-1]
+        ),
+    )
+    empty = part == BackendFigures(backend=row.backend)
+    return Figures(peaks=peaks, by_backend=() if empty else (part,))
+
+
+def _bandwidth(row: Row, reading: Reading) -> BandwidthFigure:
+    return BandwidthFigure(value=_rounded(reading.value), **_told(row, reading))
+
+
+def _time(row: Row, reading: Reading | None) -> TimeFigure | None:
+    if reading is None:
+        return None
+    return TimeFigure(value=_rounded(reading.value), **_told(row, reading))
+
+
+def _links(row: Row, copies: CopyCosts, host: str) -> list[Link]:
+    """Both ways between the host's memory and a device's."""
+    ways = (
+        (host, row.device, copies.to_fixed_ms, copies.to_ms_per_byte),
+        (row.device, host, copies.from_fixed_ms, copies.from_ms_per_byte),
+    )
+    source = f"{_by(f'{row.backend} {row.version}')}, fastest of 4 copies"
+    told: dict[str, Any] = {
+        "source": source, "kind": FigureKind.MEASURED, "note": _stand_in(row.known_as)
+    }  # fmt: skip
+    return [
+        Link(
+            source=start, destination=end,
+            bandwidth=BandwidthFigure(value=_rounded(1e3 / per_byte_ms), **told),
+            latency=TimeFigure(value=_rounded(fixed_ms / 1e3), **told),
+        )
+        for start, end, fixed_ms, per_byte_ms in ways
+        if per_byte_ms > 0
+    ]  # fmt: skip
+
+
+def _boundary(reading: BoundaryReading, versions: Mapping[str, str]) -> BoundaryCost:
+    both = f"{versions[reading.source]} to {versions[reading.destination]}"
+    told: dict[str, Any] = {
+        "source": f"{_by(both)}, median of {reading.fixed.rounds} rounds",
+        "kind": FigureKind.MEASURED,
+        "note": "noisy" if reading.fixed.noisy else "",
+    }
+    moved = reading.s_per_byte
+    return BoundaryCost(
+        source=reading.source,
+        destination=reading.destination,
+        fixed=TimeFigure(value=_rounded(reading.fixed.value), **told),
+        bandwidth=BandwidthFigure(value=_rounded(1 / moved), **told) if moved > 0 else None,
+    )
+
+
+def _told(row: Row, reading: Reading) -> dict[str, Any]:
+    """Source, kind and note of a figure."""
+    rounds = f"median of {reading.rounds} round{'s' * (reading.rounds != 1)}"
+    notes = [_stand_in(row.known_as), reading.note, "noisy" if reading.noisy else ""]
+    return {
+        "source": f"{_by(f'{row.backend} {row.version}')}, {rounds}",
+        "kind": FigureKind.MEASURED,
+        "note": ", ".join(filter(None, notes)),
+    }
+
+
+def _by(what: str) -> str:
+    return f"{SOURCE}{_version()}, {what}, {datetime.date.today().isoformat()}"
+
+
+def _version() -> str:
+    try:
+        return metadata.version("dioe")
+    except metadata.PackageNotFoundError:  # a checkout that was never installed
+        return "0+unknown"
+
+
+def _stand_in(known_as: KnownAs) -> str:
+    return "" if known_as is KnownAs.HARDWARE else str(known_as)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")
+
+
+def _row_data(row: Row) -> dict[str, Any]:
+    found = row.findings
+
+    def reading(each: Reading | None) -> dict[str, Any] | None:
+        if each is None:
+            return None
+        data = {"value": each.value, "rounds": each.rounds, "noisy": each.noisy}
+        return data | ({"note": each.note} if each.note else {})
+
+    return {
+        "device": row.device,
+        "backend": row.backend,
+        "version": row.version,
+        "known_as": str(row.known_as),
+        "reason": row.reason,
+        "peaks_per_s": {str(p): reading(each) for p, each in found.peaks.items()},
+        "launch_s": reading(found.launch),
+        "dispatch_s": reading(found.dispatch),
+        "bandwidths_per_s": {
+            str(nbytes): reading(each) for nbytes, each in sorted(found.bandwidths.items())
+        },
+        "problems": dict(found.problems),
+    }
