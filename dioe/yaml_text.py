@@ -43,6 +43,19 @@ class _Mark(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class _Position:
+    """A place in a text that nobody marked."""
+
+    line: int
+    column: int
+
+    @classmethod
+    def after(cls, text: str) -> _Position:
+        """That of the next character."""
+        return cls(text.count("\n"), len(text) - text.rfind("\n") - 1)
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """A mapping read from a YAML file, and the places (line, column, from 1) of what is in it."""
 
@@ -88,16 +101,18 @@ def parse_document(text: str, file: str) -> Document:
             kind = "empty" if node is None else _KINDS.get(type(node), "no mapping")
             raise ConfigError(
                 f"the file is {kind}, not a mapping",
-                place=file,
+                place=_at(file, None if node is None else node.start_mark),
                 fix="write 'key: value' lines",
             )
         places = {path: _line_and_column(mark) for path, mark in _walk(node, (), file, [0])}
         return Document(file, yaml.safe_load(text), places)
     except yaml.YAMLError as error:
-        raise _not_yaml(error, file) from None
+        raise _not_yaml(error, text, file) from None
     except ValueError as error:  # an implicit timestamp or integer that Python can't hold
         raise ConfigError(
-            f"a value can't be read: {error}", place=file, fix="quote it if it is meant as text"
+            f"a value can't be read: {error}",
+            place=_at(file, _unreadable(node)),
+            fix="quote it if it is meant as text",
         ) from None
 
 
@@ -123,9 +138,10 @@ def _read_text(path: Path) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        before = raw[: error.start].decode("utf-8-sig")
         raise ConfigError(
             f"not UTF-8 text (byte {error.start})",
-            place=str(path),
+            place=_at(str(path), _Position.after(before)),
             fix="save it as UTF-8; is this the right file?",
         ) from None
 
@@ -185,6 +201,20 @@ def _key(key: yaml.Node, keys: set[str], file: str) -> str:
     return name
 
 
+def _unreadable(node: yaml.Node | None) -> _Mark | None:
+    """Where the first value is that Python can't hold."""
+    if isinstance(node, yaml.ScalarNode):
+        try:
+            yaml.constructor.SafeConstructor().construct_document(node)
+        except ValueError:
+            return node.start_mark
+        return None
+    if node is None:
+        return None
+    below = [n for pair in node.value for n in (pair if isinstance(pair, tuple) else (pair,))]
+    return next(filter(None, map(_unreadable, below)), None)
+
+
 def _too_much(file: str, mark: _Mark | None) -> ConfigError:
     return ConfigError(
         f"the file nests deeper than {MAX_DEPTH} or unfolds to more than {MAX_VALUES} values",
@@ -193,8 +223,10 @@ def _too_much(file: str, mark: _Mark | None) -> ConfigError:
     )
 
 
-def _not_yaml(error: yaml.YAMLError, file: str) -> ConfigError:
+def _not_yaml(error: yaml.YAMLError, text: str, file: str) -> ConfigError:
     mark = getattr(error, "problem_mark", None)
+    if isinstance(error, yaml.reader.ReaderError):
+        mark = _Position.after(text[: error.position])
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
     return ConfigError(
         f"not YAML: {problem}", place=_at(file, mark), fix="correct the syntax there"

@@ -28,7 +28,7 @@ from dioe.hardware.figures import (
 )
 from dioe.hardware.profiles import HardwareSection
 from dioe.hardware.quantities import Size
-from dioe.hardware.schema_errors import parse
+from dioe.hardware.schema_errors import parse, problem_at
 from dioe.yaml_text import Document, read_document
 
 FORMAT = "dioe-device"
@@ -157,18 +157,22 @@ class Figures(Closed):
     for a stage of that backend."""
 
     @model_validator(mode="after")
-    def _known_modes(self) -> Self:
-        modes = {mode.id for mode in self.power.modes}
-        if len(modes) < len(self.power.modes):
-            raise ValueError("two power modes have one id")
+    def _no_second_ones(self) -> Self:
+        modes = [mode.id for mode in self.power.modes]
+        for index, mode in enumerate(modes):
+            if mode in modes[:index]:
+                raise problem_at(
+                    ("power", "modes", index, "id"), f"a second mode is called {mode!r}"
+                )
         keys = [peak_key(peak) for peak in self.peaks]
         for index, key in enumerate(keys):
             if key in keys[:index]:
-                raise ValueError(f"peaks[{index}] is a second one of {' '.join(filter(None, key))}")
+                problem = f"a second peak is that of {' '.join(filter(None, key))}"
+                raise problem_at(("peaks", index, "precision"), problem)
         backends = [each.backend for each in self.by_backend]
         for index, name in enumerate(backends):
             if name in backends[:index]:
-                raise ValueError(f"by_backend[{index}] is a second one of {name}")
+                raise problem_at(("by_backend", index, "backend"), f"a second one is of {name!r}")
         return self
 
     def of_backend(self, backend: str) -> BackendFigures | None:

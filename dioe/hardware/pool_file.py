@@ -175,9 +175,9 @@ def gather_pool(document: Document) -> tuple[PoolParts, list[ConfigError]]:
 
 
 def _contradictions(parts: PoolParts, document: Document) -> Iterator[ConfigError]:
-    for path, problem in contradictions(parts):
+    for path, problem, fix in contradictions(parts):
         place = parts.place(path) or Place(document, path)
-        yield place.error(problem, "correct it there")
+        yield place.error(problem, fix)
 
 
 class _Reader:
@@ -215,7 +215,7 @@ class _Reader:
         self._errors += errors
 
     def _twice(self, what: str, place: Place) -> None:
-        self._wrong([place.error(f"a second {what}", "correct it there")])
+        self._wrong([place.error(f"a second {what}", "leave one out, or name it otherwise")])
 
     def _included(self, name: str, place: Place, chain: tuple[Path, ...]) -> Document:
         path = _beside(name, place)

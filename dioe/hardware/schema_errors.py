@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from dioe.types import ConfigError
 from dioe.yaml_text import Document, KeyPath, known_key
@@ -71,6 +71,11 @@ def parse_or_errors(document: Document, model: type[_Model]) -> _Model | list[Co
         return _config_errors(document, error, keys_of(model))
 
 
+def problem_at(path: KeyPath, problem: str) -> PydanticCustomError:
+    """What a model's own check raises: the problem, and where in what it checks."""
+    return PydanticCustomError("problem_at", "{problem}", {"problem": problem, "path": path})
+
+
 def first_of(errors: Sequence[ConfigError]) -> ConfigError:
     """The first error, which tells how many there are besides."""
     first = errors[0]
@@ -123,8 +128,11 @@ def _config_errors(
     document: Document, error: ValidationError, known_keys: KnownKeys
 ) -> list[ConfigError]:
     by_path: dict[tuple[KeyPath, bool], list[ErrorDetails]] = {}
-    for detail in sorted(error.errors(include_url=False), key=_urgency):
-        path = tuple(detail["loc"])
+    details = sorted(error.errors(include_url=False), key=_urgency)
+    if _urgency(details[0]) == 0:  # a file of another sort: its keys are no mistakes
+        details = [detail for detail in details if _urgency(detail) == 0]
+    for detail in details:
+        path = (*detail["loc"], *detail.get("ctx", {}).get("path", ()))
         missing = detail["type"].startswith("missing")
         while path and not missing and not document.has(path):
             path = path[:-1]  # pydantic goes on with the member of a union that it tried
@@ -144,7 +152,7 @@ def _as_error(
 
 
 def _urgency(detail: ErrorDetails) -> int:
-    if detail["loc"][:1] in (("format",), ("version",)):
+    if detail["loc"] in (("format",), ("version",)) and not detail["type"].startswith("missing"):
         return 0
     return 1 if detail["type"] in _UNKNOWN_KEY else 2
 
@@ -156,6 +164,10 @@ def _cause_and_fix(detail: ErrorDetails, path: KeyPath, known_keys: KnownKeys) -
     if detail["type"].startswith("missing"):
         return f"the key {name!r} is missing", f"add '{name}: …' there"
     problem = detail["msg"].removeprefix("Input ")
+    for jsons, yamls in _IN_YAML.items():
+        problem = problem.replace(jsons, yamls)
+    if detail["type"] == "problem_at":
+        return problem, "correct it there"
     if detail["type"] == "value_error":  # of a whole mapping: what it holds needn't be shown
         return problem.removeprefix("Value error, "), "correct it there"
     written = repr(detail["input"])
@@ -163,6 +175,9 @@ def _cause_and_fix(detail: ErrorDetails, path: KeyPath, known_keys: KnownKeys) -
     if problem == detail["msg"]:  # pydantic speaks of a type or a rule, not of the input
         return f"{dotted(path)} is {written}: {problem}", "correct the value"
     return f"{dotted(path)} is {written}, which {problem}", "correct the value"
+
+
+_IN_YAML = {"a valid array": "a list", "an object": "a mapping", "a valid dictionary": "a mapping"}
 
 
 def dotted(path: KeyPath) -> str:

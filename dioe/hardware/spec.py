@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Protocol
 
@@ -20,6 +20,7 @@ from dioe.hardware.descriptor import Figures
 from dioe.hardware.figures import BandwidthFigure, TimeFigure
 from dioe.hardware.limits import EVERY_DEVICE, Limits
 from dioe.types import ConfigError, InputError, KnownAs, Resources
+from dioe.yaml_text import known_key
 
 _STRICT = ConfigDict(
     extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -222,9 +223,9 @@ class Pool:
     boundaries: tuple[BoundaryCost, ...] = ()
 
     def __post_init__(self) -> None:
-        for path, problem in contradictions(self):
+        for path, problem, fix in contradictions(self):
             place = ".".join(str(part) for part in path)
-            raise ConfigError(problem, place=place, fix="correct the pool")
+            raise ConfigError(problem, place=place, fix=fix)
 
     def device(self, device_id: str) -> DeviceSpec:
         """The device of that id; raises InputError."""
@@ -271,50 +272,68 @@ class Described(Protocol):
     def boundaries(self) -> Sequence[BoundaryCost]: ...
 
 
-def contradictions(pool: Described) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """What makes a pool contradict itself: the path of the field, and the problem."""
+def contradictions(pool: Described) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    """What makes a pool contradict itself: the path of the field, the problem, and what to do."""
     if not pool.devices:
-        yield ("devices",), "a pool has at least one device"
+        yield ("devices",), "a pool has at least one device", "list one below devices"
     ids: dict[str, int] = {}
     for i, device in enumerate(pool.devices):
         if ids.setdefault(device.id, i) != i:
-            yield ("devices", i, "id"), f"a second device has the id {device.id!r}"
+            yield ("devices", i, "id"), f"a second device has the id {device.id!r}", _OWN
         if device.id.partition(":")[0] != device.kind:
-            yield ("devices", i, "kind"), f"{device.id!r} is no device of kind {device.kind!r}"
+            problem = f"{device.id!r} is no device of kind {device.kind!r}"
+            yield ("devices", i, "kind"), problem, "leave the kind out: the id says it"
     for i, device in enumerate(pool.devices):
         if device.shares is not None and (device.shares not in ids or device.shares == device.id):
-            yield ("devices", i, "shares"), f"{device.shares!r} is no other device of the pool"
+            others = [other for other in ids if other != device.id]
+            problem = f"{device.shares!r} is no other device of the pool"
+            yield ("devices", i, "shares"), problem, _one_of(device.shares, others, "devices")
     buses: dict[str, int] = {}
     for i, bus in enumerate(pool.buses):
         if buses.setdefault(bus.id, i) != i:
-            yield ("buses", i, "id"), f"a second bus has the id {bus.id!r}"
+            yield ("buses", i, "id"), f"a second bus has the id {bus.id!r}", _OWN
     ways: set[tuple[str, str]] = set()
     for i, link in enumerate(pool.links):
         ends = {"source": link.source, "destination": link.destination}
         for end, device_id in ends.items():
             if device_id not in ids:
-                yield ("links", i, end), f"{device_id!r} is no device of the pool"
+                problem = f"{device_id!r} is no device of the pool"
+                yield ("links", i, end), problem, _one_of(device_id, ids, "devices")
         way = (link.source, link.destination)
         if link.source == link.destination:
-            yield ("links", i, "destination"), "a link goes from one device to another"
+            problem = "a link goes from one device to another"
+            yield ("links", i, "destination"), problem, "name another device"
         elif way in ways:
-            yield ("links", i, "source"), f"a second link goes from {way[0]!r} to {way[1]!r}"
+            problem = f"a second link goes from {way[0]!r} to {way[1]!r}"
+            yield ("links", i, "source"), problem, "leave one out"
         ways.add(way)
         if link.bus and link.bus not in buses:
-            yield ("links", i, "bus"), f"{link.bus!r} is no bus of the pool"
+            problem = f"{link.bus!r} is no bus of the pool"
+            yield ("links", i, "bus"), problem, _one_of(link.bus, buses, "buses")
     pairs: set[tuple[str, str]] = set()
     for i, boundary in enumerate(pool.boundaries):
         pair = (boundary.source, boundary.destination)
         for end, target in zip(("source", "destination"), pair, strict=True):
-            if target.partition("/")[0] not in ids:
-                yield ("boundaries", i, end), f"{target!r} is on no device of the pool"
+            device_id = target.partition("/")[0]
+            if device_id not in ids:
+                problem = f"{target!r} is on no device of the pool"
+                yield ("boundaries", i, end), problem, _one_of(device_id, ids, "devices")
         if pair in pairs:
-            yield ("boundaries", i, "source"), f"a second boundary from {pair[0]!r} to {pair[1]!r}"
+            problem = f"a second boundary goes from {pair[0]!r} to {pair[1]!r}"
+            yield ("boundaries", i, "source"), problem, "leave one out"
         pairs.add(pair)
     for section, named in (("memory", pool.limits.memory_bytes), ("forbid", pool.limits.forbidden)):
         for device_id in named:
             if device_id not in ids and not (section == "forbid" and device_id == EVERY_DEVICE):
-                yield ("limits", section, device_id), f"{device_id!r} is no device of the pool"
+                problem = f"{device_id!r} is no device of the pool"
+                yield ("limits", section, device_id), problem, _one_of(device_id, ids, "devices")
+
+
+_OWN = "give it an id of its own"
+
+
+def _one_of(name: str, known: Iterable[str], what: str) -> str:
+    return known_key(name, known).replace("keys", what) if list(known) else f"list it below {what}"
 
 
 def fingerprint(pool: Pool) -> str:
