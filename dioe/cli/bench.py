@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from dioe.cli import costs, options
+from dioe.cli import costs, limit_options, options
 from dioe.cli.plan_text import is_mixed, print_notes, print_shapes, print_stages
 from dioe.cli.terminal import console, error_text, known, ms, print_targets, progress, short
 from dioe.text import printable
@@ -27,6 +27,10 @@ def bench(
     devices: options.Devices = "auto",
     pin: options.Pins = None,
     strict: options.Strict = False,
+    memory_limit: limit_options.MemoryLimits = None,
+    forbid: limit_options.Forbidden = None,
+    max_stages: limit_options.MaxStages = None,
+    power_cap: limit_options.PowerCap = None,
     shape: options.Shapes = None,
     inputs: options.Inputs = None,
     precision: options.Precision = "fp32",
@@ -40,13 +44,14 @@ def bench(
     """Time MODEL on every target and the chosen plan, in rounds, medians kept."""
     from dioe.tuning import bench as run_bench
 
+    limits = limit_options.parse_limits(memory_limit, forbid, max_stages, power_cap)
     costs.history()
     with progress("measuring", quiet=as_json) as say:
         result = run_bench(
             model, hardware=hardware, devices=devices, precision=precision,
             max_relative_l2=max_relative_l2, sample_inputs=options.parse_inputs(inputs),
             shapes=options.parse_shapes(shape), tuning_budget_s=tuning_budget, time_s=seconds,
-            pins=pin or (), strict=strict, progress=say,
+            pins=pin or (), strict=strict, limits=limits, progress=say,
         )  # fmt: skip
     if as_json:
         options.print_json(result.to_dict())

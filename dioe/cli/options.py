@@ -111,7 +111,8 @@ def check_beside_plan(context: typer.Context, plan: str, *more: str) -> None:
     ``plan`` is the option that names it, ``more`` are parameters that mean nothing beside it. What
     comes from the environment is no order for this command: there the plan wins.
     """
-    decided = ("devices", "pin", "strict", "precision", "max_relative_l2", *more)
+    limits = ("memory_limit", "forbid", "max_stages", "power_cap")
+    decided = ("devices", "pin", "strict", "precision", "max_relative_l2", *limits, *more)
     for parameter in context.command.params:
         source = context.get_parameter_source(str(parameter.name))
         if parameter.name in decided and source is not None and source.name == "COMMANDLINE":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dioe.cli import costs, options
+from dioe.cli import costs, limit_options, options
 from dioe.cli.files import PLAN, check_output, write_text
 from dioe.cli.pipeline_text import print_pipeline
 from dioe.cli.plan_text import is_mixed, print_explained, print_notes, print_plan_line, print_stages
@@ -46,6 +46,10 @@ def plan(
     devices: options.Devices = "auto",
     pin: options.Pins = None,
     strict: options.Strict = False,
+    memory_limit: limit_options.MemoryLimits = None,
+    forbid: limit_options.Forbidden = None,
+    max_stages: limit_options.MaxStages = None,
+    power_cap: limit_options.PowerCap = None,
     shape: options.Shapes = None,
     inputs: options.Inputs = None,
     precision: options.Precision = "fp32",
@@ -73,6 +77,7 @@ def plan(
             settings = Settings(
                 devices=devices, precision=precision, max_relative_l2=max_relative_l2,
                 tuning_budget_s=tuning_budget, pins=pin or (), strict=strict,
+                limits=limit_options.parse_limits(memory_limit, forbid, max_stages, power_cap),
             )  # fmt: skip
             job = Job(
                 str(model), hardware=hardware, settings=settings,

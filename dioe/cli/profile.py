@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from dioe.cli import costs, options
+from dioe.cli import costs, limit_options, options
 from dioe.cli.block_table import print_blocks
 from dioe.cli.terminal import console, known, ms, new_table, progress, progress_bar
 from dioe.text import printable
@@ -35,6 +35,9 @@ def profile(
     shape: options.Shapes = None,
     inputs: options.Inputs = None,
     precision: options.Precision = "auto",
+    memory_limit: limit_options.MemoryLimits = None,
+    forbid: limit_options.Forbidden = None,
+    power_cap: limit_options.PowerCap = None,
     blocks: Blocks = False,
     seconds: Seconds = 2.0,
     all_seconds: AllSeconds = 60.0,
@@ -49,8 +52,10 @@ def profile(
     """
     from dioe.tuning import Job, Settings, block_profiles, profile_targets
 
+    limits = limit_options.parse_limits(memory_limit, forbid, power=power_cap)
+    settings = Settings(devices=devices, precision=precision, limits=limits)
     job = Job(
-        model, hardware=hardware, settings=Settings(devices=devices, precision=precision),
+        model, hardware=hardware, settings=settings,
         sample_inputs=options.parse_inputs(inputs), shapes=options.parse_shapes(shape),
         history=costs.history() if blocks else None,
     )  # fmt: skip

@@ -14,7 +14,7 @@ import numpy as np
 import typer
 from rich.markup import escape
 
-from dioe.cli import costs, options
+from dioe.cli import costs, limit_options, options
 from dioe.cli.files import ARRAY, check_output, write_files
 from dioe.cli.plan_text import is_mixed, plan_title, print_stages
 from dioe.cli.terminal import console, known, ms, new_table, progress
@@ -36,6 +36,10 @@ def run(
     devices: options.Devices = "auto",
     pin: options.Pins = None,
     strict: options.Strict = False,
+    memory_limit: limit_options.MemoryLimits = None,
+    forbid: limit_options.Forbidden = None,
+    max_stages: limit_options.MaxStages = None,
+    power_cap: limit_options.PowerCap = None,
     precision: options.Precision = "fp32",
     max_relative_l2: options.MaxRelativeL2 = None,
     tuning_budget: options.Budget = 30.0,
@@ -58,6 +62,7 @@ def run(
         settings = {
             "devices": devices, "precision": precision, "max_relative_l2": max_relative_l2,
             "pins": pin or (), "strict": strict,
+            "limits": limit_options.parse_limits(memory_limit, forbid, max_stages, power_cap),
         }  # fmt: skip
     with (
         progress("compiling", quiet=as_json),

@@ -13,6 +13,7 @@ from dioe.planning.plan_file import (
     pipeline_plan_from_json,
     plan_from_json,
 )
+from dioe.planning.plan_memory import check_memory, over_caps, over_memory, stage_bytes
 from dioe.planning.problem import (
     BlockNode,
     ContextKey,
@@ -33,6 +34,7 @@ from dioe.planning.tradeoff import (
     tradeoff_curve,
     tradeoffs,
 )
+from dioe.planning.within import place_within
 
 __all__ = [
     "LEAST_GAIN",
@@ -54,18 +56,23 @@ __all__ = [
     "block_orders",
     "block_reports",
     "build_problem",
+    "check_memory",
     "check_plan",
     "choose",
     "default_choice",
     "load_plan",
     "on_threads",
+    "over_caps",
+    "over_memory",
     "pipeline_plan_from_json",
     "place",
+    "place_within",
     "plan_from_json",
     "predicted_error",
     "simulate",
     "single_stage",
     "single_target_plan",
+    "stage_bytes",
     "to_plan",
     "tradeoff_curve",
     "tradeoffs",

@@ -16,6 +16,9 @@ from dioe.planning.segments import Costs, Penalties, Segments
 from dioe.planning.simulator import PlacedStage, Placement, simulate
 from dioe.types import UnsupportedError
 
+_LOOKS = 8
+"""Placements that ``cheapest`` looks at where memory is limited."""
+
 MAX_COUNT = 4
 """Up to this number of stages, ``place`` gives the best placement for each number."""
 
@@ -64,18 +67,25 @@ def place(
         if fits(problem, placement):
             chosen.append((each.cost_ms - spared_ms, placement))
     if not chosen:
-        raise too_few_stages(max_stages)
+        fewest = None if max_stages is None else _fewest(searches)
+        if fewest is None or max_stages is None or fewest <= max_stages:
+            raise too_few_stages(None)  # it is memory then that keeps them out
+        raise too_few_stages(max_stages, fewest)
     return [placement for _, placement in sorted(chosen, key=lambda each: each[0])]
 
 
 def cheapest(
     problem: Problem, orders: Sequence[Order], penalty: Penalties, max_stages: int | None = None
 ) -> Placement | None:
-    """The first of ``place`` alone, in less time; None if there is none."""
+    """The first of ``place`` alone, in less time; None if there is none, or where memory is limited
+    and the ``_LOOKS`` best of no order fit."""
+    limited = any(target.memory_bytes is not None for target in problem.targets)
+    most = _LOOKS if limited else 1
     found = [
-        each for order in orders for each in _Search(problem, order, penalty).best(1, max_stages)
+        each for order in orders for each in _Search(problem, order, penalty).best(most, max_stages)
     ]
-    return min(found).placed()[0] if found else None
+    placements = (each.placed()[0] for each in sorted(found))
+    return next((placement for placement in placements if fits(problem, placement)), None)
 
 
 def single_stage(problem: Problem, target: int) -> Placement | None:
@@ -114,19 +124,27 @@ def check_placeable(problem: Problem, penalty: Penalties) -> None:
             )
 
 
-def too_few_stages(max_stages: int | None) -> UnsupportedError:
-    """The error of a problem that needs more stages than it may have."""
+def too_few_stages(max_stages: int | None, fewest: int | None = None) -> UnsupportedError:
+    """The error of a problem that needs more stages than it may have, ``fewest`` at the least; of
+    one that doesn't fit anywhere if there is no such limit."""
     if max_stages is None:
         return UnsupportedError(
             "no plan fits into the memories of its devices",
             place="planning",
             fix="allow more devices, or lower precision",
         )
+    need = "" if fewest is None else f": {fewest} are needed at least"
     return UnsupportedError(
-        f"no plan has at most {max_stages} stages",
+        f"no plan has at most {max_stages} stage{'' if max_stages == 1 else 's'}{need}",
         place="planning",
         fix="allow more stages, or more targets",
     )
+
+
+def _fewest(searches: Sequence[_Search]) -> int | None:
+    """The least number of stages of any placement, device memories taken stage by stage."""
+    counts = [count for count in (search.fewest() for search in searches) if count is not None]
+    return min(counts, default=None)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -217,6 +235,19 @@ class _Search:
         layers = self._layers(1, most)
         for count in range(1, len(layers) + 1):
             yield from self._ends(layers[:count], 1)
+
+    def fewest(self) -> int | None:
+        """The least number of segments; None if there is no segmentation."""
+        segments = np.isfinite(np.array([s.ms for s in self._segments])).any(axis=0)
+        reached, count = {0}, 0
+        seen = set(reached)
+        end = len(self.order)
+        while reached and end not in reached:
+            # the handover of any two contexts is finite
+            reached = {int(e) for s in reached for e in np.flatnonzero(segments[s])} - seen
+            seen |= reached
+            count += 1
+        return count if reached else None
 
     def singles(self) -> Iterator[_Found]:
         """The best single segment of each group."""

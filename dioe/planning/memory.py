@@ -15,7 +15,7 @@ from dioe.planning.problem import BlockNode, Problem, TargetCosts
 from dioe.planning.simulator import Placement
 from dioe.types import Precision
 
-_SHARE = {
+PRECISION_SHARE = {
     Precision.FP32: 1.0,
     Precision.FP16: 0.5,
     Precision.BF16: 0.5,
@@ -27,12 +27,14 @@ _SHARE = {
 
 def weight_bytes(costs: TargetCosts, block: BlockNode) -> float:
     """What a block's weights take on a target, at the least."""
-    return _SHARE[costs.precision] * block.weight_bytes
+    return PRECISION_SHARE[costs.precision] * block.weight_bytes
 
 
 def value_bytes(costs: TargetCosts, block: BlockNode) -> float:
     """What a block reads and gives takes there while it runs, at the least."""
-    return _SHARE[costs.precision] * (sum(block.reads.values()) + sum(block.gives.values()))
+    return PRECISION_SHARE[costs.precision] * (
+        sum(block.reads.values()) + sum(block.gives.values())
+    )
 
 
 def segment_bytes(

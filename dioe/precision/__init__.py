@@ -4,6 +4,7 @@ from dioe.precision.candidates import candidate_precisions, error_limit
 from dioe.precision.fidelity import Comparison, compare, relative_l2, untold
 from dioe.precision.lowering import Curve, Point, Propose, knapsack, verified
 from dioe.precision.sensitivity import Evaluate, Sensitivity, lower, sensitivities
+from dioe.precision.written import written_precisions
 
 __all__ = [
     "Comparison",
@@ -21,4 +22,5 @@ __all__ = [
     "sensitivities",
     "untold",
     "verified",
+    "written_precisions",
 ]

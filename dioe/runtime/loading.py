@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dioe.graph import OpGraph
+from dioe.planning.plan_memory import check_memory, memory_caps, over_caps
 from dioe.runtime.memory import Memory, TransferLog, memories
 from dioe.runtime.process import Runtime
 from dioe.runtime.request import PlanRequest, SingleStageRequest
 from dioe.runtime.staged import Parts, StagedRequest
 from dioe.runtime.values import as_array, owned
-from dioe.types import Array, Context, Executable, Plan, Stage, TensorSpec
+from dioe.types import Array, Context, Executable, OutOfMemory, Plan, Stage, TensorSpec
 
 if TYPE_CHECKING:
     from dioe.graph import Model
+
+_LOADING = "loading the plan"
 
 __all__ = [
     "LoadedPlan",
@@ -87,8 +91,13 @@ def load(plan: Plan, model: Model, runtime: Runtime, models: Mapping[str, Model]
     """Compile every stage of ``plan``; on an error what was compiled is closed again.
 
     ``model`` is the whole model with the plan's shapes bound, ``models`` the part of it that each
-    stage runs, by the stage's name (``dioe.graph.rebuild`` gives them).
+    stage runs, by the stage's name (``dioe.graph.rebuild`` gives them). Raises OutOfMemory where
+    the stages are known not to keep to the memory limits in their resources, before anything is
+    compiled if that is known by then.
     """
+    caps = memory_caps(plan.stages)
+    if caps:
+        check_memory(OpGraph.build(model), plan.stages, _LOADING)
     with contextlib.ExitStack() as undo:
         loaded, contexts = [], []
         for stage in plan.stages:
@@ -98,11 +107,23 @@ def load(plan: Plan, model: Model, runtime: Runtime, models: Mapping[str, Model]
             undo.callback(executable.close)
             loaded.append((stage, executable))
             contexts.append(context)
+            _check_taken(caps, loaded)
         homes = memories([stage.target.device for stage in plan.stages], contexts)
         undo.pop_all()
     staged = len(loaded) > 1 or homes[0] is not None
     constants = _constant_outputs(model) if staged else {}
     return LoadedPlan(plan, runtime, loaded, model.inputs, model.outputs, constants, homes)
+
+
+def _check_taken(caps: Mapping[str, int], loaded: Sequence[tuple[Stage, Executable]]) -> None:
+    """Raise OutOfMemory if what backends tell of executables is more than a device may use."""
+    taken: dict[str, float] = {}
+    for stage, executable in loaded if caps else ():
+        device = stage.target.device
+        taken[device] = taken.get(device, 0.0) + (executable.memory_bytes or 0)
+    cause = over_caps(caps, taken)
+    if cause:
+        raise OutOfMemory(cause, place=_LOADING, fix="allow more memory there, or other devices")
 
 
 def _constant_outputs(model: Model) -> dict[str, Array]:

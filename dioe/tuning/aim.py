@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dioe.tuning.beside import Setting
+from dioe.tuning.limited import Limited
 from dioe.types import Dim
 
 _FORMAT = 2
@@ -33,9 +34,17 @@ class Aim:
     """The device or target that an op has to be on, by op id."""
     hopeless: frozenset[str] = frozenset()
     """Targets so slow that they get only what no other takes, and aren't measured."""
+    limited: Limited = field(default_factory=Limited)
+    """What plans may use at most."""
+
+    @property
+    def together(self) -> tuple[frozenset[str], ...] | None:
+        """The largest sets of devices that a plan may use; None if it may use them all."""
+        return self.limited.together({s.target.device for s in self.settings})
 
     def key(self) -> dict[str, object]:
         """What a search that was kept has to agree in."""
+        limits = self.limited.key({s.target.device for s in self.settings})
         return {
             "format": _FORMAT,
             "settings": [s.name for s in self.settings],
@@ -44,4 +53,5 @@ class Aim:
             "lowers": self.lowers,
             "pinned": sorted(self.pinned.items()),
             "hopeless": sorted(self.hopeless),
+            **({"limits": limits} if limits else {}),
         }

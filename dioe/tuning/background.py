@@ -46,6 +46,7 @@ from dioe.tuning.buckets import (
     work_of,
 )
 from dioe.tuning.clock import Budget
+from dioe.tuning.limited import Limited
 from dioe.tuning.modelled import is_modelled, modelled_devices
 from dioe.tuning.shape_options import check_memory, most_variants, options_of, points_of
 from dioe.tuning.targets import error_cause
@@ -70,7 +71,8 @@ class BackgroundTuner:
     """Prepares variants for shapes that a session was not tuned for (``runtime.ShapeTuner``).
 
     ``plans`` are the session's tuned ones, ``budget_s`` the seconds that measuring all buckets may
-    take together. For one thread at a time.
+    take together; what is ``limited`` for the session is for its variants. For one thread at a
+    time.
     """
 
     def __init__(
@@ -81,18 +83,20 @@ class BackgroundTuner:
         pool: Pool,
         runtime: Runtime,
         budget_s: float,
+        limited: Limited | None = None,
     ) -> None:
+        limited = limited or Limited()
         self._model = model
         self._pool, self._runtime = pool, runtime
         limit = plans[0].max_relative_l2
         self._limit = limit if limit is not None else math.inf
-        options = options_of(model, plans, pool)
+        options = options_of(model, plans, pool, limited)
         self._options = {option.name: option for option in options}
         self._points = list(points_of(plans, options, pool))
         self._choices: dict[Bucket, Ranking] = {}
         self._bucket_s = min(budget_s * BUCKET_SHARE, MAX_BUCKET_S)
         self._left_s = budget_s
-        self._most_variants = most_variants(model, pool)
+        self._most_variants = most_variants(model, pool, limited)
 
     @property
     def most_variants(self) -> int:

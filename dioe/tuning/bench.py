@@ -14,6 +14,7 @@ from typing import Any
 
 from dioe.graph import Model, Source
 from dioe.hardware import Pool, machine
+from dioe.hardware.limits import LimitsLike
 from dioe.planning import best_single
 from dioe.precision import Comparison, compare
 from dioe.profiling import (
@@ -124,6 +125,7 @@ def bench(
     tuning_budget_s: float = 30.0,
     pins: Pins = (),
     strict: bool = False,
+    limits: LimitsLike = None,
     time_s: float = 10.0,
     state: Mapping[str, str] | None = None,
     cache_dir: str | PathLike[str] | None = None,
@@ -137,7 +139,9 @@ def bench(
     in ``cache_dir``; the plan cache is not used.
     """
     check_seconds("time_s", time_s)
-    settings = Settings(devices, policy, precision, max_relative_l2, tuning_budget_s, pins, strict)
+    settings = Settings(
+        devices, policy, precision, max_relative_l2, tuning_budget_s, pins, strict, limits
+    )
     job = Job(
         model, hardware=hardware, settings=settings, sample_inputs=sample_inputs, shapes=shapes,
         state=state, runtime=runtime, history=History(cache_folder(cache_dir)), progress=progress,
@@ -215,7 +219,7 @@ def _result(
         },
         machine=machine(job.pool),
         settings={
-            **asdict(job.settings),
+            **job.settings.to_data(),
             "inputs": "given" if job.groups[0].real else "made up",
             "shapes": {name: list(shape) for name, shape in job.groups[0].shapes.items()},
             "versions": job.versions,

@@ -13,7 +13,10 @@ from typing import Any, TypedDict, Unpack, overload
 from dioe.cachedir import cache_dir as default_cache_dir
 from dioe.graph import CONTROL, RECURRENT, Model, Source
 from dioe.hardware import Pool, fingerprint, pool_from, with_devices
+from dioe.hardware.limits import Limits, LimitsLike, check_devices, limits_from
 from dioe.planning import POLICIES, AnyPlan, check_plan, load_plan
+from dioe.planning.plan_file import MAKE_ANEW
+from dioe.precision import written_precisions
 from dioe.profiling import History
 from dioe.runtime import Pipeline, PipelineSession, Runtime, Session
 from dioe.tuning.background import BackgroundTuner
@@ -21,6 +24,8 @@ from dioe.tuning.beside import settings_beside
 from dioe.tuning.clock import Budget, Stopwatch, check_seconds
 from dioe.tuning.found import breaking_names
 from dioe.tuning.known import Known
+from dioe.tuning.limited import Limited
+from dioe.tuning.memory_limits import judged_by_memory
 from dioe.tuning.modelled import modelled_devices
 from dioe.tuning.pins import Pin, Pins, keep_to_pins, parse_pins
 from dioe.tuning.plan_cache import PlanCache
@@ -52,9 +57,11 @@ class Settings:
     tuning_budget_s: float = 30.0
     pins: Pins = ()
     strict: bool = False
+    limits: LimitsLike = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pins", tuple(map(str, parse_pins(self.pins))))
+        object.__setattr__(self, "limits", limits_from(self.limits))
         if self.policy not in POLICIES:
             raise InputError(
                 f"policy {self.policy!r} is unknown", fix=f"use one of: {', '.join(POLICIES)}"
@@ -65,6 +72,10 @@ class Settings:
             raise InputError(
                 f"devices is {self.devices!r}", fix="use 'auto', or name some: ['cpu', 'gpu:0']"
             )
+
+    def to_data(self) -> dict[str, Any]:
+        """As plain data for JSON, the same for equal settings."""
+        return asdict(replace(self, limits=None)) | {"limits": limits_from(self.limits).to_data()}
 
 
 class Options(TypedDict, total=False):
@@ -79,6 +90,7 @@ class Options(TypedDict, total=False):
     tuning_budget_s: float
     pins: Pins
     strict: bool
+    limits: LimitsLike
     plan: AnyPlan | str | PathLike[str] | None
     state: Mapping[str, str] | None
     cache_dir: str | PathLike[str] | None
@@ -101,6 +113,7 @@ def compile_model(
     tuning_budget_s: float = 30.0,
     pins: Pins = (),
     strict: bool = False,
+    limits: LimitsLike = None,
     plan: AnyPlan | str | PathLike[str] | None = None,
     state: Mapping[str, str] | None = None,
     cache_dir: str | PathLike[str] | None = None,
@@ -127,9 +140,13 @@ def compile_model(
             given here before those of ``hardware``.
         strict: Raise where a pin can't be kept, instead of placing its ops freely with a note, and
             use no last resort that isn't named.
+        limits: What plans may use at most: memory by device, precisions that are forbidden, stages,
+            power. A mapping as in a pool file, ``{"memory": {"gpu:0": "8 GiB"}, "forbid": {"cpu":
+            ["bf16"]}, "max_stages": 2, "power": "60 W"}``; each wins over that of ``hardware``
+            (docs/cli.md, Limits).
         plan: A plan made before (or its file): loads it and measures nothing. It has decided about
-            devices, policy, precision, max_relative_l2, pins and strict: giving one beside it is an
-            InputError.
+            devices, policy, precision, max_relative_l2, pins, strict and limits: giving one beside
+            it is an InputError.
         state: Outputs that become inputs of the next run (``{"stateN": "state"}``).
         cache_dir: Where tuned plans are kept; None is ``DIOE_CACHE_DIR`` or the user's cache.
         tune_shapes: Prepare variants in the background for shapes that come later, measuring for
@@ -139,7 +156,9 @@ def compile_model(
         ModelError, InputError, UnsupportedError, FidelityError, PlanMismatch, ConfigError,
         BackendError: as ``dioe.types`` describes them.
     """
-    settings = Settings(devices, policy, precision, max_relative_l2, tuning_budget_s, pins, strict)
+    settings = Settings(
+        devices, policy, precision, max_relative_l2, tuning_budget_s, pins, strict, limits
+    )
     if plan is not None:
         check_beside_plan(settings)
     folder = cache_folder(cache_dir)
@@ -168,10 +187,11 @@ def check_beside_plan(settings: Settings) -> None:
     One at its default wasn't given; the budget is for measuring, and a plan made before needs none.
     """
     default = Settings()
-    for name in ("devices", "policy", "precision", "max_relative_l2", "pins", "strict"):
+    for name in ("devices", "policy", "precision", "max_relative_l2", "pins", "strict", "limits"):
         given = getattr(settings, name)
         if given != getattr(default, name):
             shown = list(given) if isinstance(given, tuple) else given
+            shown = shown.to_data() if isinstance(shown, Limits) else shown
             raise InputError(
                 f"{name}={shown!r} is given beside plan=, which has decided that",
                 place="dioe.compile",
@@ -265,10 +285,12 @@ class Job:
             pinned=[pin.target for pin in self.pins],
             last_resorts=not self.settings.strict,
             broken=self._broken,
+            limited=self.limited,
             enough=enough,
             budget_s=self.settings.tuning_budget_s,
         )
-        return [self._of_placed_ops(candidate) for candidate in found]
+        placed = [self._of_placed_ops(candidate) for candidate in found]
+        return judged_by_memory(placed, self.bound_model(group))
 
     def _of_placed_ops(self, candidate: Candidate) -> Candidate:
         """The candidate, ops that no plan places left out of what it refuses: they are counted
@@ -283,6 +305,22 @@ class Job:
     def pins(self) -> tuple[Pin, ...]:
         """Those of the settings, then those of the pool."""
         return (*parse_pins(self.settings.pins), *parse_pins(dict(self.pool.pins)))
+
+    @cached_property
+    def limits(self) -> Limits:
+        """Those of the settings, and of the pool's those on what isn't limited there. Raises
+        InputError for a device that isn't here."""
+        limits = limits_from(self.settings.limits).over(self.pool.limits)
+        devices = {device.id for device in self.pool.devices}
+        check_devices(limits, devices | modelled_devices(self.runtime.registry))
+        return limits
+
+    @cached_property
+    def limited(self) -> Limited:
+        """What the limits mean for this model on this pool."""
+        if not self.limits:
+            return Limited()
+        return Limited(self.limits, self.pool, written_precisions(self.model))
 
     def known(self, group: ShapeGroup) -> Known:
         """What the history knows of the model with the group's shapes and samples."""
@@ -344,6 +382,8 @@ class Job:
             versions=self.versions,
             place=place,
         )
+        for problem in self.limited.breaches(loaded.stages):
+            raise PlanMismatch(f"it breaks the limits: {problem}", place=place, fix=MAKE_ANEW)
         return loaded
 
     def tunings(self, cache: PlanCache | None = None) -> list[Tuning]:
@@ -366,6 +406,7 @@ class Job:
             found = self.candidates(group, measured=budget_s > 0)
             pinned = keep_to_pins(found, bound, self.pins, strict=self.settings.strict)
             found = pinned.candidates
+        limited, devices = self.limited, {c.target.device for c in found}
         goal = Goal(
             self.settings.policy,
             self.settings.precision,
@@ -374,7 +415,8 @@ class Job:
             real_inputs=group.real,
             versions=self.versions,
             pinned=pinned.ops,
-            notes=(*(() if group.real else (_MADE_UP,)), *pinned.notes),
+            notes=(*(() if group.real else (_MADE_UP,)), *pinned.notes, *limited.notes(devices)),
+            limited=limited,
         )
         tuner = Tuner(
             bound, self.model, group.feeds, found, goal, self.runtime, self.known(group),
@@ -382,6 +424,7 @@ class Job:
             broken=self._broken, progress=self.progress,
         )  # fmt: skip
         tuned = tuner.tune(budget_s)
+        tuned.plan = limited.with_power(tuned.plan)
         if cache is not None and budget_s > 0:
             cache.put(key, tuned.plan)
         return tuned
@@ -408,7 +451,8 @@ class Job:
             "hardware": self.hardware,
             "shapes": group.shapes,
             "real": group.real,
-            "settings": asdict(self.settings),
+            "settings": self.settings.to_data(),
+            "limits": self.limited.key(device.id for device in self.pool.devices),
             "pins": [str(pin) for pin in self.pins],
             "versions": self.versions,
             "abi": ABI_VERSION,
@@ -430,5 +474,6 @@ class Job:
             pool=self.pool,
             runtime=self.runtime,
             budget_s=self.settings.tuning_budget_s,
+            limited=self.limited,
         )
         return tuner if tuner.most_variants else None

@@ -91,6 +91,8 @@ class Found:
     """The tuning budget that ended the search; None where it ended by itself."""
     noisy: bool = False
     """Whether what it rests on was measured while other processes used the cores."""
+    unplaced: str = ""
+    """Why there is no plan of several parts at all, where one was needed."""
 
     @property
     def reports(self) -> list[TargetReport]:
@@ -117,6 +119,7 @@ def found_to_json(found: Found) -> dict[str, Any]:
         "lowerings": [asdict(each) for each in found.lowerings],
         "tradeoffs": [asdict(each) for each in found.tradeoffs],
         "cut_at_s": found.cut_at_s,
+        "unplaced": found.unplaced,
         "blocks": {name: [asdict(b) for b in blocks] for name, blocks in found.blocks.items()},
     }
 
@@ -147,6 +150,7 @@ def found_from_json(kept: Mapping[str, Any]) -> Found:
             Tradeoff(**{**each, "basis": Basis(each["basis"])}) for each in kept["tradeoffs"]
         ),
         cut_at_s=kept.get("cut_at_s"),
+        unplaced=kept.get("unplaced", ""),
         blocks={
             name: tuple(
                 BlockReport(**{**b, "ops": tuple(b["ops"]), "basis": Basis(b["basis"])})

@@ -21,7 +21,7 @@ from dioe.planning import (
     Placement,
     Problem,
     block_reports,
-    place,
+    place_within,
     single_stage,
     to_plan,
 )
@@ -216,6 +216,11 @@ class MixedSearch:
         stages = tuple(replace(s, predicted_ms=None, basis=Basis.DEFAULT) for s in plan.stages)
         return replace(plan, stages=stages, predicted_ms=None, basis=Basis.DEFAULT)
 
+    @property
+    def unplaced(self) -> str:
+        """Why no placement could be made at all; empty if one could, or none was asked for."""
+        return self._found.unplaced
+
     def _best_ms(self, parts: Parts, singles: Sequence[TargetReport]) -> float:
         """What a plan has to beat, at the speed that the machine had when the parts were measured.
 
@@ -388,9 +393,13 @@ class MixedSearch:
         index = {setting: i for i, setting in enumerate(usable)}
         penalty = {(b, index[s]): math.inf for b, s in self._forbidden if s in index}
         try:
-            placements = place(problem, most=_MOST_PLACED, penalty=penalty)
+            placements = place_within(
+                problem, most=_MOST_PLACED, penalty=penalty,
+                together=self._aim.together, max_stages=self._aim.limited.limits.max_stages,
+            )  # fmt: skip
         except DioeError as error:
             log.info("nothing to place: %s", error.cause)
+            self._found.unplaced = error.cause
             return None
         for placement in placements:
             hope = _HOPE if len(placement.stages) == 1 else 1 - LEAST_GAIN

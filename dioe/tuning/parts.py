@@ -492,5 +492,5 @@ class Parts:
             exit=Line(0.0, stage.exit_ms_per_byte),
             copy_in=Line(copies.to_fixed_ms, copies.to_ms_per_byte),
             copy_out=Line(copies.from_fixed_ms, copies.from_ms_per_byte),
-            memory_bytes=memory_bytes(setting.target.device, self._runtime),
+            memory_bytes=memory_bytes(setting.target.device, setting.resources, self._runtime),
         )

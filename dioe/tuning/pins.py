@@ -101,7 +101,10 @@ def keep_to_pins(
         if any(op in c.support.supported and not c.held_back for c in there):
             kept[op] = pin.target
         else:
-            reasons = [c.held_back or c.support.refused.get(op, "it isn't taken") for c in there]
+            reasons = [
+                c.forbidden or c.held_back or c.support.refused.get(op, "it isn't taken")
+                for c in there
+            ]
             nowhere = f"no such target is usable; there is {_listed(candidates)}"
             lost.setdefault(pin, {})[op] = reasons[0] if reasons else nowhere
     failures = [

@@ -63,6 +63,12 @@ Plans = Mapping[str, tuple[Plan, ...]]
 """The plans of each model, by its node."""
 
 
+def devices_of(plans: Plans) -> frozenset[str]:
+    """The devices that the plans of all models use."""
+    stages = (stage for each in plans.values() for plan in each for stage in plan.stages)
+    return frozenset(stage.target.device for stage in stages)
+
+
 def ways(plans: Plans) -> dict[str, Plans]:
     """Ways to run the whole, by name: as each model was tuned alone, and without spinning.
 

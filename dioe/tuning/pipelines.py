@@ -28,6 +28,7 @@ from dioe.tuning.pipeline_plans import (
     COMPILE_ANEW,
     Plans,
     check_pipeline_plan,
+    devices_of,
     modelled_costs,
     pins_by_node,
     pipeline_plan,
@@ -95,8 +96,16 @@ class PipelineJob:
 
     # --- models ------------------------------------------------------------------------------
 
-    def job(self, node: str, *, budget_s: float | None = None, precision: str | None = None) -> Job:
-        """The compilation of one model of the pipeline, with its own pins."""
+    def job(
+        self,
+        node: str,
+        *,
+        budget_s: float | None = None,
+        precision: str | None = None,
+        beside: frozenset[str] = frozenset(),
+    ) -> Job:
+        """The compilation of one model of the pipeline, with its own pins; ``beside`` are devices
+        that other models use."""
         settings = replace(
             self.settings,
             pins=(),  # those of the node are given as they were written
@@ -109,6 +118,8 @@ class PipelineJob:
             progress=lambda text: self.progress(f"{node}: {text}"),
         )  # fmt: skip
         job.pins = self._pins[node]
+        if beside:
+            job.limited = replace(job.limited, beside=beside)
         return job
 
     @cached_property
@@ -129,8 +140,9 @@ class PipelineJob:
             share = weight[node] / sum(w for n, w in weight.items() if n not in plans)
             left_s = max(0.0, budget.left_s)
             job = self.job(
-                node, budget_s=left_s * share if budget.seconds > 0 else 0.0, precision=precision
-            )
+                node, budget_s=left_s * share if budget.seconds > 0 else 0.0, precision=precision,
+                beside=devices_of(plans),
+            )  # fmt: skip
             if run.groups[node]:
                 job.groups = run.groups[node]
             with in_node(node), job.start(None, tune_shapes=False) as session:
@@ -296,7 +308,17 @@ class PipelineJob:
             with in_node(name):
                 for each in node.plans:
                     self._check_node(name, each)
+        self._check_power(loaded)
         return loaded
+
+    def _check_power(self, plan: PipelinePlan) -> None:
+        """Raise PlanMismatch unless the devices of all models may be used together."""
+        used = devices_of({name: node.plans for name, node in plan.models.items()})
+        for job in self._jobs.values():
+            problem = job.limited.over_power(used)
+            if problem:
+                cause = f"it breaks the limits: {problem}"
+                raise PlanMismatch(cause, place="plan", fix=COMPILE_ANEW)
 
     def _check_node(self, name: str, plan: Plan) -> None:
         try:
@@ -327,7 +349,8 @@ class PipelineJob:
             "outputs": pipeline.asked,
             "state": self.flow.state,
             "pins": self._pins,
-            "settings": asdict(self.settings),
+            "settings": self.settings.to_data(),
+            "limits": [job.limited.key(d.id for d in job.pool.devices) for job in jobs.values()],
             "hardware": sorted({job.hardware for job in jobs.values()}),
             "versions": [job.versions for job in jobs.values()][:1],
             "abi": ABI_VERSION,

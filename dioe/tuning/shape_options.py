@@ -10,9 +10,11 @@ import psutil
 
 from dioe.graph import Model
 from dioe.hardware import Pool
+from dioe.runtime import is_host
 from dioe.runtime.variants import MAX_SHAPE_VARIANTS, unmeasured
 from dioe.tuning.buckets import Point, Shapes
 from dioe.tuning.found import plan_name
+from dioe.tuning.limited import Limited
 from dioe.tuning.targets import usual_resources
 from dioe.types import (
     InputError,
@@ -63,7 +65,9 @@ def option_name(plan: Plan, pool: Pool) -> str:
     return plan_name(plan)
 
 
-def options_of(model: Model, plans: Sequence[Plan], pool: Pool) -> list[Option]:
+def options_of(
+    model: Model, plans: Sequence[Plan], pool: Pool, limited: Limited | None = None
+) -> list[Option]:
     """The tuned plans, and every single target that was right where it was tried.
 
     A target in lower precision than written has to have been within the limit at all shapes that
@@ -75,7 +79,7 @@ def options_of(model: Model, plans: Sequence[Plan], pool: Pool) -> list[Option]:
         if report.target in found:
             continue
         reports = [r for plan in plans for r in plan.candidates if r.target == report.target]
-        stage = _whole_stage(model, report.target, pool)
+        stage = _whole_stage(model, report.target, pool, limited or Limited())
         if stage is not None and _usable(reports, lowered=stage.target.precisions != _WRITTEN):
             plan = replace(plans[0], stages=(stage,), boundaries=())
             found[report.target] = Option(report.target, plan)
@@ -97,9 +101,12 @@ def points_of(plans: Sequence[Plan], options: Sequence[Option], pool: Pool) -> I
             yield Point(shapes, known)
 
 
-def most_variants(model: Model, pool: Pool) -> int:
-    """How many prepared variants fit the host's memory; 0 for a model too large for any."""
+def most_variants(model: Model, pool: Pool, limited: Limited | None = None) -> int:
+    """How many prepared variants fit what may be used of the host's memory; 0 for a model too large
+    for any."""
     sizes = [d.memory_bytes for d in pool.devices if d.kind == "cpu" and d.memory_bytes]
+    caps = (limited or Limited()).limits.memory_bytes
+    sizes += [size for device, size in caps.items() if is_host(device)]
     if not sizes:
         return MAX_SHAPE_VARIANTS
     room = MEMORY_SHARE * min(sizes) / (VARIANT_WEIGHTS * max(model.weight_bytes, 1))
@@ -134,7 +141,7 @@ def _usable(reports: Sequence[TargetReport], *, lowered: bool) -> bool:
     return bool(states & {"ok", "slow"}) and "infidel" not in states
 
 
-def _whole_stage(model: Model, name: str, pool: Pool) -> Stage | None:
+def _whole_stage(model: Model, name: str, pool: Pool, limited: Limited) -> Stage | None:
     """The whole model on a target; None if its name doesn't say all about it."""
     try:
         target = Target.parse(name)
@@ -149,5 +156,5 @@ def _whole_stage(model: Model, name: str, pool: Pool) -> Stage | None:
         tuple(spec.name for spec in model.inputs),
         tuple(spec.name for spec in model.outputs),
         Precisions(target.precisions[0]),
-        usual_resources(target.device, pool),
+        limited.resources(target.device, usual_resources(target.device, pool)),
     )

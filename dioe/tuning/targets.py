@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from dioe.hardware import Pool, resources_for
 from dioe.precision import candidate_precisions
 from dioe.runtime import Runtime, is_host
+from dioe.tuning.limited import Limited
 from dioe.types import (
     Backend,
     Capabilities,
@@ -62,8 +63,10 @@ class Candidate:
     after all others, on the whole model."""
     expected_s: float = 0.0
     """What a first look at it may take, as far as it is known before."""
-    roomless: bool = False
-    """Whether the device's memory is too small for the whole model."""
+    roomless: str = ""
+    """Why the device's memory is too small for the whole model; empty if it isn't known to be."""
+    forbidden: str = ""
+    """Why limits keep the model out of it; empty if they don't."""
 
     @property
     def modelled(self) -> bool:
@@ -74,30 +77,35 @@ class Candidate:
     def runs_whole(self) -> bool:
         """Whether the backend could run the whole model, whatever is pinned elsewhere: then it can
         be measured so."""
-        wanted = not self.held_back and not self.roomless
+        wanted = not (self.forbidden or self.held_back or self.roomless)
         return wanted and self.support.refused.keys() <= self.pinned_away
 
     @property
     def partial(self) -> bool:
         """Whether it gets parts of the model at most."""
-        return self.roomless or not self.support.whole
+        return bool(self.roomless) or not self.support.whole
 
     @property
     def refusal(self) -> str:
         """Why the target isn't tried on the whole model; empty if it is."""
-        return self.held_back or refusal_text(self.support)
+        return self.forbidden or self.held_back or refusal_text(self.support) or self.roomless
 
     @property
     def refused_state(self) -> str:
         """The state to report where there is a refusal: what was only not tried is no reason to
         call the model unsupported."""
-        return "failed" if self.held_back in (UNTRIED, LONG) else "unsupported"
+        if self.refusal in (UNTRIED, LONG, self.roomless):
+            return "failed"
+        return "unsupported"
 
 
-def memory_bytes(device: str, runtime: Runtime) -> int | None:
-    """The size of a device's memory where it has one of its own and tells."""
+def memory_bytes(device: str, resources: Resources, runtime: Runtime) -> int | None:
+    """What may be used of a device's memory: its size where it has one of its own and tells, and no
+    more than ``resources`` allow. None where neither is known."""
     found = runtime.registry.placement(device).device
-    return None if is_host(device) or found.shares is not None else found.memory_bytes
+    own = None if is_host(device) or found.shares is not None else found.memory_bytes
+    known = [size for size in (own, resources.memory_limit_bytes) if size is not None]
+    return min(known, default=None)
 
 
 def is_lowered(target: Target, *, quantised: bool) -> bool:
@@ -131,6 +139,7 @@ def candidates(
     pinned: Sequence[str] = (),
     last_resorts: bool = True,
     broken: Mapping[str, str] | None = None,
+    limited: Limited | None = None,
     enough: Callable[[Candidate], bool] = lambda candidate: False,
     budget_s: float = math.inf,
 ) -> list[Candidate]:
@@ -141,8 +150,9 @@ def candidates(
     (``npu:0/null``), for their outputs may be worth nothing; ``pinned``, the names of what ops are
     pinned to, count as well. Backends of the last resort too without ``last_resorts``. ``broken``
     gives the reasons of targets that failed already; a backend that raises when it is asked
-    refuses. Nobody else is asked after a candidate that is ``enough`` (asking may mean compiling),
-    nor is, unless it is named, a backend whose compiling ``budget_s`` has no room for.
+    refuses. Backends aren't asked about targets that are ``limited``. Nobody else is asked after a
+    candidate that is ``enough`` (asking may mean compiling), nor is, unless it is named, a backend
+    whose compiling ``budget_s`` has no room for.
     Raises InputError for a name that matches nothing, and what ``Registry.backend`` raises where
     that is because the backend it names isn't usable.
     """
@@ -150,7 +160,9 @@ def candidates(
     unmatched = set(wanted or ())
     found: list[Candidate] = []
     settled = False
-    for device_id, resources in _devices(pool, runtime):
+    limited = limited or Limited()
+    for device_id, usual in _devices(pool, runtime):
+        resources = limited.resources(device_id, usual)
         placements = [p for p in runtime.registry.placements if p.device.id == device_id]
         for placement in placements:
             if placement.device.state is not DeviceState.PRESENT:
@@ -172,6 +184,19 @@ def candidates(
                     elif backend.simulated and not any(
                         matches(str(target), w) and "/" in w for w in pinned
                     ):
+                        continue
+                    forbidden = limited.refusal(device_id, p)
+                    if forbidden:
+                        found.append(
+                            Candidate(
+                                target,
+                                resources,
+                                Support(frozenset()),
+                                capabilities.last_resort,
+                                known_as=placement.device.known_as,
+                                forbidden=forbidden,
+                            )
+                        )
                         continue
                     modelled = placement.device.known_as is KnownAs.MODELLED
                     long = not (failure or capabilities.dynamic_shapes or modelled)
@@ -324,7 +349,7 @@ def matches(target: str, wanted: str) -> bool:
 
 def _hold_back_last_resort(found: list[Candidate], pinned: Sequence[str]) -> list[Candidate]:
     """Refuse last-resort backends where another takes the whole model, but for what is pinned."""
-    if not any(c.support.whole and not c.last_resort for c in found):
+    if not any(c.support.whole and not c.last_resort and not c.forbidden for c in found):
         return found
 
     def held(candidate: Candidate) -> Candidate:

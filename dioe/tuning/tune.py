@@ -20,8 +20,10 @@ from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.first_looks import FirstLooks
 from dioe.tuning.found import Found, Mixed
 from dioe.tuning.known import Known, Ratio
+from dioe.tuning.limited import Limited
 from dioe.tuning.mixed import MixedSearch
 from dioe.tuning.modelled import known_devices, mark_plan, mark_reports
+from dioe.tuning.no_plan import no_plan
 from dioe.tuning.not_chosen import NotChosen, gain_notes
 from dioe.tuning.plan_trial import PlanContender
 from dioe.tuning.reports import left_out, paired_ratios, retimed, with_failures
@@ -79,6 +81,8 @@ class Goal:
     notes: tuple[str, ...] = ()
     untold: tuple[str, ...] = ()
     """Outputs whose accuracy the samples tell nothing of."""
+    limited: Limited = field(default_factory=Limited)
+    """What plans may use at most."""
 
     @property
     def lowers(self) -> bool:
@@ -234,12 +238,13 @@ class Tuner:
         budget: Budget,
         locked: bool,
     ) -> MixedSearch:
-        roomless = {r.target for r in reports if _is_roomless(r)}
-        out = {r.target for r in reports if r.state == "failed"} - roomless
+        roomless = {r.target: r.reason for r in reports if _is_roomless(r)}
+        roomless |= {str(c.target): c.roomless for c in self._candidates if c.roomless}
+        out = {r.target for r in reports if r.state == "failed"} - roomless.keys()
         settings = [
             s
             if str(s.target) not in roomless
-            else replace(s, candidate=replace(s.candidate, roomless=True))
+            else replace(s, candidate=replace(s.candidate, roomless=roomless[str(s.target)]))
             for s in self._settings
             if str(s.target) not in out
             and (self._may_mix(s) or not is_lowered(s.target, quantised=self._base.quantised))
@@ -258,6 +263,7 @@ class Tuner:
             pinned=self._goal.pinned,
             # what was slow with its first blocks already is never run as a whole
             hopeless=frozenset(r.target for r in reports if _hopeless(r)),
+            limited=self._goal.limited,
         )
         return MixedSearch(
             aim, self._model, self._samples, reference, runtime=self._runtime, known=self._known,
@@ -318,21 +324,19 @@ class Tuner:
             [*reports, *(r for r in found.reports if r.state != "ok")],
             reluctant=[*lowered, *plans],
             ratios=measured.ratios,
+            unplaced=found.unplaced,
         )
         return self._explained(chosen, reports, measured, plans.get(chosen.target))
 
-    def _pick(self, reports: Sequence[TargetReport], **preferences: Any) -> TargetReport:
-        """As ``choose``, whose error tells where a larger budget might help."""
+    def _pick(
+        self, reports: Sequence[TargetReport], unplaced: str = "", **preferences: Any
+    ) -> TargetReport:
+        """As ``choose``, whose error tells what may be done about it."""
         try:
             return choose(reports, limit=self._limit, **preferences)
         except UnsupportedError as error:
-            parts = [c.support.supported for c in self._candidates if not c.held_back]
-            if not frozenset().union(*parts).issuperset(self._base.placed_op_ids):
-                raise
-            raise UnsupportedError(
-                error.cause,
-                fix="together they take every op: a larger tuning budget may find a plan of them",
-            ) from None
+            ops, limited = self._base.placed_op_ids, self._goal.limited
+            raise no_plan(error, self._candidates, ops, limited, unplaced) from None
 
     def _time_survivors(
         self, reports: Sequence[TargetReport], found: Found, budget: Budget, locked: bool
@@ -378,9 +382,10 @@ class Tuner:
             refused = [
                 TargetReport(str(c.target), c.refused_state, c.refusal) for c in self._candidates
             ]
-            plan = self._search([], [], Budget(0.0), False).untried()
+            search = self._search([], [], Budget(0.0), False)
+            plan = search.untried()
             if plan is None:
-                self._pick(refused)  # raises, with every reason
+                self._pick(refused, search.unplaced)  # raises, with every reason
             else:
                 notes = (*self._goal.notes, _UNMEASURED)
                 return Tuning(replace(plan, notes=notes), self._candidates, refused)
