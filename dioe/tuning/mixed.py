@@ -174,7 +174,7 @@ class MixedSearch:
         slow = {s for s in usable if self._is_slow(s, parts)}
         parts.leave_to_others(slow, usable)
         usable = [s for s in usable if parts.has_blocks_for(s)]
-        if slow.issuperset(usable) and not self._needed:
+        if not usable or (slow.issuperset(usable) and not self._needed):
             return
         partial = [s for s in usable if s.candidate.partial]
         best_ms = self._best_ms(parts, singles)

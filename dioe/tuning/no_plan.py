@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from dioe.tuning.limited import Limited
 from dioe.tuning.targets import Candidate
-from dioe.types import UnsupportedError
+from dioe.types import OutOfMemory, UnsupportedError
 
 
 def no_plan(
@@ -15,12 +15,16 @@ def no_plan(
     ops: Collection[str],
     limited: Limited,
     unplaced: str = "",
-) -> UnsupportedError:
-    """The error that no target runs all ``ops``, with what may be done about it.
+) -> UnsupportedError | OutOfMemory:
+    """The error that no target runs all ``ops``, with what may be done about it; OutOfMemory where
+    memory limits alone keep out whoever could.
 
     ``unplaced`` is why no plan of several parts can be made, if that is known.
     """
-    if limited and unplaced:
+    able = [c for c in candidates if not c.forbidden and not c.held_back and c.support.whole]
+    if able and all(candidate.roomless for candidate in able):
+        return OutOfMemory(error.cause, fix=_allow(limited, "or name other devices"))
+    if unplaced and (limited.limits.memory_bytes or limited.limits.max_stages is not None):
         return UnsupportedError(
             f"{error.cause}; and together: {unplaced}", fix=_allow(limited, "or other targets")
         )
@@ -30,7 +34,7 @@ def no_plan(
             error.cause,
             fix="together they take every op: a larger tuning budget may find a plan of them",
         )
-    if any(candidate.forbidden or candidate.roomless for candidate in candidates):
+    if limited.limits.memory_bytes or any(candidate.forbidden for candidate in candidates):
         return UnsupportedError(error.cause, fix=_allow(limited, "or name other devices"))
     return error
 

@@ -163,7 +163,7 @@ def test_too_few_stages_allowed() -> None:
     )
     problem = replace(problem, targets=halves[:2])
     assert [len(p.stages) for p in place(problem)] == [2]
-    with pytest.raises(UnsupportedError, match="at most 1 stages"):
+    with pytest.raises(UnsupportedError, match="at most 1 stage"):
         place(problem, max_stages=1)
 
 
