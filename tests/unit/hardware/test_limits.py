@@ -34,7 +34,7 @@ def test_a_mapping_as_a_file_has_it() -> None:
 
 
 def test_equal_limits_are_written_alike() -> None:
-    other = {"forbid": {"*": ["int4"], "cpu": ["bf16", "int8"]}, "power": "0.06 kW"}
+    other: dict[str, Any] = {"forbid": {"*": ["int4"], "cpu": ["bf16", "int8"]}, "power": "0.06 kW"}
     other |= {"memory": {"cpu": "512000 kB", "gpu:0": "8192 MiB"}, "max_stages": 2}
     assert str(limits_from(other).to_data()) == str(limits_from(WRITTEN).to_data())
 
