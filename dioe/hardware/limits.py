@@ -24,12 +24,19 @@ class Limits:
 
     ``memory_bytes`` by device id; ``forbidden`` precisions by device id, or ``*`` for every device;
     ``max_stages`` of a plan; ``power_w`` that the devices of a plan may draw together, in watts.
+    Raises InputError for a number that isn't above 0.
     """
 
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
     forbidden: Mapping[str, frozenset[Precision]] = field(default_factory=dict)
     max_stages: int | None = None
     power_w: float | None = None
+
+    def __post_init__(self) -> None:
+        numbers = {f"memory of {d}": size for d, size in self.memory_bytes.items()}
+        for what, number in (numbers | {"stages": self.max_stages, "power": self.power_w}).items():
+            if number is not None and not number > 0:
+                raise InputError(f"{what}: {number}", place="limits", fix="give more than 0")
 
     def __bool__(self) -> bool:
         return self != Limits()

@@ -97,7 +97,7 @@ def pools(draw: st.DrawFn) -> Pool:
         for a, b in ways
     ]
     limits = Limits(
-        draw(st.dictionaries(st.sampled_from(ids), st.integers(0, 2**50))),
+        draw(st.dictionaries(st.sampled_from(ids), st.integers(1, 2**50))),
         draw(
             st.dictionaries(st.sampled_from([*ids, "*"]), st.frozensets(st.sampled_from(Precision)))
         ),
