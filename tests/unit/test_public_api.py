@@ -78,13 +78,14 @@ def test_what_compile_takes() -> None:
         "tuning_budget_s": 30.0,
         "pins": (),
         "strict": False,
+        "limits": None,
         "plan": None,
         "state": None,
         "cache_dir": None,
         "tune_shapes": True,
     }
     kinds = [p.kind for p in parameters.values()]
-    assert kinds == [inspect.Parameter.POSITIONAL_OR_KEYWORD] + 13 * [
+    assert kinds == [inspect.Parameter.POSITIONAL_OR_KEYWORD] + 14 * [
         inspect.Parameter.KEYWORD_ONLY
     ]
     for name in (
