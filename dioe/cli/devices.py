@@ -4,25 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 
 from dioe.cli import options
 from dioe.cli.files import POOL, check_output
+from dioe.cli.pool_text import catalogue_json, pool_json, print_catalogue, print_pool
 from dioe.cli.terminal import console, new_table
 from dioe.text import printable
 from dioe.types import DeviceInfo, KnownAs
+
+Catalogue = Annotated[
+    bool, typer.Option("--catalogue", help="List the devices and pools that come with DIOE.")
+]
 
 
 def devices(
     hardware: options.Hardware = None,
     write: options.WritePool = None,
+    catalogue: Catalogue = False,
     as_json: options.Json = False,
     verbose: options.Verbose = 0,
     debug: options.Debug = False,
 ) -> None:
     """List the devices, and the backends with their states and reasons."""
+    if catalogue:
+        _print_catalogue(as_json)
+        return
     from dioe.hardware import machine, pool_from, save_pool, with_devices
     from dioe.runtime import Runtime
 
@@ -39,6 +50,7 @@ def devices(
         options.print_json(
             {
                 "machine": host,
+                "pool": pool_json(pool),
                 "devices": [
                     {**asdict(p.device), "backends": sorted(p.backends)}
                     for p in registry.placements
@@ -48,21 +60,7 @@ def devices(
         )
         return
     out = console()
-    specs = new_table("This machine" if hardware is None else "The pool")
-    specs.add_column("device")
-    specs.add_column("name")
-    specs.add_column("cores", justify="right")
-    specs.add_column("memory", justify="right")
-    specs.add_column("vector extensions", overflow="fold")
-    specs.add_column("known as")
-    for device in pool.devices:
-        cores = "-" if device.capacity is None else f"{device.capacity:g}"
-        memory = "-" if device.memory_bytes is None else f"{device.memory_bytes / 2**30:.1f} GiB"
-        specs.add_row(
-            device.id, escape(device.name), cores, memory,
-            " ".join(device.vector_extensions), str(device.known_as),
-        )  # fmt: skip
-    out.print(specs)
+    print_pool(out, pool, "This machine" if hardware is None else "The pool")
     _print_modelled(out, [p.device for p in registry.placements])
     table = new_table("Backends")
     for heading in ("backend", "state", "version", "devices"):
@@ -79,6 +77,13 @@ def devices(
         if status.reason:
             words = " ".join(status.reason.split())
             out.print(printable(f"{status.name} is {status.state}: {words}"), markup=False)
+
+
+def _print_catalogue(as_json: bool) -> None:
+    if as_json:
+        options.print_json(catalogue_json())
+    else:
+        print_catalogue(console())
 
 
 def _print_modelled(out: Console, devices: Sequence[DeviceInfo]) -> None:

@@ -20,7 +20,10 @@ from dioe.types import Array, InputError
 Model = Annotated[str, typer.Argument(help="ONNX file.", show_default=False, metavar="MODEL")]
 Hardware = Annotated[
     str | None,
-    typer.Option(help="YAML file of a pool, instead of this machine.", envvar="DIOE_HARDWARE"),
+    typer.Option(
+        help="YAML file of a pool, or one's name in the catalogue, instead of this machine.",
+        envvar="DIOE_HARDWARE",
+    ),
 ]
 Devices = Annotated[
     str,

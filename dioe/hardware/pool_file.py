@@ -20,7 +20,7 @@ from dioe.hardware.figures import Closed, Figure
 from dioe.hardware.limits import Limits, LimitsSection
 from dioe.hardware.schema_errors import first_of, parse_or_errors
 from dioe.hardware.spec import BoundaryCost, Bus, DeviceSpec, Link, Pool, contradictions
-from dioe.types import ConfigError
+from dioe.types import ConfigError, KnownAs
 from dioe.yaml_text import Document, KeyPath, read_document
 
 FORMAT = "dioe-pool"
@@ -321,6 +321,8 @@ def _described(device: DeviceSpec, written: Mapping[str, object], place: Place) 
                 "device" if "device" in written else "id",
             )
         found = device.figures.over(descriptor.figures)
+        if device.known_as is KnownAs.HARDWARE:  # as it was found: costs are kept by what it is
+            return replace(device, figures=found)
         device = replace(
             device,
             name=device.name or descriptor.name,

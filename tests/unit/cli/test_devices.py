@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import dioe as dioe_package
+from dioe.hardware import catalogue
 from dioe.types import BackendError, DeviceInfo, KnownAs
 from tests.toys.backend import ToyBackend
 from tests.unit.cli.conftest import Dioe, UseBackends, is_told
@@ -22,7 +23,7 @@ def test_devices_and_backends_are_listed(dioe: Dioe) -> None:
 
 def test_json(dioe: Dioe) -> None:
     found = dioe("devices", "--json").json
-    assert set(found) == {"machine", "devices", "backends"}
+    assert set(found) == {"machine", "pool", "devices", "backends"}
     assert found["machine"]["capacity"] > 0
     (cpu,) = (device for device in found["devices"] if device["known_as"] == "hardware")
     assert cpu["id"] == "cpu"
@@ -69,10 +70,88 @@ def test_a_device_that_isnt_the_real_thing_says_so(dioe: Dioe, use_backends: Use
     assert any("onnxruntime" in line and " cpu " in line for line in lines)
 
 
+POOLS = catalogue.names(catalogue.POOLS)
+
+
 @pytest.mark.parametrize("columns", [80, 200])
-def test_the_table_fits(dioe: Dioe, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+@pytest.mark.parametrize("arguments", [[], ["--catalogue"], *(["--hardware", p] for p in POOLS)])
+def test_the_tables_fit(
+    dioe: Dioe, monkeypatch: pytest.MonkeyPatch, columns: int, arguments: list[str]
+) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    assert max(map(len, dioe("devices").out.splitlines())) <= columns
+    shown = dioe("devices", *arguments)
+    assert shown.code == 0
+    assert max(map(len, shown.out.splitlines())) <= columns
+
+
+def test_a_pool_of_the_catalogue(dioe: Dioe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    lines = dioe("devices", "--hardware", "server-a100").out.splitlines()
+    assert lines[0].strip() == "The pool: Server with two A100 SXM"
+    (gpu,) = (line for line in lines if line.startswith(" gpu:1 "))
+    for text in ("80.0 GiB", " 2039 ", "fp32\u00a019.5 fp16\u00a0312", " 400 ", "modelled"):
+        assert text in gpu
+    (link,) = (line for line in lines if line.startswith(" gpu:0 <-> gpu:1"))
+    assert link.split()[3:] == ["NVLink", "3", "300", "-", "-"]
+    assert any(line.startswith("bus slot-0, PCIe 4.0 x16: 31.5 GB/s") for line in lines)
+    jetson = dioe("devices", "--hardware", "jetson-agx-orin").out
+    assert "limits: 30 W together" in jetson
+    assert "of cpu" in jetson
+
+
+def test_what_a_pool_says_beside_its_devices(dioe: Dioe, tmp_path: Path) -> None:
+    pool = tmp_path / "pool.yaml"
+    pool.write_text(
+        """format: dioe-pool
+version: 1
+devices: [{id: cpu}, {id: 'gpu:0'}]
+links:
+- source: cpu
+  destination: gpu:0
+  bandwidth: {value: 12 GB/s, kind: derived, source: a test's own}
+  latency: {value: 10 us, kind: derived, source: a test's own}
+pins: {'type:Conv': 'gpu:0'}
+limits: {memory: {'gpu:0': 8 GiB}, forbid: {'*': [int8], cpu: [bf16]}, max_stages: 3}
+""",
+        encoding="utf-8",
+    )
+    shown = dioe("devices", "--hardware", pool).out
+    assert "cpu -> gpu:0" in shown
+    assert "10 µs" in shown
+    assert (
+        "limits: gpu:0 8.0 GiB; no device in int8; cpu not in bf16; at most 3 stages"
+        in " ".join(shown.split())
+    )
+    assert "pin: type:Conv on gpu:0" in shown
+    found = dioe("devices", "--hardware", pool, "--json").json["pool"]
+    assert found["links"][0]["latency_s"] == pytest.approx(1e-5)
+    assert [device["id"] for device in found["devices"]] == ["cpu", "gpu:0"]
+
+
+def test_the_catalogue(dioe: Dioe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = dioe("devices", "--catalogue").out
+    for name in (*catalogue.names(), *POOLS):
+        assert f"\n {name} " in shown
+    found = dioe("devices", "--catalogue", "--json").json
+    (a100,) = (device for device in found["devices"] if device["id"] == "a100-sxm-80g")
+    assert a100["peaks"]["int8"] == 624e12
+    assert a100["memory_bytes"] == 80 * 2**30
+    assert set(found["pools"]) == set(POOLS)
+    assert found["broken"] == []
+
+
+def test_a_damaged_file_of_the_catalogue_is_told(
+    dioe: Dioe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for section in (catalogue.DEVICES, catalogue.POOLS):
+        (tmp_path / section).mkdir()
+        (tmp_path / section / "damaged.yaml").write_text("format: [", encoding="utf-8")
+    monkeypatch.setattr(catalogue, "folder", lambda section="": tmp_path / section)
+    shown = dioe("devices", "--catalogue")
+    assert shown.code == 0
+    assert shown.out.count("damaged.yaml") == 2
+    assert len(dioe("devices", "--catalogue", "--json").json["broken"]) == 2
 
 
 def test_the_machine_is_written_and_read_back(dioe: Dioe, tmp_path: Path) -> None:
