@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -16,7 +16,8 @@ from dioe.types import ConfigError
 
 if TYPE_CHECKING:
     from dioe.hardware import DeviceSpec, Link, Pool
-    from dioe.hardware.figures import BandwidthFigure, PowerFigure, SizeFigure, TimeFigure
+    from dioe.hardware.figures import PowerFigure, TimeFigure
+    from dioe.hardware.reached import Reached
 
 _NO_BREAK = "\u00a0"
 
@@ -24,6 +25,10 @@ _NO_BREAK = "\u00a0"
 def print_pool(out: Console, pool: Pool, title: str) -> None:
     """The pool's devices with their figures, and below them what else it says."""
     out.print(_devices_table(pool.devices, f"{title}: {pool.name}" if pool.name else title))
+    if any(
+        rate.measured for d in pool.devices for rate in (*_peaks(d).values(), _bandwidth(d)) if rate
+    ):
+        _line(out, "* measured")
     for device in pool.devices:
         if device.vector_extensions:
             _line(out, f"{device.id} has {' '.join(device.vector_extensions)}")
@@ -50,14 +55,10 @@ def pool_json(pool: Pool) -> dict[str, Any]:
         "devices": [
             {
                 "id": device.id,
-                "name": device.name,
-                "known_as": str(device.known_as),
                 "catalogue": device.device,
-                "memory_bytes": device.memory_bytes,
+                "known_as": str(device.known_as),
                 "shares": device.shares,
-                "peaks": _peaks(device),
-                "bandwidth": _value(device.figures.memory.bandwidth),
-                "tdp_w": _value(device.figures.power.tdp),
+                **_figures_json(device),
             }
             for device in pool.devices
         ],
@@ -72,6 +73,17 @@ def pool_json(pool: Pool) -> dict[str, Any]:
             }
             for link in pool.links
         ],
+    }
+
+
+def _figures_json(device: DeviceSpec) -> dict[str, Any]:
+    bandwidth = _bandwidth(device)
+    return {
+        "name": device.name,
+        "memory_bytes": device.memory_bytes,
+        "peaks": {precision: rate.per_s for precision, rate in _peaks(device).items()},
+        "bandwidth": None if bandwidth is None else bandwidth.per_s,
+        "tdp_w": _value(device.figures.power.tdp),
     }
 
 
@@ -97,15 +109,7 @@ def catalogue_json() -> dict[str, Any]:
     devices, pools, broken = _shipped()
     return {
         "devices": [
-            {
-                "id": device.device,
-                "kind": device.kind,
-                "name": device.name,
-                "peaks": _peaks(device),
-                "memory_bytes": device.memory_bytes,
-                "bandwidth": _value(device.figures.memory.bandwidth),
-                "tdp_w": _value(device.figures.power.tdp),
-            }
+            {"id": device.device, "kind": device.kind, **_figures_json(device)}
             for device in devices
         ],
         "pools": {name: pool_json(pool) for name, pool in pools.items()},
@@ -124,7 +128,7 @@ def _shipped() -> tuple[list[DeviceSpec], dict[str, Pool], list[str]]:
         try:
             known = catalogue.descriptor(name)
         except ConfigError as error:
-            broken.append(str(error))
+            broken.append(f"{error.place}: {error.cause}")
         else:
             size = known.figures.memory.size
             devices.append(
@@ -137,7 +141,7 @@ def _shipped() -> tuple[list[DeviceSpec], dict[str, Pool], list[str]]:
         try:
             pools[name] = pool_from(catalogue.path_of(name, catalogue.POOLS))
         except ConfigError as error:
-            broken.append(str(error))
+            broken.append(f"{error.place}: {error.cause}")
     return devices, pools, broken
 
 
@@ -148,9 +152,9 @@ def _devices_table(devices: Sequence[DeviceSpec], title: str, *, shipped: bool =
         "name": [escape(printable(device.name)) for device in devices],
         "cores": ["" if d.capacity is None else f"{d.capacity:g}" for d in devices],
         "memory": [_memory(device) for device in devices],
-        "GB/s": [_giga(_value(device.figures.memory.bandwidth)) for device in devices],
+        "GB/s": ["" if (rate := _bandwidth(d)) is None else rate.text(1e9) for d in devices],
         "peak, TOPS": [
-            " ".join(f"{p}{_NO_BREAK}{_short(rate / 1e12)}" for p, rate in _peaks(device).items())
+            " ".join(f"{p}{_NO_BREAK}{rate.text(1e12)}" for p, rate in _peaks(device).items())
             for device in devices
         ],
         "W": [_short(_value(device.figures.power.tdp)) for device in devices],
@@ -170,19 +174,38 @@ def _devices_table(devices: Sequence[DeviceSpec], title: str, *, shipped: bool =
     return table
 
 
-def _peaks(device: DeviceSpec) -> dict[str, float]:
-    """The dense peak of each precision that its software exposes, in operations per second, of the
-    cores that it has."""
-    from dioe.hardware.figures import Peak
-    from dioe.hardware.reached import compute_rate, known_precisions, part_of_cores
+@dataclass(frozen=True, slots=True)
+class _Rate:
+    """Per second, of the cores that the device has; a peak, or what was measured."""
 
-    found = {}
-    for precision in known_precisions(device.figures):
-        reached = compute_rate(device, precision)
-        if reached is not None and isinstance(reached.figure, Peak):
-            part = 1.0 if reached.measured else part_of_cores(device)
-            found[str(precision)] = reached.figure.value * part
-    return found
+    per_s: float
+    measured: bool
+
+    def text(self, unit: float) -> str:
+        return f"{_short(self.per_s / unit)}{'*' if self.measured else ''}"
+
+
+def _peaks(device: DeviceSpec) -> dict[str, _Rate]:
+    """The dense peak of each precision that the device's software exposes."""
+    from dioe.hardware.reached import compute_rate, known_precisions
+
+    rates = {str(p): compute_rate(device, p) for p in known_precisions(device.figures)}
+    return {precision: _rate(device, rate) for precision, rate in rates.items() if rate is not None}
+
+
+def _bandwidth(device: DeviceSpec) -> _Rate | None:
+    from dioe.hardware.reached import memory_rate
+
+    rate = memory_rate(device)
+    return None if rate is None else _rate(device, rate)
+
+
+def _rate(device: DeviceSpec, reached: Reached) -> _Rate:
+    """Without the share of a peak that is reached."""
+    from dioe.hardware.reached import part_of_cores
+
+    whole = reached.per_s / reached.share
+    return _Rate(whole if reached.measured else whole * part_of_cores(device), reached.measured)
 
 
 def _memory(device: DeviceSpec) -> str:
@@ -233,7 +256,7 @@ def _limits(pool: Pool) -> Iterator[str]:
         yield f"{pool.limits.power_w:g} W together"
 
 
-def _value(figure: SizeFigure | BandwidthFigure | TimeFigure | PowerFigure | None) -> float | None:
+def _value(figure: TimeFigure | PowerFigure | None) -> float | None:
     return None if figure is None else figure.value
 
 

@@ -94,6 +94,8 @@ def memory_rate(
     memory = device.figures.memory
     achievable = device.figures.achievable.memory
     share = MEMORY_SHARE if achievable is None else achievable.value
+    # A few cores alone reach more than their part, and never the whole; others use the rest.
+    share *= part_of_cores(device)
     return _by_size(memory.by_working_set, memory.bandwidth, working_set, share)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import os
 import re
 import subprocess
 import sys
@@ -70,6 +71,25 @@ def test_every_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     }
     assert {name for name in names if name.startswith("dioe/hwconfigs/")} == configs
     assert any(name.endswith(".yaml") for name in configs)
+
+
+def test_the_catalogue_works_from_the_wheel(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    wheel.extractall(tmp_path)
+    code = """
+from dioe.hardware import catalogue, pool_from
+print(catalogue.folder())
+print(*(descriptor.id for descriptor in catalogue.descriptors()))
+print(*(device.id for device in pool_from("server-a100").devices))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    folder, names, devices = done.stdout.splitlines()
+    assert Path(folder) == tmp_path / "dioe/hwconfigs"
+    shipped = (ROOT / "hwconfigs/devices").glob("*.yaml")
+    assert set(names.split()) == {path.stem for path in shipped}
+    assert devices.split() == ["cpu", "gpu:0", "gpu:1"]
 
 
 def test_lists_of_known_failures(wheel: zipfile.ZipFile) -> None:

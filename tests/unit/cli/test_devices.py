@@ -128,6 +128,25 @@ limits: {memory: {'gpu:0': 8 GiB}, forbid: {'*': [int8], cpu: [bf16]}, max_stage
     assert [device["id"] for device in found["devices"]] == ["cpu", "gpu:0"]
 
 
+def test_measured_figures_are_marked(dioe: Dioe, tmp_path: Path) -> None:
+    pool = tmp_path / "pool.yaml"
+    pool.write_text(
+        """format: dioe-pool
+version: 1
+devices:
+- id: gpu:0
+  device: l4
+  figures:
+    peaks: [{precision: fp16, value: 61 TFLOPS, kind: measured, source: a test's own}]
+""",
+        encoding="utf-8",
+    )
+    shown = dioe("devices", "--hardware", pool).out
+    assert "fp16\u00a061* " in shown
+    assert "bf16\u00a0121\n" in shown or "bf16\u00a0121 " in shown
+    assert "\n* measured\n" in shown
+
+
 def test_the_catalogue(dioe: Dioe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     shown = dioe("devices", "--catalogue").out
@@ -148,6 +167,7 @@ def test_a_damaged_file_of_the_catalogue_is_told(
         (tmp_path / section).mkdir()
         (tmp_path / section / "damaged.yaml").write_text("format: [", encoding="utf-8")
     monkeypatch.setattr(catalogue, "folder", lambda section="": tmp_path / section)
+    monkeypatch.setenv("COLUMNS", "1000")
     shown = dioe("devices", "--catalogue")
     assert shown.code == 0
     assert shown.out.count("damaged.yaml") == 2

@@ -7,7 +7,9 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +27,7 @@ from dioe.hardware import (
 from dioe.hardware.catalogue import POOLS, descriptor, matching
 from dioe.hardware.descriptor import DeviceDescriptor, Figures, MemorySection
 from dioe.hardware.figures import Arithmetic, BandwidthFigure, FigureKind, Peak, TimeFigure
-from dioe.hardware.reached import known_precisions
+from dioe.hardware.reached import compute_rate, known_precisions, memory_rate
 from dioe.hardware.validate import State, validate
 from dioe.registry import Placement
 from dioe.types import ConfigError, DeviceInfo, KnownAs, Precision
@@ -210,6 +212,12 @@ def test_the_pools() -> None:
     halves = load_pool(ROOT / "hwconfigs/pools/cpu-split.yaml").devices
     assert not set(halves[0].cores) & set(halves[1].cores)
     assert [half.capacity for half in halves] == [len(half.cores) for half in halves]
+    whole = replace(halves[0], capacity=None)
+    for rate in (memory_rate, partial(compute_rate, precision=Precision.FP32)):
+        some, all_cores = rate(halves[0]), rate(whole)
+        assert some is not None
+        assert all_cores is not None
+        assert some.per_s == pytest.approx(all_cores.per_s * 4 / 96)
     captioning = load_pool(ROOT / "hwconfigs/pools/captioning.yaml")
     assert {device.kind for device in captioning.devices} == {"cpu", "gpu", "npu"}
     assert captioning.device("gpu:0").shares is None  # the laptop's own shares the CPU's memory
@@ -338,9 +346,7 @@ def test_a_pool_is_saved_with_names_for_what_the_catalogue_knows(tmp_path: Path)
         update={"kind": FigureKind.MEASURED, "value": 2.1e13, "source": "dioe calibrate"}
     )
     own = Figures(peaks=(measured,)).over(known)
-    gpu = DeviceSpec(
-        "gpu:0", device="l4", name="NVIDIA L4", figures=own, known_as=KnownAs.HARDWARE
-    )
+    gpu = DeviceSpec("gpu:0", device="l4", name="NVIDIA L4", figures=own, known_as=KnownAs.HARDWARE)
     pool = Pool((gpu,))
     save_pool(pool, tmp_path / "pool.yaml")
     text = (tmp_path / "pool.yaml").read_text(encoding="utf-8")
@@ -352,7 +358,7 @@ def test_a_pool_is_saved_with_names_for_what_the_catalogue_knows(tmp_path: Path)
 
 
 def test_what_figures_have_beside_others() -> None:
-    made = {"source": "dioe calibrate", "kind": FigureKind.MEASURED}
+    made: dict[str, Any] = {"source": "dioe calibrate", "kind": FigureKind.MEASURED}
     own = Figures(
         peaks=(Peak(precision=Arithmetic.FP16, value=1.5e12, backend="toy", **made),),
         memory=MemorySection(bandwidth=BandwidthFigure(value=1.5e10, **made)),
