@@ -297,7 +297,7 @@ def _precision_order(figures: Figures) -> Iterator[Remark]:
             # with the sums that cost most: fp16 into fp16 may well be faster than int8 into int32
             others = [min(_of(here, wide), key=_value, default=None) for wide in wider]
             for other in filter(None, others):
-                if best is not None and best.value < other.value:
+                if best is not None and best.value < other.value * (1 - SAME):
                     yield Remark(
                         Severity.WARNING, "precision-order", (best, other),
                         f"the {narrow} peak, {_rate(best)}, is below that of "

@@ -54,7 +54,7 @@ def lint_pool(parts: PoolParts) -> Iterator[Finding]:
         remarks = figure_remarks(device.figures, device.kind, twins)
         yield from placed(remarks, _OfDevice(files, place))
         yield from placed(_device(device), _OfDevice(files, place, of_figures=False))
-    for rule in (_links, _buses, _ways, _shared, _limits, _cores_twice):
+    for rule in (_links, _buses, _boundaries, _ways, _shared, _limits, _cores_twice):
         yield from placed(rule(parts), files)
 
 
@@ -164,6 +164,15 @@ def _buses(parts: PoolParts) -> Iterator[Remark]:
         yield from source_remarks(bus.bandwidth, "the bus's bandwidth")
         yield from range_remarks(bus.bandwidth, LINK_BANDWIDTH, "the bus's bandwidth")
         yield from standard_remarks(bus.name, bus.bandwidth, "the bus")
+
+
+def _boundaries(parts: PoolParts) -> Iterator[Remark]:
+    for boundary in parts.boundaries:
+        yield from source_remarks(boundary.fixed, "the boundary's cost")
+        yield from range_remarks(boundary.fixed, LINK_LATENCY, "the boundary's cost")
+        if boundary.bandwidth is not None:
+            yield from source_remarks(boundary.bandwidth, "the boundary's bandwidth")
+            yield from range_remarks(boundary.bandwidth, LINK_BANDWIDTH, "the boundary's bandwidth")
 
 
 def _ways(parts: PoolParts) -> Iterator[Remark]:
