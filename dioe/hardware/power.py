@@ -28,17 +28,27 @@ class Draw:
 def draws_of(pool: Pool, device: str) -> tuple[Draw, ...]:
     """What a device may draw: one entry for each power mode, else its TDP; the least first.
 
-    Empty where nobody knows. A device that has no figures of its own and uses the memory of another
-    is taken for a part of that one.
+    Empty where nobody knows. A device that uses another's memory, and has no figures of its own or
+    the very same power modes, is taken for a part of that one: the modes are those of a module with
+    both.
     """
     listed = {spec.id: spec for spec in pool.devices}
     while device in listed:
         spec = listed.pop(device)
         found = _own_draws(spec)
-        if found or spec.shares is None:
+        if spec.shares is None or (found and not _of_one_module(spec, listed.get(spec.shares))):
             return found
         device = spec.shares
     return ()
+
+
+def _of_one_module(spec: DeviceSpec, other: DeviceSpec | None) -> bool:
+    modes = _modes(spec)
+    return other is not None and bool(modes) and modes == _modes(other)
+
+
+def _modes(spec: DeviceSpec) -> dict[str, float]:
+    return {mode.id: mode.cap.value for mode in spec.figures.power.modes}
 
 
 def _own_draws(spec: DeviceSpec) -> tuple[Draw, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dioe.hardware import DeviceSpec, Pool
+from dioe.hardware import DeviceSpec, Pool, pool_from
 from dioe.hardware.descriptor import Figures, PowerMode, PowerSection
 from dioe.hardware.figures import FigureKind, PowerFigure
 from dioe.hardware.power import (
@@ -54,6 +54,17 @@ def test_what_devices_draw() -> None:
 def test_devices_that_share_in_a_ring_end() -> None:
     pool = Pool((device("cpu", shares="gpu:0"), device("gpu:0", shares="cpu")))
     assert draws_of(pool, "cpu") == ()
+
+
+def test_power_modes_of_a_module_count_once() -> None:
+    pool = pool_from("jetson-agx-orin")
+    every = ["cpu", "gpu:0", "dla:0", "dla:1"]
+    assert {draws_of(pool, device) for device in every} == {draws_of(pool, "cpu")}
+    assert least_draws(pool, every) == (Draw("cpu", 15, "15W"),)
+    assert fastest_draws(pool, every, 30) == (Draw("cpu", 30, "30W"),)
+    assert allowed_together(pool, every, 30) == (frozenset(every),)
+    other = Pool((device("cpu", low=15), device("gpu:0", shares="cpu", low=20)))
+    assert draws_of(other, "gpu:0") == (Draw("gpu:0", 20, "low"),)
 
 
 def test_the_fastest_modes_that_fit() -> None:
