@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dioe.hardware import Pool, host_pool, load_pool
     from dioe.planning import load_plan
     from dioe.runtime import BoundRequest, Pipeline, PipelineSession, Runtime, Session
-    from dioe.tuning import bench, calibrate
+    from dioe.tuning import bench, calibrate, predict
     from dioe.tuning import compile_model as compile  # noqa: A004 - the word users expect
     from dioe.types import DioeError, PipelinePlan, Plan
 
@@ -46,6 +46,7 @@ __all__ = [
     "host_pool",
     "load_plan",
     "load_pool",
+    "predict",
 ]
 
 _HOME = {
@@ -64,6 +65,7 @@ _HOME = {
     "host_pool": "dioe.hardware",
     "load_plan": "dioe.planning",
     "load_pool": "dioe.hardware",
+    "predict": "dioe.tuning",
 }
 
 

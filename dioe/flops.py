@@ -257,6 +257,9 @@ _MOVES = (
     "ConcatFromSequence Squeeze Tile Transpose Trilu Unsqueeze Upsample BitCast"
 )
 
+VIEWS = frozenset({"Constant", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Dropout"})
+"""Ops that no runtime does anything for: they name what is there already."""
+
 _ELEMENTWISE = {
     1: "Abs Acos Acosh Add And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr "
     "BitwiseXor Ceil Cos Cosh Div Equal Erf Exp Floor Greater GreaterOrEqual IsInf IsNaN Less "

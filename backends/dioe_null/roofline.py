@@ -19,9 +19,6 @@ from dioe.types import Precision, Precisions
 from dioe_null.descriptors import DeviceModel
 from dioe_null.shapes import Inferred, ValueType
 
-VIEWS = frozenset({"Constant", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Dropout"})
-"""Ops that no runtime does anything for: they name what is there already."""
-
 _INTEGER_OPS = frozenset({"ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"})
 """Ops on 8 bits, whatever precision the rest computes in."""
 
@@ -89,7 +86,7 @@ class Roofline:
         if first in inferred.inside:
             body, inner = inferred.inside[first]
             return _sum(asked, (self._op(n, asked, inner) for n in body))
-        if not node.domain and node.op_type in VIEWS:
+        if not node.domain and node.op_type in flops.VIEWS:
             return OpCost(0, 0, asked, 0.0)
         values = inferred.values
         inputs = [values.get(v.name or "") if v is not None else None for v in node.inputs]

@@ -23,6 +23,7 @@ from dioe.cli.devices import devices
 from dioe.cli.inspect import inspect
 from dioe.cli.node_suite import node_suite
 from dioe.cli.plan import plan
+from dioe.cli.predict import predict
 from dioe.cli.profile import profile
 from dioe.cli.resolve import resolve
 from dioe.cli.run import run as run_command
@@ -43,6 +44,7 @@ app.command()(devices)
 app.command()(inspect)
 app.command()(profile)
 app.command()(plan)
+app.command()(predict)
 app.command(name="run")(run_command)
 app.command()(bench)
 app.command()(calibrate)

@@ -3,6 +3,7 @@
 from dioe.graph.blocks import Block, find_blocks
 from dioe.graph.extract import GraphError, boundaries, extract, stage_io
 from dioe.graph.inputs import make_inputs
+from dioe.graph.kernels import Kernel, find_kernels
 from dioe.graph.model import Model, Source
 from dioe.graph.opgraph import OpGraph, OpInfo, ValueInfo
 from dioe.graph.partition import is_convex, quotient
@@ -17,6 +18,7 @@ __all__ = [
     "RECURRENT",
     "Block",
     "GraphError",
+    "Kernel",
     "Model",
     "OpGraph",
     "OpInfo",
@@ -26,6 +28,7 @@ __all__ = [
     "boundaries",
     "extract",
     "find_blocks",
+    "find_kernels",
     "is_convex",
     "make_inputs",
     "quotient",

@@ -56,7 +56,6 @@ class Block:
     structure_hash: str
 
 
-_RANDOM = ("Random", "Bernoulli", "Multinomial")
 _TO_CONSUMER = ("GlobalAveragePool", "GlobalMaxPool", "Reduce", "Arg")  # belong to what uses them
 
 
@@ -94,22 +93,7 @@ class _Grower:
         self.partition = Partition(graph)
         self.infos = [graph.ops[op] for op in graph.ids]
         self.patterns: dict[int, str] = {}  # op index -> kind of the pattern it is in
-        self.static = self._static()
-
-    def _static(self) -> list[bool]:
-        """Whether an op depends on constants only."""
-        static: list[bool] = []
-        inputs = {value.name for value in self.graph.model.ir.graph.inputs} - set(
-            self.graph.constants
-        )
-        for index, info in enumerate(self.infos):
-            before = self.graph.predecessors[index]
-            static.append(
-                not info.op_type.startswith(_RANDOM)
-                and all(static[i] for i in before)
-                and not inputs.intersection(info.reads)
-            )
-        return static
+        self.static = graph.is_static
 
     def match(self) -> None:
         for kind, indices in matches(self.graph):

@@ -161,6 +161,17 @@ class OpGraph:
         return tuple(map(tuple, found))
 
     @cached_property
+    def is_static(self) -> tuple[bool, ...]:
+        """Whether an op depends on constants only, by its index; what draws lots doesn't."""
+        inputs = {value.name for value in self.model.ir.graph.inputs} - set(self.constants)
+        static: list[bool] = []
+        for index, info in enumerate(self.ops.values()):
+            random = info.op_type.startswith(_RANDOM)
+            before = all(static[i] for i in self.predecessors[index])
+            static.append(before and not random and not inputs.intersection(info.reads))
+        return tuple(static)
+
+    @cached_property
     def digraph(self) -> nx.DiGraph[str]:
         """As networkx: nodes are op ids with attribute ``op`` (OpInfo), edges have ``values``."""
         graph: nx.DiGraph[str] = nx.DiGraph()
@@ -182,6 +193,9 @@ class OpGraph:
 
     def __repr__(self) -> str:
         return f"OpGraph({self.model.place!r}, {len(self.ops)} ops)"
+
+
+_RANDOM = ("Random", "Bernoulli", "Multinomial")
 
 
 def _top_level(graph: ir.Graph) -> Iterator[ir.Value]:

@@ -21,6 +21,7 @@ from dioe.hardware.figures import (
     CountFigure,
     Figure,
     FractionFigure,
+    OpFactor,
     Peak,
     PowerFigure,
     SizeFigure,
@@ -155,6 +156,8 @@ class Figures(Closed):
     by_backend: tuple[BackendFigures, ...] = ()
     """What was measured through one backend each: it counts more than what is said of the device,
     for a stage of that backend."""
+    op_factors: tuple[OpFactor, ...] = ()
+    """How far classes of ops stay from their rooflines."""
 
     @model_validator(mode="after")
     def _no_second_ones(self) -> Self:
@@ -286,6 +289,8 @@ def _item_key(item: object) -> object:
         return item.id
     if isinstance(item, BackendFigures):
         return item.backend
+    if isinstance(item, OpFactor):
+        return item.op_class, item.precision, item.backend
     return item.name if isinstance(item, Interconnect) else item
 
 

@@ -104,3 +104,19 @@ class Peak(Figure):
     """The power mode it holds in; empty where there is only one."""
     backend: str = ""
     """The backend it was measured through; empty for the chip's own."""
+
+
+class OpFactor(Figure):
+    """How far ops of one class stay from their roofline, learned from measured ones."""
+
+    op_class: str = Field(pattern=r"^[a-z][a-z0-9_.]*$", max_length=40)
+    """What sort of work it is: conv.depthwise, matmul, elementwise; `fused` for what ops fused into
+    others still cost."""
+    precision: Arithmetic
+    """Computed in."""
+    backend: str = ""
+    """The backend it was learned on; empty for any."""
+    value: Annotated[float, Field(ge=0, le=10_000)]
+    """Times its roofline: 1 is as good as the peaks allow, 0 costs nothing."""
+    ops: Annotated[int, Field(ge=1)]
+    """How many measured ops it was learned from."""

@@ -12,6 +12,7 @@ from dioe.profiling.calls import preset_outputs, waiting_call
 from dioe.profiling.capture import Activations, capture
 from dioe.profiling.copies import CopyCosts, time_copies
 from dioe.profiling.dispatch import time_dispatch
+from dioe.profiling.factors import MeasuredKernels, learn
 from dioe.profiling.history import History, HistoryInfo
 from dioe.profiling.history_file import HistoryState
 from dioe.profiling.history_records import CostKey, CostRecord
@@ -20,6 +21,7 @@ from dioe.profiling.interpolate import interpolate
 from dioe.profiling.load import NOISY_SHARE, CpuLoad, others_share
 from dioe.profiling.lock import measuring
 from dioe.profiling.per_op import profile_executable
+from dioe.profiling.roofline import Bound, KernelTime, Roofline
 from dioe.profiling.rounds import (
     Calls,
     Contender,
@@ -43,6 +45,7 @@ __all__ = [
     "Activations",
     "BlockKey",
     "BlockTiming",
+    "Bound",
     "Calls",
     "Contender",
     "CopyCosts",
@@ -53,6 +56,9 @@ __all__ = [
     "History",
     "HistoryInfo",
     "HistoryState",
+    "KernelTime",
+    "MeasuredKernels",
+    "Roofline",
     "Round",
     "StageCosts",
     "StageFit",
@@ -64,6 +70,7 @@ __all__ = [
     "fit",
     "in_context",
     "interpolate",
+    "learn",
     "measuring",
     "op_costs",
     "others_share",

@@ -9,6 +9,7 @@ from dioe.tuning.block_profiles import (
 )
 from dioe.tuning.calibrate import Calibration, calibrate, run_calibration
 from dioe.tuning.compile import Job, Settings, compile_model
+from dioe.tuning.predict import Predicted, Prediction, predict
 from dioe.tuning.profiles import TargetProfile, op_costs, profile_targets
 from dioe.tuning.targets import Candidate, candidates, refusal_text
 from dioe.tuning.tune import Tuning
@@ -21,6 +22,8 @@ __all__ = [
     "Calibration",
     "Candidate",
     "Job",
+    "Predicted",
+    "Prediction",
     "Settings",
     "TargetProfile",
     "Tuning",
@@ -30,6 +33,7 @@ __all__ = [
     "candidates",
     "compile_model",
     "op_costs",
+    "predict",
     "profile_targets",
     "refusal_text",
     "run_calibration",

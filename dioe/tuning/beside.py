@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dioe.graph import Block
-from dioe.hardware import Pool
+from dioe.hardware import DeviceSpec, Pool
 from dioe.planning import on_threads
 from dioe.tuning.targets import Candidate
 from dioe.types import Resources, Target
@@ -21,6 +21,8 @@ class Setting:
 
     candidate: Candidate
     resources: Resources
+    device: DeviceSpec | None = None
+    """The device in its pool, with its figures; None where the pool doesn't name it."""
 
     @property
     def target(self) -> Target:
@@ -48,14 +50,15 @@ def settings_beside(
     recurrent layer's steps, is often faster on one thread than on several that sleep in between.
     Backends that compile for long are left out: each part would be compiled several times.
     """
-    capacity = {device.id: device.capacity or 1.0 for device in pool.devices}
+    devices = {device.id: device for device in pool.devices}
     found = []
     for candidate in candidates:
         if candidate.held_back or candidate.compiles_long or not candidate.support.supported:
             continue
         own = replace(candidate.resources, spin=False)
-        found.append(Setting(candidate, own))
-        several = capacity.get(candidate.target.device, 1.0) > 1 and own.threads != 1
-        if several and small_pieces:
-            found.append(Setting(candidate, replace(own, threads=1)))
+        device = devices.get(candidate.target.device)
+        found.append(Setting(candidate, own, device))
+        capacity = 1.0 if device is None else device.capacity or 1.0
+        if capacity > 1 and own.threads != 1 and small_pieces:
+            found.append(Setting(candidate, replace(own, threads=1), device))
     return found

@@ -35,9 +35,9 @@ from dioe.runtime import Runtime, is_host
 from dioe.tuning.beside import Setting
 from dioe.tuning.clock import Budget, Stopwatch
 from dioe.tuning.copies import Copies
-from dioe.tuning.default_costs import default_cost
 from dioe.tuning.known import Known
 from dioe.tuning.targets import error_cause, is_lowered, memory_bytes
+from dioe.tuning.unmeasured import Unmeasured, default_ms
 from dioe.tuning.wholes import WholeBeside, slowdown_of, time_wholes, too_slow
 from dioe.types import (
     Array,
@@ -102,6 +102,7 @@ class Parts:
         self._seen: dict[tuple[str, Setting], float] = {}
         """Blocks (by id) of stages that were timed where the whole wasn't: their shares, in ms."""
         self._copies = Copies(runtime, known)
+        self._unmeasured = Unmeasured(self.graph, self.blocks)
         self._left: set[tuple[str, Setting]] = set()
         """Blocks (by id) that a setting takes, and that are left to others."""
         self._anchor_ms: dict[Setting, float] = {}
@@ -354,7 +355,7 @@ class Parts:
         setting = next((s for s in settings if (s.target, s.resources) == beside), None)
         inside = set(stage.ops)
         blocks = [block for block in self.blocks if block.ops[0] in inside]
-        weights = [default_cost(self.graph, block).ms for block in blocks]
+        weights = [default_ms(self.graph, block) for block in blocks]
         if setting is None or setting in self._wholes or not sum(weights):
             return
         reads, gives = self._sizes(stage.inputs), self._sizes(stage.outputs)
@@ -437,8 +438,8 @@ class Parts:
     def problem(self, settings: Sequence[Setting], *, complete: bool = False) -> Problem:
         """The blocks and what each costs in every setting, as far as it is known by now.
 
-        A block that only one target takes has a default cost where nothing is known of it, by its
-        work and bytes; if ``complete``, so has every block that is taken.
+        A block that only one target takes has a predicted cost where nothing is known of it; if
+        ``complete``, so has every block that is taken.
         """
         alone = fit(list(self._alone_observations()), self._copies.prior(settings))
         fitted = fit(self._observed, alone)
@@ -479,8 +480,10 @@ class Parts:
                     setting, timing.p50_ms, node.reads.values(), node.gives.values()
                 )
                 blocks[block.id] = Cost(ms, Basis.MEASURED, timing.runs)
-            elif block.id in given:
-                blocks[block.id] = default_cost(self.graph, block)
+        measured = dict(blocks)
+        for block in self.blocks:
+            if block.id in given and block.id not in measured and self.takes(setting, block):
+                blocks[block.id] = self._unmeasured.cost(setting, block, measured)
         copies = self._copies.of(setting)
         return TargetCosts(
             target=setting.target,

@@ -28,6 +28,7 @@ PUBLIC = {
     "host_pool": "dioe.hardware",
     "load_plan": "dioe.planning",
     "load_pool": "dioe.hardware",
+    "predict": "dioe.tuning",
 }
 
 

@@ -1,0 +1,135 @@
+"""``dioe predict``: what a model would take on devices that aren't here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from dioe.cli import options
+from dioe.cli.terminal import console, ms, new_table
+from dioe.text import printable
+from dioe.types import KnownAs
+
+if TYPE_CHECKING:
+    from dioe.tuning import Predicted, Prediction
+
+Hardware = Annotated[
+    str | None,
+    typer.Option(
+        help="Pool: a YAML file, or a name in the catalogue; this machine without it.",
+        envvar="DIOE_HARDWARE",
+    ),
+]
+Devices = Annotated[str, typer.Option(help="Devices of the pool, comma-separated: gpu:0,cpu.")]
+Kernels = Annotated[
+    int, typer.Option("--kernels", help="Dearest kernels to show of the best prediction.")
+]
+
+
+def predict(
+    model: options.Model,
+    hardware: Hardware = None,
+    devices: Devices = "auto",
+    shape: options.Shapes = None,
+    top: Kernels = 0,
+    as_json: options.Json = False,
+    verbose: options.Verbose = 0,
+    debug: options.Debug = False,
+) -> None:
+    """Predict what MODEL takes on each device of a pool, from figures alone.
+
+    Nothing runs: times are rooflines of the devices' figures, and say what they rest on.
+    """
+    from dioe.tuning import predict as predict_model
+
+    found = predict_model(
+        model, hardware=hardware, devices=devices, shapes=options.parse_shapes(shape)
+    )
+    if as_json:
+        options.print_json(_plain(found))
+        return
+    out = console()
+    shapes = ", ".join(
+        f"{name} {'×'.join(map(str, dims)) or 'scalar'}" for name, dims in found.shapes.items()
+    )
+    out.print(
+        printable(
+            f"{found.op_count} ops in {found.kernel_count} kernels, "
+            f"{found.flops / 1e9:.3g} GFLOP, for {shapes}"
+        ),
+        markup=False,
+    )
+    out.print(_table(found))
+    bases = {p.basis: p for p in reversed(found.predictions) if p.basis}
+    for basis, first in reversed(bases.items()):
+        out.print(printable(f"{first.target}: {basis}"), markup=False)
+    for p in found.predictions:
+        if p.reason:
+            out.print(printable(f"{p.target}: {p.reason}"), markup=False)
+    if top and found.predictions and found.predictions[0].kernels:
+        out.print(_kernels(found.predictions[0], top))
+
+
+def _table(found: Predicted) -> Table:
+    table = new_table("Predicted from figures, nothing was run")
+    table.add_column("target", overflow="fold")
+    table.add_column("name", overflow="fold")
+    table.add_column("ms", justify="right", no_wrap=True)
+    for heading in ("compute", "memory", "overhead"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("weights", justify="right", no_wrap=True)
+    for p in found.predictions:
+        shares = ["-"] * 3
+        if p.ms and p.bounds is not None:
+            shares = [f"{bound_ms / p.ms:.0%}" for bound_ms in p.bounds.values()]
+        table.add_row(
+            escape(printable(p.target)), escape(printable(p.name)), ms(p.ms), *shares,
+            f"{p.weight_bytes / 2**20:.1f} MiB" if p.ms is not None else "-",
+        )  # fmt: skip
+    return table
+
+
+def _kernels(best: Prediction, top: int) -> Table:
+    table = new_table(f"Dearest kernels on {best.target}")
+    table.add_column("ms", justify="right", no_wrap=True)
+    table.add_column("class", no_wrap=True)
+    table.add_column("bound", no_wrap=True)
+    table.add_column("main op", overflow="fold")
+    for time in sorted(best.kernels, key=lambda time: -time.ms)[:top]:
+        more = f" and {time.kernel.fused} fused" if time.kernel.fused else ""
+        table.add_row(
+            ms(time.ms), time.kernel.op_class, str(time.bound),
+            escape(printable(time.kernel.main)) + more,
+        )  # fmt: skip
+    return table
+
+
+def _plain(found: Predicted) -> dict[str, Any]:
+    return {
+        "shapes": {name: list(dims) for name, dims in found.shapes.items()},
+        "ops": found.op_count,
+        "kernels": found.kernel_count,
+        "flops": found.flops,
+        "predictions": [
+            {
+                "target": p.target,
+                "device": p.device,
+                "name": p.name,
+                "backend": p.backend,
+                "precision": p.precision,
+                "known_as": str(KnownAs.MODELLED if p.ms is not None else p.known_as),
+                "ms": p.ms,
+                "dispatch_ms": p.dispatch_ms,
+                "bounds": p.bounds,
+                "basis": p.basis,
+                "reason": p.reason,
+                "weight_bytes": p.weight_bytes,
+                "kernels": [asdict(time) for time in p.kernels],
+            }
+            for p in found.predictions
+        ],
+    }

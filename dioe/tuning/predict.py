@@ -1,0 +1,163 @@
+"""``dioe.predict``: what a model would take on devices that aren't here, or weren't measured.
+
+Nothing is executed: times come from rooflines (:mod:`dioe.profiling.roofline`) on the figures of a
+pool's devices. They say which machine is worth a try, not what it takes; each says what it rests
+on, and on devices that are here measuring has the last word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+
+import numpy as np
+
+from dioe.graph import Kernel, Model, OpGraph, Source, find_kernels, make_inputs
+from dioe.hardware import DeviceSpec, Pool, pool_from, with_devices
+from dioe.hardware.reached import known_precisions
+from dioe.profiling import Bound, KernelTime, Roofline
+from dioe.runtime import Runtime
+from dioe.types import KnownAs, Precision, UnsupportedError
+
+_WEIGHT_BITS = {Precision.FP16: 16, Precision.BF16: 16, Precision.INT8: 8, Precision.INT4: 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model would take on one device of a pool, in one precision. Times in ms.
+
+    ``backend`` is the one whose measured figures were used, empty where they are of the device
+    alone. ``ms`` is None where nothing can be said, and ``reason`` says why. ``bounds`` are the
+    times of all kernels by what they go into: ``compute``, ``memory``, ``overhead``. ``basis`` says
+    what the figures rest on, ``known_as`` whether the device is here or described.
+    """
+
+    device: str
+    name: str
+    backend: str
+    precision: Precision | None
+    known_as: KnownAs
+    ms: float | None = None
+    dispatch_ms: float = 0.0
+    bounds: Mapping[str, float] | None = None
+    basis: str = ""
+    reason: str = ""
+    kernels: tuple[KernelTime, ...] = ()
+    weight_bytes: int = 0
+
+    @property
+    def target(self) -> str:
+        """Device, backend (``*`` for none in particular) and precision."""
+        parts = (self.device, self.backend or "*", self.precision or "*")
+        return "/".join(map(str, parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """All predictions for one model, fastest first; ``shapes`` are those it was costed for."""
+
+    predictions: tuple[Prediction, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    flops: int
+    kernel_count: int
+    op_count: int
+
+
+def predict(
+    model: Source,
+    *,
+    hardware: str | PathLike[str] | Pool | None = None,
+    devices: Sequence[str] | str = "auto",
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Predicted:
+    """What a model would take on each device of a pool, in each precision that it has a peak of.
+
+    Args:
+        model: As ``dioe.compile`` takes it.
+        hardware: A pool, its file, its name in the catalogue, or None for this machine.
+        devices: ``auto`` for all, or some device ids.
+        shapes: Of inputs; open dimensions get assumed ones.
+
+    Raises:
+        ModelError, InputError, ConfigError: as ``dioe.types`` describes them.
+    """
+    pool = pool_from(hardware)
+    if hardware is None:
+        pool = with_devices(pool, Runtime.current().registry.placements)
+    chosen = _chosen(pool, devices)
+    loaded = Model.load(model)
+    feeds = make_inputs(loaded, {n: tuple(s) for n, s in (shapes or {}).items()})
+    bound = {n: v.shape for n, v in feeds.items() if isinstance(v, np.ndarray)}
+    graph = OpGraph.build(loaded, bound)
+    found = find_kernels(graph)
+    weights = {name: (t.size, t.nbytes) for name, t in graph.constants.items()}
+    predictions = [p for device in chosen for p in _on(device, pool, found, weights)]
+    predictions.sort(key=lambda p: (p.ms is None, p.ms or 0.0, p.target))
+    return Predicted(
+        tuple(predictions), bound, sum(k.flops for k in found), len(found), len(graph.ops)
+    )
+
+
+def _chosen(pool: Pool, devices: Sequence[str] | str) -> Sequence[DeviceSpec]:
+    if devices == "auto":
+        return pool.devices
+    named = devices.split(",") if isinstance(devices, str) else devices
+    return [pool.device(name.strip()) for name in named]
+
+
+def _on(
+    device: DeviceSpec,
+    pool: Pool,
+    found: Sequence[Kernel],
+    weights: Mapping[str, tuple[int, int]],
+) -> Iterator[Prediction]:
+    precisions = known_precisions(device.figures)
+    allowed = [p for p in precisions if not pool.limits.forbids(device.id, p)]
+    about = (device.id, device.name)
+    if not allowed:
+        reason = "no figures of it: name a descriptor in the pool, or run `dioe calibrate`"
+        if precisions:
+            reason = "all its precisions are forbidden by limits"
+        yield Prediction(*about, "", None, device.known_as, reason=reason)
+    for backend in measured_backends(device) or [""]:
+        for precision in allowed:
+            yield _prediction(device, pool, backend, precision, found, weights)
+
+
+def measured_backends(device: DeviceSpec) -> list[str]:
+    """The backends that a device has measured peaks through, sorted."""
+    return sorted({peak.backend for peak in device.figures.peaks if peak.backend})
+
+
+def _prediction(
+    device: DeviceSpec,
+    pool: Pool,
+    backend: str,
+    precision: Precision,
+    found: Sequence[Kernel],
+    weights: Mapping[str, tuple[int, int]],
+) -> Prediction:
+    about = (device.id, device.name, backend, precision, device.known_as)
+    bits = _WEIGHT_BITS.get(precision, 32)
+    needed = sum(min(nbytes, size * bits // 8) for size, nbytes in weights.values())
+    room = pool.limits.memory_bytes.get(device.id, device.memory_bytes)
+    if room is not None and needed > room:
+        reason = f"its weights take {needed / 2**20:.0f} MiB, and there are {room / 2**20:.0f}"
+        return Prediction(*about, reason=reason, weight_bytes=needed)
+    try:
+        roofline = Roofline(device, precision, backend=backend)
+    except UnsupportedError as error:
+        return Prediction(*about, reason=error.cause, weight_bytes=needed)
+    times = tuple(map(roofline.of, found))
+    bounds = {str(b): sum(time.ms for time in times if time.bound is b) for b in Bound}
+    bounds[str(Bound.OVERHEAD)] += roofline.dispatch_ms
+    return Prediction(
+        *about,
+        ms=sum(time.ms for time in times) + roofline.dispatch_ms,
+        dispatch_ms=roofline.dispatch_ms,
+        bounds=bounds,
+        basis=roofline.basis,
+        kernels=times,
+        weight_bytes=needed,
+    )

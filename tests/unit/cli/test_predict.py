@@ -1,0 +1,76 @@
+"""``dioe predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+
+from tests.unit.cli.conftest import Dioe
+from tests.unit.tuning.test_predict import model
+
+POOL = """
+devices:
+- id: gpu:0
+  name: Some card
+  figures:
+    peaks:
+    - {precision: fp32, value: 10 TFLOPS, source: a sheet, kind: vendor}
+    - {precision: fp16, value: 40 TFLOPS, source: a sheet, kind: vendor}
+    memory:
+      bandwidth: {value: 500 GB/s, source: a sheet, kind: vendor}
+- id: npu:0
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    onnx.save(model(), tmp_path / "model.onnx")
+    (tmp_path / "pool.yaml").write_text(POOL)
+    return str(tmp_path / "model.onnx"), str(tmp_path / "pool.yaml")
+
+
+def test_a_table_with_what_it_rests_on(dioe: Dioe, files: tuple[str, str]) -> None:
+    shown = dioe("predict", files[0], "--hardware", files[1], "--shape", "x=64,1024")
+    assert shown.code == 0
+    for text in (
+        "3 ops in 2 kernels", "x 64×1024", "gpu:0/*/fp16", "Some card", "vendor figure × 0.44",
+        "npu:0/*/*: no figures of it", "8.0 MiB",
+    ):  # fmt: skip
+        assert text in shown.out
+    assert "Predicted from figures, nothing was run" in shown.out
+
+
+def test_the_dearest_kernels(dioe: Dioe, files: tuple[str, str]) -> None:
+    shown = dioe("predict", files[0], "--hardware", files[1], "--kernels", "1")
+    assert "Dearest kernels on gpu:0/*/fp16" in shown.out
+    assert "first and 1 fused" in shown.out or "second" in shown.out
+
+
+def test_json(dioe: Dioe, files: tuple[str, str]) -> None:
+    found = dioe("predict", files[0], "--hardware", files[1], "--json").json
+    assert set(found) == {"shapes", "ops", "kernels", "flops", "predictions"}
+    best = found["predictions"][0]
+    assert best["known_as"] == "modelled"
+    assert best["ms"] == pytest.approx(sum(k["ms"] for k in best["kernels"]))
+    assert all(k["basis"] for k in best["kernels"])
+    assert found["predictions"][-1]["ms"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (("--hardware", "nowhere.yaml"), 19, "no such file"),
+        (("--devices", "gpu:9"), 11, "no device 'gpu:9'"),
+        (("--shape", "z=1"), 11, "z"),
+    ],
+)
+def test_errors(
+    dioe: Dioe, files: tuple[str, str], arguments: tuple[str, str], code: int, text: str
+) -> None:
+    given = arguments if "--hardware" in arguments else ("--hardware", files[1], *arguments)
+    shown = dioe("predict", files[0], *given)
+    assert shown.code == code
+    assert text in shown.err
+    assert shown.out == ""

@@ -1,0 +1,123 @@
+"""``dioe.predict``: times from figures, on devices that aren't here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import dioe
+from dioe.hardware import DeviceSpec, Pool, load_pool
+from dioe.hardware.descriptor import Figures, MemorySection
+from dioe.hardware.figures import Arithmetic, BandwidthFigure, FigureKind, Peak, TimeFigure
+from dioe.hardware.limits import Limits
+from dioe.types import InputError, KnownAs, Precision
+
+KIND = FigureKind.VENDOR
+
+
+def device(name: str = "gpu:0", tflops: float = 100.0, **more: object) -> DeviceSpec:
+    peaks = {Arithmetic.FP32: tflops, Arithmetic.FP16: 2 * tflops}
+    figures = Figures(
+        peaks=tuple(
+            Peak(precision=p, value=v * 1e12, source="a sheet", kind=KIND) for p, v in peaks.items()
+        ),
+        memory=MemorySection(bandwidth=BandwidthFigure(value=1e12, source="a sheet", kind=KIND)),
+        launch_overhead=TimeFigure(value=1e-6, source="a sheet", kind=KIND),
+        dispatch_overhead=TimeFigure(value=1e-5, source="a sheet", kind=KIND),
+    )
+    return replace(DeviceSpec(name, name=f"the {name}", figures=figures), **more)  # type: ignore[arg-type]
+
+
+def model(rows: int = 256) -> onnx.ModelProto:
+    """Two matrix products of 2 * rows * 1024 * 1024 FLOPs, with a Relu between them."""
+    rng = np.random.default_rng(0)
+    weights = [
+        numpy_helper.from_array(rng.normal(size=(1024, 1024)).astype(np.float32), f"w{i}")
+        for i in range(2)
+    ]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w0"], ["a"], name="first"),
+        helper.make_node("Relu", ["a"], ["b"], name="relu"),
+        helper.make_node("MatMul", ["b", "w1"], ["y"], name="second"),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ("n", 1024))
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ("n", 1024))
+    graph = helper.make_graph(nodes, "g", [x], [y], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def test_a_prediction_is_its_kernels_and_a_dispatch() -> None:
+    found = dioe.predict(model(), hardware=Pool((device(),)), shapes={"x": (256, 1024)})
+    assert (found.op_count, found.kernel_count) == (3, 2)
+    assert found.shapes == {"x": (256, 1024)}
+    half, full = found.predictions
+    assert (full.target, half.target) == ("gpu:0/*/fp32", "gpu:0/*/fp16")
+    (first, second) = full.kernels
+    work_ms = 2 * 256 * 1024**2 / (100e12 * 0.44) * 1e3
+    bytes_ms = 4 * (1024**2 + 2 * 256 * 1024) / (1e12 * 0.8) * 1e3
+    assert first.ms == pytest.approx(max(work_ms, bytes_ms) + 1e-3, rel=0.01)
+    assert full.ms == pytest.approx(first.ms + second.ms + 0.01)
+    assert full.bounds is not None
+    assert sum(full.bounds.values()) == pytest.approx(full.ms)
+    assert half.ms is not None
+    assert full.ms is not None
+    assert half.ms < full.ms
+    assert full.weight_bytes == 2 * half.weight_bytes == 8 * 1024**2
+    assert "vendor figure × 0.44" in full.basis
+    assert full.known_as is KnownAs.MODELLED
+
+
+def test_what_does_not_fit_says_so() -> None:
+    small = device(memory_bytes=5 * 2**20)
+    found = dioe.predict(model(), hardware=Pool((small,)))
+    half, full = found.predictions
+    assert half.ms is not None, "half the bytes fit"
+    assert full.ms is None
+    assert full.reason == "its weights take 8 MiB, and there are 5"
+
+
+def test_limits_hold() -> None:
+    limits = Limits({"gpu:0": 2**20}, {"*": frozenset({Precision.FP16})})
+    found = dioe.predict(model(), hardware=Pool((device(),), limits=limits))
+    (only,) = found.predictions
+    assert only.precision is Precision.FP32
+    assert "there are 1" in only.reason
+    none = Limits(forbidden={"gpu:0": frozenset(Precision)})
+    (refused,) = dioe.predict(model(), hardware=Pool((device(),), limits=none)).predictions
+    assert "forbidden by limits" in refused.reason
+
+
+def test_devices_without_figures_are_told_last() -> None:
+    pool = Pool((DeviceSpec("npu:0"), device(), device("gpu:1", tflops=1.0)))
+    found = dioe.predict(model(), hardware=pool)
+    times = [p.ms for p in found.predictions if p.ms is not None]
+    assert times == sorted(times)
+    assert [p.ms is None for p in found.predictions] == [False] * 4 + [True]
+    assert found.predictions[-1].device == "npu:0"
+    assert "dioe calibrate" in found.predictions[-1].reason
+    chosen = dioe.predict(model(), hardware=pool, devices="gpu:1")
+    assert {p.device for p in chosen.predictions} == {"gpu:1"}
+    with pytest.raises(InputError, match="no device 'gpu:7'"):
+        dioe.predict(model(), hardware=pool, devices=["gpu:7"])
+
+
+def test_shipped_pools_predict() -> None:
+    """A larger machine of one family is faster, whatever the model."""
+    x8 = dioe.predict(model(), hardware="mlu370-x8-host", shapes={"x": (4096, 1024)})
+    assert x8.predictions[0].device.startswith("mlu:")
+    assert x8.predictions[0].ms is not None
+    server = dioe.predict(model(), hardware="server-a100", shapes={"x": (4096, 1024)})
+    assert server.predictions[0].ms is not None
+    assert server.predictions[0].ms < x8.predictions[0].ms
+
+
+def test_the_example_pool_of_cards_loads() -> None:
+    from benchmarks.roofline import CARDS
+
+    pool = load_pool(CARDS)
+    kinds = {p.kind for d in pool.devices if d.device == "mlu370-s4" for p in d.figures.peaks}
+    assert kinds == {FigureKind.UNVERIFIED}
