@@ -152,14 +152,20 @@ def _updated(measured: Measured, pool: Pool, path: Path) -> dict[str, Any]:
             devices.append({"id": name, "figures": plain_figures(figures)})
         else:
             devices.append(plain(merged.device(name)))
-    data["links"] = _links(file, data.get("links") or [], measured.links)
-    kept = {(b.source, b.destination) for b in file.boundaries if not _replaceable(b)}
-    new = [b for b in measured.boundaries if (b.source, b.destination) not in kept]
-    replaced = {(b.source, b.destination) for b in new}
-    rows = zip(file.boundaries, data.get("boundaries") or [], strict=True)
+    # what the pool has from files that this one includes counts as well
+    links = _new(measured.links, pool.links)
+    gone = {(link.source, link.destination) for link in links}
+    written_links = zip(file.links, data.get("links") or [], strict=True)
+    data["links"] = [
+        *(row for link, row in written_links if not _ways(link) & gone),
+        *map(plain, links),
+    ]
+    boundaries = _new(measured.boundaries, pool.boundaries)
+    gone = {(boundary.source, boundary.destination) for boundary in boundaries}
+    written_costs = zip(file.boundaries, data.get("boundaries") or [], strict=True)
     data["boundaries"] = [
-        *(row for b, row in rows if (b.source, b.destination) not in replaced),
-        *map(plain, new),
+        *(row for b, row in written_costs if (b.source, b.destination) not in gone),
+        *map(plain, boundaries),
     ]
     for section in ("links", "boundaries"):
         if not data[section] and section not in document.data:
@@ -167,15 +173,11 @@ def _updated(measured: Measured, pool: Pool, path: Path) -> dict[str, Any]:
     return data
 
 
-def _links(file: PoolFile, rows: list[Any], new: Sequence[Link]) -> list[Any]:
-    """The links of a file, those of a calibration replaced, and the new ones."""
+def _new(measured: Sequence[_Item], known: Sequence[_Item]) -> list[_Item]:
+    """What was measured, but for what is known otherwise than from a calibration."""
+    kept = {(each.source, each.destination) for each in known if not _replaceable(each)}
+    return [each for each in measured if (each.source, each.destination) not in kept]
 
-    def ways(link: FileLink) -> set[tuple[str, str]]:
-        return {(one.source, one.destination) for one in link.links()}
 
-    own = [link for link in file.links if not _replaceable(link)]
-    kept = set().union(*map(ways, own))
-    added = [link for link in new if (link.source, link.destination) not in kept]
-    gone = {(link.source, link.destination) for link in added}
-    left = [row for link, row in zip(file.links, rows, strict=True) if not ways(link) & gone]
-    return [*left, *map(plain, added)]
+def _ways(link: FileLink) -> set[tuple[str, str]]:
+    return {(one.source, one.destination) for one in link.links()}

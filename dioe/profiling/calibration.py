@@ -48,6 +48,7 @@ from dioe.types import (
     Request,
     TensorSpec,
     UnsupportedError,
+    Value,
 )
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,8 @@ SHORT, LONG = 2, 130
 
 SMALLEST_SET = 64 << 10
 LARGEST_SET = 256 << 20
-"""Working sets are powers of 4 times the smallest; the largest where no cache is known."""
+"""Working sets are the smallest times powers of 4, and the largest; it is this one where the size
+of the last cache isn't known."""
 
 BEYOND_CACHE = 3
 """How many times larger than the last cache a working set has to be to be memory's."""
@@ -183,17 +185,26 @@ class Probe:
 def bound(context: Context, executable: Executable, feeds: Mapping[str, Array]) -> Request:
     """A request on buffers of the context, inputs filled: no run copies anything."""
     inputs = {name: placed(context, name, array) for name, array in feeds.items()}
-    outputs = {spec.name: context.alloc(spec) for spec in executable.outputs}
+    outputs = {spec.name: room(context, spec) for spec in executable.outputs}
     request = executable.request()
     request.bind(inputs, outputs)
     return request
 
 
-def placed(context: Context, name: str, array: Array) -> Buffer:
-    """The array in a buffer of the context."""
+def placed(context: Context, name: str, array: Array) -> Value:
+    """The array in memory of the context."""
     buffer = context.alloc(TensorSpec(name, array.dtype, array.shape))
     context.copy(HostBuffer(array), buffer).wait()
-    return buffer
+    return _plain(buffer)
+
+
+def room(context: Context, spec: TensorSpec) -> Value:
+    """Memory of the context, contents undefined."""
+    return _plain(context.alloc(spec))
+
+
+def _plain(buffer: Buffer) -> Value:
+    return buffer.array if isinstance(buffer, HostBuffer) else buffer
 
 
 def measure(
@@ -358,17 +369,15 @@ def overhead_probes(subject: Subject) -> list[Probe]:
 
 def working_sets(subject: Subject) -> list[int]:
     """Bytes of the working sets whose bandwidths are measured, the last one beyond all caches."""
-    most = LARGEST_SET
+    last = LARGEST_SET
     if subject.cache_bytes is not None:
-        most = max(most // 4, BEYOND_CACHE * subject.cache_bytes)
+        last = 1 << (BEYOND_CACHE * max(subject.cache_bytes, SMALLEST_SET) - 1).bit_length()
     if subject.memory_bytes is not None:
-        most = min(most, subject.memory_bytes // MEMORY_PART)
+        last = min(last, max(SMALLEST_SET, subject.memory_bytes // MEMORY_PART))
     found = [SMALLEST_SET]
-    while found[-1] < most and (
-        subject.memory_bytes is None or 4 * found[-1] <= subject.memory_bytes // MEMORY_PART
-    ):
+    while 4 * found[-1] < last:
         found.append(4 * found[-1])
-    return found
+    return found if found[-1] == last else [*found, last]
 
 
 def _launches(length: int) -> str:

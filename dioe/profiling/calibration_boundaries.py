@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +13,14 @@ from dioe.profiling.calibration import (
     Reading,
     Say,
     Subject,
-    placed,
+    bound,
+    room,
     rounds_of,
 )
 from dioe.profiling.calibration_models import Work, forget, sums
 from dioe.profiling.calls import waiting_call
 from dioe.profiling.rounds import Calls, Timing
-from dioe.types import Context, Executable, Precisions, Request
+from dioe.types import Context, Executable, Precisions
 
 SMALL, LARGE = 4 << 10, 4 << 20
 """Bytes of the values that are handed over."""
@@ -56,12 +57,12 @@ class Handover:
             _compiled(a, work, self.first) as first,
             _compiled(b, work, self.second) as second,
         ):
-            before, after = _request(a, first, work), _request(b, second, work)
+            before, after = bound(a, first, work.feeds), bound(b, second, work.feeds)
             alone = [
-                waiting_call(_request(a, first, work)),
-                waiting_call(_request(b, second, work)),
+                waiting_call(bound(context, executable, work.feeds))
+                for context, executable in ((a, first), (b, second))
             ]
-            value = a.alloc(first.outputs[0])
+            value = room(a, first.outputs[0])
             before.bind({}, {first.outputs[0].name: value})
             after.bind({"x": value})
 
@@ -72,17 +73,13 @@ class Handover:
             calls = (staged, *alone)
             yield {f"{self.name} {part}": c for part, c in zip(_PARTS, calls, strict=True)}
 
-    def cost_s(self, timings: dict[str, Timing]) -> tuple[float, int, bool] | None:
+    def cost_s(self, timings: Mapping[str, Timing]) -> tuple[float, int, bool] | None:
         """Seconds beyond both stages alone, the rounds, whether all were noisy; None if it wasn't
         timed. Rounds are compared one by one: a change of the machine's speed meets all three."""
-        parts = [timings.get(f"{self.name} {part}") for part in _PARTS]
-        rounds = [
-            each
-            for each in zip(*(part.rounds for part in parts if part is not None), strict=True)
-            if len(each) == len(_PARTS)
-        ]
-        if not rounds:
+        names = [f"{self.name} {part}" for part in _PARTS]
+        if any(name not in timings for name in names):
             return None
+        rounds = list(zip(*(timings[name].rounds for name in names), strict=True))
         quiet = [each for each in rounds if not any(part.noisy for part in each)]
         extra = [r[0].median_ms - r[1].median_ms - r[2].median_ms for r in quiet or rounds]
         return float(np.median(extra)) / 1e3, len(extra), not quiet
@@ -105,15 +102,6 @@ def _compiled(context: Context, work: Work, subject: Subject) -> Iterator[Execut
         yield executable
     finally:
         executable.close()
-
-
-def _request(context: Context, executable: Executable, work: Work) -> Request:
-    request = executable.request()
-    request.bind(
-        {name: placed(context, name, array) for name, array in work.feeds.items()},
-        {spec.name: context.alloc(spec) for spec in executable.outputs},
-    )
-    return request
 
 
 def measure_boundaries(

@@ -20,6 +20,7 @@ from dioe.graph import Model
 from dioe.types import Array
 
 _OPSET, _IR = 17, 8
+_QUANTISED_OPSET, _QUANTISED_IR = 19, 9
 _FLOATS: TypeAlias = "np.ndarray[Any, np.dtype[np.float32]]"
 
 LAYERS = 4
@@ -191,6 +192,7 @@ def _model(
     shape: tuple[int, ...],
     output: str = "y",
 ) -> Model:
+    quantised = any(node.op_type == "QuantizeLinear" for node in nodes)
     info = helper.make_tensor_value_info
     graph = helper.make_graph(
         nodes,
@@ -199,8 +201,9 @@ def _model(
         [info(output, TensorProto.FLOAT, shape)],
         constants,
     )
-    opsets = [helper.make_opsetid("", _OPSET)]
-    return Model.load(helper.make_model(graph, opset_imports=opsets, ir_version=_IR))
+    opset, version = (_QUANTISED_OPSET, _QUANTISED_IR) if quantised else (_OPSET, _IR)
+    opsets = [helper.make_opsetid("", opset)]
+    return Model.load(helper.make_model(graph, opset_imports=opsets, ir_version=version))
 
 
 def forget() -> None:

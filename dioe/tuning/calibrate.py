@@ -48,6 +48,7 @@ _DIGITS = 4
 """Significant ones of a figure: the rest is noise."""
 
 LAST_RESORT = "a last resort: name it with its device to measure it"
+NOT_HERE = "no backend finds it on this machine"
 LONG_COMPILER = "its compiler takes long: name it with its device to measure it"
 
 
@@ -55,7 +56,8 @@ LONG_COMPILER = "its compiler takes long: name it with its device to measure it"
 class Row:
     """One backend on one device: what was found, and the reasons of what was not.
 
-    ``problems`` by what is missing; ``reason`` where nothing was measured at all.
+    ``reason`` says why nothing was measured at all; ``backend`` is empty where a pool has a device
+    that isn't here.
     """
 
     device: str
@@ -68,7 +70,7 @@ class Row:
     @property
     def name(self) -> str:
         """``cpu/openvino``."""
-        return f"{self.device}/{self.backend}"
+        return f"{self.device}/{self.backend}" if self.backend else self.device
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +227,10 @@ def _subjects(
             chosen[info.id, name, backend.version] = subject
     if unmatched:
         _raise_unmatched(min(unmatched), runtime)
+    here = {p.device.id for p in runtime.registry.placements if p.backends}
+    for spec in pool.devices if wanted is None else ():
+        if spec.id not in here:
+            rows.append(Row(spec.id, "", "", KnownAs.ABSENT, Findings(), NOT_HERE))
     return chosen, rows
 
 
