@@ -1,5 +1,5 @@
 # One verb a task, the same for people and CI. Run inside a virtual environment.
-.PHONY: install check test test-all bench
+.PHONY: install check test test-all bench schema
 
 install:  ## everything a developer needs
 	pip install -c constraints.txt -e '.[dev]'
@@ -19,3 +19,6 @@ test-all:  ## the slow ones too
 
 bench:  ## the table in the README, made again
 	python -m benchmarks
+
+schema:  ## the JSON Schema and the reference of hardware files, made again from the models
+	python -m dioe.hardware.reference
