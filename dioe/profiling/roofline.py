@@ -103,6 +103,8 @@ class Roofline:
         self._measured = rate.measured and memory.measured
         self._factors = _factors(device, precision, backend)
         self._basis = f"peak {rate.basis}, bandwidth {memory.basis}"
+        if launch is None:
+            self._basis += f", launch of {ASSUMED_LAUNCH_S * 1e6:g} µs assumed"
 
     def parts(self, kernel: Kernel) -> Parts:
         """A kernel's roofline, without the factor of its class."""
