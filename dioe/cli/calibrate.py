@@ -30,6 +30,14 @@ Seconds = Annotated[
     float,
     typer.Option("--seconds", help="About how long to measure.", envvar="DIOE_CALIBRATE_SECONDS"),
 ]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        help="ONNX file whose ops teach how far classes of ops stay from their rooflines.",
+        metavar="MODEL",
+    ),
+]
 
 
 def calibrate(
@@ -37,6 +45,7 @@ def calibrate(
     devices: options.Devices = "auto",
     write: Write = None,
     seconds: Seconds = 60.0,
+    model: Models = None,
     as_json: options.Json = False,
     verbose: options.Verbose = 0,
     debug: options.Debug = False,
@@ -47,7 +56,9 @@ def calibrate(
     if write is not None:
         check_output(write, POOL, [])
     with progress("measuring", quiet=as_json) as say:
-        found = run_calibration(hardware=hardware, devices=devices, seconds=seconds, progress=say)
+        found = run_calibration(
+            hardware=hardware, devices=devices, seconds=seconds, models=model or [], progress=say
+        )
     if write is not None:
         found.write(write)
     if as_json:
@@ -65,6 +76,7 @@ def show(found: Calibration, out: Console) -> None:
     _print_overheads(measured, out)
     _print_sets(measured, out)
     _print_between(found, out)
+    _print_factors(found, out)
     if any(reading.noisy for row in measured for reading in _readings(row)):
         out.print("~ measured while other processes used the cores")
     for row in found.rows:
@@ -191,3 +203,23 @@ def span(seconds: float | None) -> str:
 def short_size(nbytes: int) -> str:
     """A power of two of bytes."""
     return f"{nbytes >> 20} MiB" if nbytes >= 1 << 20 else f"{nbytes >> 10} KiB"
+
+
+def _print_factors(found: Calibration, out: Console) -> None:
+    learned = [
+        (device, factor)
+        for device, figures in found.measured.figures.items()
+        for factor in figures.op_factors
+    ]
+    if not learned:
+        return
+    targets = list(dict.fromkeys(f"{d}/{f.backend}/{f.precision}" for d, f in learned))
+    factors = {(f"{d}/{f.backend}/{f.precision}", f.op_class): f for d, f in learned}
+    table = new_table("Times their roofline that classes of ops take")
+    table.add_column("class", no_wrap=True)
+    for target in targets:
+        table.add_column(escape(printable(target)), justify="right", overflow="fold")
+    for name in sorted({factor.op_class for _, factor in learned}):
+        cells = [factors.get((target, name)) for target in targets]
+        table.add_row(name, *("-" if cell is None else f"{cell.value:.2g}" for cell in cells))
+    out.print(table)

@@ -60,7 +60,11 @@ class Measured:
     def figures_over(self, device: str, earlier: Figures) -> Figures:
         """The figures of a device, those of an earlier calibration of these backends left out."""
         left = without_calibration(earlier, self.backends.get(device, ()))
-        return self.figures.get(device, Figures()).over(left)
+        found = self.figures.get(device, Figures())
+        if found.op_factors:  # without models nothing is learned, and what was learned holds
+            kept = tuple(f for f in left.op_factors if not is_calibrated(f))
+            left = left.model_copy(update={"op_factors": kept})
+        return found.over(left)
 
 
 def is_calibrated(figure: Figure | None) -> bool:

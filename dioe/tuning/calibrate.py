@@ -11,6 +11,7 @@ from importlib import metadata
 from os import PathLike
 from typing import Any
 
+from dioe.graph import Model, Source
 from dioe.hardware import Pool, fingerprint, machine, pool_from, with_devices
 from dioe.hardware.descriptor import BackendFigures, Figures, WorkingSetBandwidth
 from dioe.hardware.figures import Arithmetic, BandwidthFigure, FigureKind, Peak, TimeFigure
@@ -24,6 +25,8 @@ from dioe.profiling.calibration_boundaries import BoundaryReading, measure_bound
 from dioe.profiling.copies import CopyCosts
 from dioe.runtime import Runtime, is_host
 from dioe.tuning.clock import check_seconds
+from dioe.tuning.compile import Job, Settings
+from dioe.tuning.learn import learned_factors, measure_kernels
 from dioe.tuning.targets import error_cause, matches, usual_resources
 from dioe.types import (
     Capabilities,
@@ -43,6 +46,9 @@ SECONDS = 60.0
 
 _BOUNDARY_PART = 0.2
 """Of the seconds, for what backends cost each other."""
+
+_MODEL_S = 3.0
+"""For a model on a backend in a precision."""
 
 _DIGITS = 4
 """Significant ones of a figure: the rest is noise."""
@@ -132,6 +138,7 @@ def calibrate(
     hardware: Hardware = None,
     devices: Sequence[str] | str = "auto",
     seconds: float = SECONDS,
+    models: Sequence[Source] = (),
     write: str | PathLike[str] | None = None,
     runtime: Runtime | None = None,
 ) -> Pool:
@@ -139,11 +146,15 @@ def calibrate(
 
     ``hardware`` is the pool (or its file) to add them to, this machine if it is left out;
     ``devices`` are devices or the beginnings of targets (``cpu``, ``cpu/openvino``), ``auto`` all
-    that compute. ``write`` names a file for the pool, which may be the one that ``hardware`` names.
-    Takes about ``seconds``. See ``docs/calibration.md``. Raises InputError for a device that isn't
-    there, ConfigError for files.
+    that compute. From ``models``, which are measured op by op on all of them for some seconds each,
+    is learned how far classes of ops stay from their rooflines (``docs/prediction.md``). ``write``
+    names a file for the pool, which may be the one that ``hardware`` names. Takes about
+    ``seconds``, models left out. See ``docs/calibration.md``. Raises InputError for a device that
+    isn't there, ConfigError for files, ModelError for models.
     """
-    found = run_calibration(hardware=hardware, devices=devices, seconds=seconds, runtime=runtime)
+    found = run_calibration(
+        hardware=hardware, devices=devices, seconds=seconds, models=models, runtime=runtime
+    )
     if write is not None:
         found.write(write)
     return found.pool
@@ -154,11 +165,13 @@ def run_calibration(
     hardware: Hardware = None,
     devices: Sequence[str] | str = "auto",
     seconds: float = SECONDS,
+    models: Sequence[Source] = (),
     runtime: Runtime | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Calibration:
     """As ``calibrate``, with everything that was found and why the rest wasn't."""
     check_seconds("seconds", seconds)
+    loaded = [Model.load(model) for model in models]  # what can't be read is told at once
     runtime = runtime or Runtime.current()
     pool = pool_from(hardware)
     base = with_devices(pool, runtime.registry.placements) if hardware is None else pool
@@ -181,6 +194,8 @@ def run_calibration(
         for info in (runtime.registry.placement(subject.name.partition("/")[0]).device,)
     ]
     measured = _measured(rows, boundaries, base, runtime)
+    if loaded:
+        measured = _taught(measured, loaded, rows, measured.over(base), runtime, progress)
     return Calibration(measured.over(base), tuple(rows), measured, problems, base, hardware)
 
 
@@ -285,6 +300,42 @@ def _raise_unmatched(name: str, runtime: Runtime) -> None:
         f"nothing here matches the device {name!r}",
         fix=f"name a device, or one with its backend: {', '.join(usable)}",
     )
+
+
+def _taught(
+    measured: Measured,
+    models: Sequence[Model],
+    rows: Sequence[Row],
+    pool: Pool,
+    runtime: Runtime,
+    progress: Callable[[str], None],
+) -> Measured:
+    """What was measured, with the factors that models teach, of which each is measured on every
+    backend that was."""
+    names = [row.name for row in rows if not row.reason]
+    taught = []
+    for model in models:
+        job = Job(
+            model.ir, hardware=pool, settings=Settings(devices=names, precision="auto"),
+            sample_inputs=None, runtime=runtime, progress=progress,
+        )  # fmt: skip
+        found = job.candidates(job.groups[0])
+        taught.append(measure_kernels(job, found, seconds=_MODEL_S))
+    versions = {row.backend: row.version for row in rows}
+
+    def source(target: Target) -> str:
+        count = sum(target in model for model in taught)
+        return (
+            f"{SOURCE}{metadata.version('dioe')}, {target.backend} {versions[target.backend]}, "
+            f"{datetime.date.today().isoformat()}, from {count} model{'s' * (count > 1)}"
+        )
+
+    learned = learned_factors(pool, taught, source)
+    figures = {
+        name: known.model_copy(update={"op_factors": learned.get(name, ())})
+        for name, known in measured.figures.items()
+    }
+    return replace(measured, figures=figures)
 
 
 # --- what was found, as figures ---------------------------------------------------------------

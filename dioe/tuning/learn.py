@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from dioe.graph import Kernel, OpGraph, find_kernels
 from dioe.hardware import Pool
-from dioe.hardware.descriptor import Figures
+from dioe.hardware.figures import OpFactor
 from dioe.profiling import (
     MeasuredKernels,
     Roofline,
@@ -86,20 +86,18 @@ def _profiled(job: Job, candidate: Candidate, seconds: float) -> Sequence[OpTime
         return None
 
 
-def with_factors(
-    pool: Pool,
-    measured: Iterable[Mapping[Target, MeasuredKernels]],
-    *,
-    source: str,
-) -> Pool:
-    """The pool, its devices with the factors that these models teach; what was learned earlier of
-    the same classes is replaced. Targets without rooflines teach nothing."""
+def learned_factors(
+    pool: Pool, models: Iterable[Mapping[Target, MeasuredKernels]], source: Callable[[Target], str]
+) -> dict[str, tuple[OpFactor, ...]]:
+    """The factors that these models teach, by device id; ``source`` says where those of a target
+    come from. Targets without rooflines teach nothing."""
     by_target: defaultdict[Target, list[MeasuredKernels]] = defaultdict(list)
-    for model in measured:
+    for model in models:
         for target, found in model.items():
             by_target[target].append(found)
     devices = {device.id: device for device in pool.devices}
-    for target, models in by_target.items():
+    learned: dict[str, tuple[OpFactor, ...]] = {}
+    for target, measured in by_target.items():
         device = devices.get(target.device)
         if device is None or len(target.precisions) > 1:
             continue
@@ -108,6 +106,20 @@ def with_factors(
         except UnsupportedError as error:
             log.info("nothing is learned on %s: %s", target, error.cause)
             continue
-        learned = Figures(op_factors=learn(roofline, models, source=source))
-        devices[device.id] = replace(device, figures=learned.over(device.figures))
-    return replace(pool, devices=tuple(devices.values()))
+        factors = learn(roofline, measured, source=source(target))
+        learned[device.id] = (*learned.get(device.id, ()), *factors)
+    return learned
+
+
+def with_factors(
+    pool: Pool, models: Iterable[Mapping[Target, MeasuredKernels]], *, source: str
+) -> Pool:
+    """The pool with the factors that these models teach, and no others."""
+    learned = learned_factors(pool, models, lambda target: source)
+    return replace(
+        pool,
+        devices=tuple(
+            replace(d, figures=d.figures.model_copy(update={"op_factors": learned.get(d.id, ())}))
+            for d in pool.devices
+        ),
+    )

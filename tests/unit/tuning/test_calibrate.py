@@ -14,11 +14,12 @@ from dioe.hardware.reached import compute_rate, dispatch_s, launch_s, memory_rat
 from dioe.profiling import calibration, rounds
 from dioe.runtime import Runtime
 from dioe.tuning.calibrate import LAST_RESORT, LONG_COMPILER, NOT_HERE, Calibration, run_calibration
-from dioe.types import Capabilities, InputError, OutOfMemory, Precision, Resources
+from dioe.types import Capabilities, InputError, ModelError, OutOfMemory, Precision, Resources
 from dioe_null import DeviceModel, LinkModel, NullBackend
 from tests.toys.backend import ToyBackend, registry_of
 from tests.toys.work import Clock, ModelledClock
 from tests.unit.tuning.conftest import UseBackends
+from tests.unit.tuning.test_predict import model as matmuls
 
 NPU = DeviceModel(
     id="npu:0",
@@ -212,3 +213,27 @@ def test_a_device_that_isnt_here_is_told(several: Runtime) -> None:
     pool = Pool((DeviceSpec("cpu"), DeviceSpec("gpu:0")))
     rows = run_calibration(hardware=pool, seconds=0.0, runtime=several).rows
     assert ("gpu:0", "", NOT_HERE) in [(row.name, row.backend, row.reason) for row in rows]
+
+
+def test_models_teach_how_far_classes_of_ops_stay_from_their_rooflines(tmp_path: Path) -> None:
+    path = tmp_path / "host.yaml"
+    devices = "cpu/onnxruntime"
+    pool = dioe.calibrate(devices=devices, seconds=0.0, models=[matmuls()], write=path)
+    learned = {f.op_class: f for f in pool.device("cpu").figures.op_factors}
+    assert set(learned) == {"matmul.few_rows", "fused", "launch"}  # its open batch is 1
+    assert learned["matmul.few_rows"].ops == 2
+    assert learned["matmul.few_rows"].value > 0
+    assert learned["matmul.few_rows"].backend == "onnxruntime"
+    assert learned["matmul.few_rows"].source.endswith("from 1 model")
+    assert load_pool(path).device("cpu").figures.op_factors == tuple(learned.values())
+    again = dioe.calibrate(hardware=path, devices=devices, seconds=0.0, write=path)
+    assert again.device("cpu").figures.op_factors == tuple(learned.values()), "none were learned"
+    found = dioe.predict(matmuls(), hardware=path, devices="cpu")
+    (best, *_) = found.predictions
+    assert best.backend == "onnxruntime"
+    assert "learned from" in best.basis
+
+
+def test_a_model_that_cant_be_read_is_told_before_anything_is_measured() -> None:
+    with pytest.raises(ModelError, match=r"nowhere\.onnx"):
+        dioe.calibrate(models=["nowhere.onnx"])
