@@ -101,7 +101,7 @@ class Roofline:
         self._launch_ms = (ASSUMED_LAUNCH_S if launch is None else launch) * 1e3
         self.dispatch_ms = (dispatch_s(device, backend) or 0.0) * 1e3
         self._measured = rate.measured and memory.measured
-        self._factors = _factors(device, precision, backend)
+        self._factors, self._learned_in = _factors(device, precision, backend)
         self._basis = f"peak {rate.basis}, bandwidth {memory.basis}"
         if launch is None:
             self._basis += f", launch of {ASSUMED_LAUNCH_S * 1e6:g} µs assumed"
@@ -137,7 +137,7 @@ class Roofline:
     def basis(self) -> str:
         """What the predictions rest on, in words."""
         ops = sum(count for _, count in self._factors.values())
-        learned = f"{len(self._factors)} classes learned from {ops} ops"
+        learned = f"factors learned from {ops} ops in {self._learned_in}"
         return f"{self._basis}; {learned if ops else self._unlearned}"
 
     @property
@@ -174,13 +174,17 @@ class Roofline:
 
 def _factors(
     device: DeviceSpec, precision: Precision, backend: str
-) -> Mapping[str, tuple[float, int]]:
-    """Factors by class, with the number of ops behind each: those of the backend and precision, or
-    of any backend."""
-    wanted = Arithmetic(precision)
-    return {
-        factor.op_class: (factor.value, factor.ops)
-        for name in ("", backend)
-        for factor in device.figures.op_factors
-        if factor.precision is wanted and factor.backend == name
-    }
+) -> tuple[Mapping[str, tuple[float, int]], Precision]:
+    """Factors by class, with the number of ops behind each, those of the backend before those of
+    any; and the precision that they are of: fp32 where none are of this one."""
+    for asked in (precision, Precision.FP32):
+        wanted = Arithmetic(asked)
+        found = {
+            factor.op_class: (factor.value, factor.ops)
+            for name in ("", backend)
+            for factor in device.figures.op_factors
+            if factor.precision is wanted and factor.backend == name
+        }
+        if found:
+            return found, asked
+    return {}, precision

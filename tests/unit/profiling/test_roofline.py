@@ -108,6 +108,12 @@ def test_factors_of_the_class_then_of_its_family_then_assumed() -> None:
     assert own.of(kernel("conv")).ms == pytest.approx(3.0, abs=0.01)
 
 
+def test_factors_of_fp32_stand_in_where_none_are_of_the_precision() -> None:
+    roofline = Roofline(device(factor("conv", 3.0)), Precision.FP16)
+    assert roofline.of(kernel("conv")).ms == pytest.approx(0.75, abs=0.01)
+    assert "factors learned from 9 ops in fp32" in roofline.basis
+
+
 def test_what_is_not_measured_has_the_share_that_is_reached() -> None:
     described = Roofline(device(kind=FigureKind.VENDOR), Precision.FP32)
     assert described.of(kernel()).ms == pytest.approx(1 / 0.44 + LAUNCH_S * 1e3)
