@@ -83,7 +83,7 @@ LEAST_PART = 0.2
 """Of what a sum takes, its bytes have to be at least so much for a bandwidth to be told."""
 
 _TINY_SET = 768
-_ROUND_S = (0.02, 0.2)
+_ROUND_S = (0.02, 0.1)
 
 _ERRORS = {
     Precision.FP32: (0.0, 1e-4),
@@ -103,7 +103,9 @@ class Subject:
     ``open`` gives a context, on the resources it is usually given, or without idle threads that
     spin where it is called with False. ``computes`` are precisions that the backend says it has;
     ``executes`` is False where outputs are worth nothing (modelled devices). ``cache_bytes`` is the
-    size of the device's last cache, ``memory_bytes`` of its memory, where they are known.
+    size of the device's last cache, ``memory_bytes`` of its memory, where they are known. ``fuses``
+    says that a compiler makes one kernel of sums whatever lies between them, and takes long over
+    it: then bandwidths are those of single ones.
     """
 
     name: str
@@ -112,6 +114,7 @@ class Subject:
     executes: bool = True
     memory_bytes: int | None = None
     cache_bytes: int | None = None
+    fuses: bool = False
 
     @property
     def usual(self) -> Precision:
@@ -358,9 +361,9 @@ def overhead_probes(subject: Subject) -> list[Probe]:
         for length in (SHORT, LONG)
     ]
     for nbytes in working_sets(subject):
-        length = _sums_in(nbytes)
+        length = _sums_in(nbytes, subject)
         probes.append(Probe(subject, _sums(nbytes, length), sums(nbytes, length), subject.usual))
-    for length in (FEW_SUMS, MANY_SUMS):
+    for length in sorted({_sums_in(nbytes, subject) for nbytes in working_sets(subject)}):
         probes.append(
             Probe(subject, _sums(_TINY_SET, length), sums(_TINY_SET, length), subject.usual)
         )
@@ -377,7 +380,10 @@ def working_sets(subject: Subject) -> list[int]:
     found = [SMALLEST_SET]
     while 4 * found[-1] < last:
         found.append(4 * found[-1])
-    return found if found[-1] == last else [*found, last]
+    found = found if found[-1] == last else [*found, last]
+    if subject.fuses:  # of a single small sum nothing is seen beside its dispatch
+        return [nbytes for nbytes in found if nbytes >= MANY_UP_TO] or found[-1:]
+    return found
 
 
 def _launches(length: int) -> str:
@@ -388,7 +394,9 @@ def _sums(nbytes: int, length: int) -> str:
     return f"{length} sums of {nbytes} bytes"
 
 
-def _sums_in(nbytes: int) -> int:
+def _sums_in(nbytes: int, subject: Subject) -> int:
+    if subject.fuses:
+        return 1
     return MANY_SUMS if nbytes <= MANY_UP_TO else FEW_SUMS
 
 
@@ -413,7 +421,7 @@ def _tell(
         rest_s = max(0.0, _median_s(short) - SHORT * slope_s)
         findings.dispatch = _reading(rest_s, [short, long])
     for nbytes in working_sets(subject):
-        length = _sums_in(nbytes)
+        length = _sums_in(nbytes, subject)
         what = _sums(nbytes, length)
         whole, tiny = timings.get(what), timings.get(_sums(_TINY_SET, length))
         if whole is None or tiny is None:

@@ -253,8 +253,11 @@ def _held_back(capabilities: Capabilities, info: DeviceInfo) -> str:
     """Why a backend is measured only if it is named; empty if it always is."""
     if capabilities.last_resort:
         return LAST_RESORT
-    compiles_long = not capabilities.dynamic_shapes and info.known_as is not KnownAs.MODELLED
-    return LONG_COMPILER if compiles_long else ""
+    return LONG_COMPILER if _compiles_long(capabilities, info) else ""
+
+
+def _compiles_long(capabilities: Capabilities, info: DeviceInfo) -> bool:
+    return not capabilities.dynamic_shapes and info.known_as is not KnownAs.MODELLED
 
 
 def _subject(
@@ -280,6 +283,7 @@ def _subject(
         executes=info.known_as is not KnownAs.MODELLED,
         memory_bytes=memory,
         cache_bytes=cache,
+        fuses=_compiles_long(capabilities, info),
     )
 
 
@@ -352,7 +356,7 @@ def _measured(
         if row.reason:
             continue
         backends.setdefault(row.device, []).append(row.backend)
-        figures[row.device] = _figures(row).over(figures.get(row.device, Figures()))
+        figures[row.device] = figures.get(row.device, Figures()).over(_figures(row))
         if row.findings.copies is not None and host is not None:
             for link in _links(row, row.findings.copies, host):
                 way = (link.source, link.destination)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import dioe as dioe_package
-from dioe.hardware import catalogue
+from dioe.hardware import catalogue, with_devices
 from dioe.types import BackendError, DeviceInfo, KnownAs
+from dioe_null import NullBackend
 from tests.toys.backend import ToyBackend
 from tests.unit.cli.conftest import Dioe, UseBackends, is_told
 
@@ -183,6 +184,19 @@ def test_the_machine_is_written_and_read_back(dioe: Dioe, tmp_path: Path) -> Non
     assert "The pool" in again.out
     here = dioe("devices", "--json").json["machine"]["fingerprint"]
     assert dioe("devices", "--hardware", pool, "--json").json["machine"]["fingerprint"] == here
+
+
+def test_devices_of_all_backends_are_written_but_modelled_ones(
+    dioe: Dioe, tmp_path: Path, use_backends: UseBackends
+) -> None:
+    runtime = use_backends(Simulated("acme"), NullBackend())
+    path = tmp_path / "pool.yaml"
+    assert dioe("devices", "--write", path).code == 0
+    pool = dioe_package.load_pool(path)
+    assert pool == with_devices(dioe_package.host_pool(), runtime.registry.placements)
+    assert {d.id: d.known_as for d in pool.devices} == {"cpu": "hardware", "npu:0": "simulated"}
+    here = dioe("devices", "--json").json["machine"]["fingerprint"]
+    assert dioe("devices", "--hardware", path, "--json").json["machine"]["fingerprint"] == here
 
 
 def test_a_place_that_cant_be_written_is_19(dioe: Dioe, tmp_path: Path) -> None:

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from dioe.profiling import calibration, rounds
-from dioe.profiling.calibration import Findings, Subject, measure, rounds_of, working_sets
+from dioe.profiling.calibration import (
+    Findings,
+    Subject,
+    measure,
+    overhead_probes,
+    rounds_of,
+    working_sets,
+)
 from dioe.profiling.calibration_boundaries import LARGE, SMALL, measure_boundaries
 from dioe.profiling.rounds import Calls
 from dioe.types import Context, OutOfMemory, Precision, Resources, Value
@@ -199,3 +206,9 @@ def test_a_boundary_costs_what_both_take_more_in_turn(clock: Clock) -> None:
         # each run of the pair meets the other's: there and back, 0.2 ms each
         assert reading.fixed.value == pytest.approx(0.4e-3, rel=0.1)
         assert reading.s_per_byte * (LARGE - SMALL) < 0.05e-3
+
+
+def test_bandwidths_are_of_single_sums_where_a_compiler_would_fuse_them() -> None:
+    fusing = replace(subject(ToyBackend()), fuses=True)
+    lengths = {p.work.ops for p in overhead_probes(fusing) if "sums" in p.what}
+    assert lengths == {1}
