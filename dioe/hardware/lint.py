@@ -10,7 +10,7 @@ rule                  severity what it finds
 ===================== ======== ==================================================================
 source                error    a source that names none: todo, unknown, ?
 unverified            warning  a figure of kind unverified
-plausible             warning  a figure a factor of ten or more beyond what has been built
+plausible             warning  a figure far beyond what has been built
 sparse                error    a dense peak that equals, or passes, a figure with sparsity
 double                warning  a peak twice the catalogue's dense one of the same device
 precision-order       warning  int8 below fp16, bf16 or fp32; fp16 or bf16 below fp32

@@ -135,7 +135,7 @@ def test_the_example() -> None:
 def test_the_documented_pool() -> None:
     docs = Path(__file__).parents[3] / "docs"
     text = (docs / "examples/pool.yaml").read_text(encoding="utf-8")
-    assert f"```yaml\n{text}```" in (docs / "cli.md").read_text(encoding="utf-8")
+    assert f"```yaml\n{text}```" in (docs / "hardware.md").read_text(encoding="utf-8")
     pool = load_pool(docs / "examples/pool.yaml")
     assert resources_for(pool.device("cpu")).threads == 2
     assert pool.device("gpu:0").kind == "gpu"
@@ -144,12 +144,12 @@ def test_the_documented_pool() -> None:
 
 def test_every_documented_key_is_one() -> None:
     docs = Path(__file__).parents[3] / "docs"
-    section = (docs / "cli.md").read_text(encoding="utf-8").partition("## The pool")[2]
+    section = (docs / "hardware.md").read_text(encoding="utf-8").partition("## The pool")[2]
     rows = section.partition("\n## ")[0].split("\n|")[1:]
     devices = {key for row in rows if row.startswith(" … ") for key in named(row)}
     assert devices | {"id", "kind"} == {field.name for field in fields(DeviceSpec)}
     assert {row.split("`")[1] for row in rows if row.startswith(" `")} == {
-        "devices", "links", "buses", "include", "limits", "pins", "name",
+        "devices", "links", "buses", "boundaries", "include", "limits", "pins", "name",
     }  # fmt: skip
 
 
