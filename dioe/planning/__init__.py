@@ -1,5 +1,6 @@
 """Choosing: cost tables in, a plan out. Pure: touches no device, reads no clock."""
 
+from dioe.planning.allowed import Allowed
 from dioe.planning.chain import place, single_stage, varied
 from dioe.planning.choice import LEAST_GAIN, best_single, choose, default_choice
 from dioe.planning.explain import block_reports
@@ -39,6 +40,7 @@ from dioe.planning.within import place_within
 __all__ = [
     "LEAST_GAIN",
     "POLICIES",
+    "Allowed",
     "AnyPlan",
     "BlockNode",
     "ContextKey",

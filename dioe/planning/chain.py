@@ -9,12 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from dioe.planning.memory import fits, overfull
+from dioe.planning.memory import fits, overfull, overfull_devices, priced, sizes
 from dioe.planning.orders import Order, block_orders
 from dioe.planning.problem import Problem
 from dioe.planning.segments import Costs, Penalties, Segments
 from dioe.planning.simulator import PlacedStage, Placement, simulate
 from dioe.types import UnsupportedError
+
+_PRICES = 20
+_FIRST_PRICE = 0.05
+_PRICE_RISE = 1.6
+"""How often memory gets a price, or another; at first what all of it is worth, of what the plan
+takes that doesn't fit; and what it rises by."""
 
 _LOOKS = 8
 """Placements that ``cheapest`` looks at where memory is limited."""
@@ -48,30 +54,66 @@ def place(
     Where a value stays in a device's memory for a later stage there, the copies that this spares
     are taken off only when placements have been found: one that is the best for them may be missed.
     Stages that need more memory than their device has are no stages, and several of one device
-    that together do are left out (``dioe.planning.memory``).
+    that together do are left out (``dioe.planning.memory``). Where that leaves the best one out, a
+    rising price on the memory of such devices leads to others (Lagrangian relaxation), of which one
+    that is better may be missed.
 
     Raises UnsupportedError naming a block that no target runs (or may run), or if no placement
     has at most ``max_stages`` stages and fits.
     """
     penalty = penalty or {}
     check_placeable(problem, penalty)
-    found: list[_Found] = []
-    searches = [_Search(problem, order, penalty) for order in orders or block_orders(problem)]
-    for search in searches:
-        found += search.best(most, max_stages)
-        found += search.by_count(min(max_stages or MAX_COUNT, MAX_COUNT))
-        found += search.singles()
-    chosen = []
-    for each in _select(sorted(found), most):
-        placement, spared_ms = each.placed()
-        if fits(problem, placement):
-            chosen.append((each.cost_ms - spared_ms, placement))
+    orders = orders or block_orders(problem)
+    searches = [_Search(problem, order, penalty) for order in orders]
+    first = _found(searches, most, max_stages)
+    chosen = {each: None for each in first if fits(problem, each)}
+    for each in _at_a_price(problem, orders, penalty, first, max_stages):
+        chosen.setdefault(each)
     if not chosen:
         fewest = None if max_stages is None else _fewest(searches)
         if fewest is None or max_stages is None or fewest <= max_stages:
             raise too_few_stages(None)  # it is memory then that keeps them out
         raise too_few_stages(max_stages, fewest)
-    return [placement for _, placement in sorted(chosen, key=lambda each: each[0])]
+
+    def cost_ms(placement: Placement) -> float:
+        added_ms = sum(penalty.get(key, 0.0) for key in placement.targets.items())
+        return round((placement.predicted_ms or 0.0) + added_ms, 6)
+
+    return sorted(chosen, key=cost_ms)
+
+
+def _found(searches: Iterable[_Search], most: int, max_stages: int | None) -> list[Placement]:
+    """What the searches find, the best first, whether it fits into memories or not."""
+    found: list[_Found] = []
+    for search in searches:
+        found += search.best(most, max_stages)
+        found += search.by_count(min(max_stages or MAX_COUNT, MAX_COUNT))
+        found += search.singles()
+    return [each.placed()[0] for each in _select(sorted(found), most)]
+
+
+def _at_a_price(
+    problem: Problem,
+    orders: Sequence[Order],
+    penalty: Penalties,
+    placements: Sequence[Placement],
+    max_stages: int | None,
+) -> Iterator[Placement]:
+    """Placements that fit where the best of those given doesn't: the memory of its overfull devices
+    has a price, which rises until the best fits."""
+    price: dict[str, float] = {}
+    for _ in range(_PRICES):
+        full = overfull_devices(problem, placements[0].targets) if placements else []
+        if not full:
+            return
+        worth_ms = placements[0].predicted_ms or 1.0
+        for device in full:
+            least = _FIRST_PRICE * worth_ms / max(sizes(problem)[device], 1)
+            price[device] = max(least, _PRICE_RISE * price.get(device, 0.0))
+        costly = priced(problem, penalty, price)
+        searches = (_Search(problem, order, costly) for order in orders)
+        placements = _found(searches, MAX_COUNT, max_stages)
+        yield from (each for each in placements if fits(problem, each))
 
 
 def cheapest(

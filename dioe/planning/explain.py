@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
+from dioe.planning.allowed import Allowed
 from dioe.planning.memory import overfull
 from dioe.planning.names import on_threads, stage_name
 from dioe.planning.problem import Problem, TargetCosts
@@ -15,17 +16,19 @@ ALIKE_MS = 1e-6
 """Plans are told apart to the nanosecond."""
 
 
-def block_reports(problem: Problem, placement: Placement) -> tuple[BlockReport, ...]:
+def block_reports(
+    problem: Problem, placement: Placement, allowed: Allowed | None = None
+) -> tuple[BlockReport, ...]:
     """A report for each block, in the order they run.
 
     The runner-up is the target with which the plan is fastest if this block moves there and all
     others stay: it becomes a stage of its own, joins a stage next to it, or only changes its
     precision within its stage, whichever is cheapest. ``difference_ms`` is what the plan loses by
-    it; below 0 where an error limit, memory or a measured time spoke against it. Raises as
-    ``simulate`` does.
+    it; below 0 where an error limit, memory, what is ``allowed`` at most or a measured time spoke
+    against it. Raises as ``simulate`` does.
     """
     simulate(problem, placement)  # refuses what is no placement
-    moves = _Moves(problem, placement)
+    moves = _Moves(problem, placement, allowed or Allowed())
     reports = []
     for number, stage in enumerate(placement.stages):
         for block, target in zip(stage.blocks, stage.targets, strict=True):
@@ -43,10 +46,13 @@ def _report(problem: Problem, moves: _Moves, number: int, block: str, target: in
     best = min(others, default=None)
     cost = own.blocks[block]
     full = "" if best is None else moves.overfull(block, best[1])
+    beyond = "" if best is None else moves.beyond(number, block, best[1])
     if best is None:
         reason = f"only {_names(problem)[target]} runs it"
     elif full:
         reason = f"memory: {full}"
+    elif beyond and best[0] < -ALIKE_MS:
+        reason = f"limits: {beyond}"
     else:
         reason = _reason(problem, block, target, best)
     return BlockReport(
@@ -109,8 +115,9 @@ def _ms(value: float) -> str:
 class _Moves:
     """What single blocks cost elsewhere. Only the stages around a block are costed anew."""
 
-    def __init__(self, problem: Problem, placement: Placement) -> None:
+    def __init__(self, problem: Problem, placement: Placement, allowed: Allowed) -> None:
         self._problem = problem
+        self._allowed = allowed
         self._stages = placement.stages
         self._targets = placement.targets
         self._known: dict[PlacedStage, float] = {}
@@ -120,10 +127,24 @@ class _Moves:
         all do."""
         return overfull(self._problem, {**self._targets, block: target})
 
-    def difference_ms(self, number: int, block: str, target: int) -> float:
-        """The change of the whole plan if ``block`` of the stage ``number`` runs on ``target``."""
+    def beyond(self, number: int, block: str, target: int) -> str:
+        """What is not allowed of the plan if the block runs on ``target``; empty if it all is."""
+        targets = {**self._targets, block: target}
+        devices = {self._problem.targets[i].target.device for i in targets.values()}
+        before, after = self._beside(number)
+        old = 1 + (before is not None) + (after is not None)
+        fewest = min(len(new) for new in self._moved(number, block, target, before, after))
+        return self._allowed.why_not(devices, len(self._stages) - old + fewest)
+
+    def _beside(self, number: int) -> tuple[PlacedStage | None, PlacedStage | None]:
+        """The stages before and after one."""
         before = self._stages[number - 1] if number else None
         after = self._stages[number + 1] if number + 1 < len(self._stages) else None
+        return before, after
+
+    def difference_ms(self, number: int, block: str, target: int) -> float:
+        """The change of the whole plan if ``block`` of the stage ``number`` runs on ``target``."""
+        before, after = self._beside(number)
         old = [each for each in (before, self._stages[number], after) if each is not None]
         outside = (
             self._stages[number - 2] if number > 1 else None,

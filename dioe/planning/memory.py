@@ -66,18 +66,39 @@ def needed_bytes(problem: Problem, targets: Mapping[str, int]) -> Mapping[str, f
     return {device: held[device] + most[device] for device in held}
 
 
+def sizes(problem: Problem) -> Mapping[str, int]:
+    """The memory of each device where it is limited."""
+    return {t.target.device: t.memory_bytes for t in problem.targets if t.memory_bytes is not None}
+
+
+def overfull_devices(problem: Problem, targets: Mapping[str, int]) -> list[str]:
+    """The devices whose memory doesn't hold what is placed there."""
+    limits = sizes(problem)
+    needed = needed_bytes(problem, targets) if limits else {}
+    return [device for device, limit in limits.items() if needed.get(device, 0.0) > limit]
+
+
 def overfull(problem: Problem, targets: Mapping[str, int]) -> str:
     """Why a device's memory doesn't hold what is placed there; empty if all do."""
-    limits = {
-        t.target.device: t.memory_bytes for t in problem.targets if t.memory_bytes is not None
-    }
-    needed = needed_bytes(problem, targets) if limits else {}
-    for device, limit in limits.items():
-        if needed.get(device, 0.0) > limit:
-            return f"{device} has {limit} bytes, and {needed[device]:.0f} are needed at least"
+    for device in overfull_devices(problem, targets):
+        limit, needed = sizes(problem)[device], needed_bytes(problem, targets)[device]
+        return f"{device} has {limit} bytes, and {needed:.0f} are needed at least"
     return ""
 
 
 def fits(problem: Problem, placement: Placement) -> bool:
     """Whether every device has room for its blocks, as far as is known."""
-    return not overfull(problem, placement.targets)
+    return not overfull_devices(problem, placement.targets)
+
+
+def priced(
+    problem: Problem, penalty: Mapping[tuple[str, int], float], price: Mapping[str, float]
+) -> dict[tuple[str, int], float]:
+    """The penalties, and a ``price`` in ms on each byte of weights by device."""
+    found = dict(penalty)
+    for i, costs in enumerate(problem.targets):
+        ms_per_byte = price.get(costs.target.device, 0.0)
+        for block in problem.blocks if ms_per_byte else ():
+            key = (block.id, i)
+            found[key] = found.get(key, 0.0) + ms_per_byte * weight_bytes(costs, block)
+    return found

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from dioe.graph import OpGraph, boundaries, stage_io
+from dioe.planning.allowed import Allowed
 from dioe.planning.explain import block_reports
 from dioe.planning.names import stage_name
 from dioe.planning.problem import Problem
@@ -40,8 +41,10 @@ def to_plan(
     tradeoffs: Sequence[Tradeoff] = (),
     notes: Sequence[str] = (),
     versions: Mapping[str, str] | None = None,
+    allowed: Allowed | None = None,
 ) -> Plan:
-    """The plan of a placement of ``graph``'s blocks, explained block by block.
+    """The plan of a placement of ``graph``'s blocks, explained block by block: also by what is
+    ``allowed`` at most.
 
     Its times are the simulator's, so its basis is ``predicted`` (``default`` if a block's cost is
     that): who times it replaces both. A stage's time includes its boundaries; a boundary's is its
@@ -77,7 +80,7 @@ def to_plan(
         predicted_ms=simulation.total_ms,
         basis=_weakest(stage.basis for stage in stages),
         candidates=tuple(candidates),
-        blocks=block_reports(problem, placement),
+        blocks=block_reports(problem, placement, allowed),
         tradeoffs=tuple(tradeoffs),
         notes=tuple(notes),
         versions=dict(versions or {}),

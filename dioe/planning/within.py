@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
+from dioe.planning.allowed import Allowed
 from dioe.planning.chain import place
 from dioe.planning.problem import Problem
 from dioe.planning.segments import Penalties
@@ -15,29 +16,29 @@ from dioe.types import UnsupportedError
 def place_within(
     problem: Problem,
     *,
-    together: Sequence[frozenset[str]] | None = None,
-    max_stages: int | None = None,
+    allowed: Allowed,
     most: int = 8,
     penalty: Penalties | None = None,
 ) -> list[Placement]:
-    """``place``, on devices that may be used together: those of one of the sets, None for all.
+    """``place``, with no more than is ``allowed``.
 
     Best first, penalties included, none twice. Raises UnsupportedError as ``place`` does, if there
     is nothing on any set.
     """
-    if together is None:
+    max_stages = allowed.max_stages
+    if allowed.together is None:
         return place(problem, most=most, max_stages=max_stages, penalty=penalty)
     found: dict[Placement, float] = {}
     failure: UnsupportedError | None = None
-    for devices in together:
-        allowed = {**(penalty or {}), **_kept_out(problem, devices)}
+    for devices in allowed.together:
+        priced = {**(penalty or {}), **_kept_out(problem, devices)}
         try:
-            placements = place(problem, most=most, max_stages=max_stages, penalty=allowed)
+            placements = place(problem, most=most, max_stages=max_stages, penalty=priced)
         except UnsupportedError as error:
             failure = failure or error
             continue
         for placement in placements:
-            found.setdefault(placement, _cost_ms(placement, allowed))
+            found.setdefault(placement, _cost_ms(placement, priced))
     if not found:
         raise failure or UnsupportedError(
             "no device may be used", place="planning", fix="allow more power"

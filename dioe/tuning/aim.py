@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dioe.planning import Allowed
 from dioe.tuning.beside import Setting
 from dioe.tuning.limited import Limited
 from dioe.types import Dim
@@ -38,9 +39,10 @@ class Aim:
     """What plans may use at most."""
 
     @property
-    def together(self) -> tuple[frozenset[str], ...] | None:
-        """The largest sets of devices that a plan may use; None if it may use them all."""
-        return self.limited.together({s.target.device for s in self.settings})
+    def allowed(self) -> Allowed:
+        """What plans may use at most, as the planner keeps it."""
+        together = self.limited.together({s.target.device for s in self.settings})
+        return Allowed(together, self.limited.limits.max_stages)
 
     def key(self) -> dict[str, object]:
         """What a search that was kept has to agree in."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from dioe.profiling import BlockTiming, CopyCosts, CostKey, CostRecord, History
@@ -24,6 +24,11 @@ def _infidel(before: str, error: float, limit: float) -> str:
     output, _, _ = before.partition(": ") if before.startswith("output ") else ("", "", "")
     what = f"error {error:.3g} is above the limit {limit:g}"
     return f"{output}: {what}" if output else what
+
+
+def _timed(resources: Resources) -> Resources:
+    """What of the resources a time depends on, where everything fits."""
+    return replace(resources, memory_limit_bytes=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +155,11 @@ class Known:
         )  # fmt: skip
         self._put(self._report_key(candidate), record)
 
-    # --- parts --------------------------------------------------------------------------------
+    # --- parts: what they take doesn't depend on how much memory is allowed -----------------------
 
     def op_times(self, target: Target, resources: Resources) -> tuple[float, list[OpTime]] | None:
         """The time of a whole model beside other executables, and its per-op times."""
-        record = self._get(self._key("ops", [target], resources, samples=self.samples))
+        record = self._get(self._key("ops", [target], _timed(resources), samples=self.samples))
         if record is None or record.p50_ms is None:
             return None
         times = [OpTime(**{**each, "ops": tuple(each["ops"])}) for each in record.extra["times"]]
@@ -174,13 +179,13 @@ class Known:
         record = CostRecord(
             whole_ms, runs=runs, noisy=noisy, extra={"times": [asdict(each) for each in times]}
         )
-        self._put(self._key("ops", [target], resources, samples=self.samples), record)
+        self._put(self._key("ops", [target], _timed(resources), samples=self.samples), record)
 
     def block(
         self, structure_hash: str, target: Target, resources: Resources
     ) -> BlockTiming | None:
         """What a block of this structure takes alone, in any model."""
-        record = self._get(self._key("block", [target], resources, subject=structure_hash))
+        record = self._get(self._key("block", [target], _timed(resources), subject=structure_hash))
         if record is None or None in (record.p50_ms, record.p90_ms, record.p99_ms):
             return None
         return BlockTiming(
@@ -195,11 +200,11 @@ class Known:
         record = CostRecord(
             timing.p50_ms, timing.p90_ms, timing.p99_ms, timing.spread_ms, timing.runs, timing.noisy
         )
-        self._put(self._key("block", [target], resources, subject=structure_hash), record)
+        self._put(self._key("block", [target], _timed(resources), subject=structure_hash), record)
 
     def copies(self, target: Target, resources: Resources) -> CopyCosts | None:
         """What copies into the target's memory and out of it cost, whatever the model."""
-        record = self._get(self._key("copy", [target], resources, subject=_ANY_MODEL))
+        record = self._get(self._key("copy", [target], _timed(resources), subject=_ANY_MODEL))
         return None if record is None else CopyCosts(**record.extra)
 
     def keep_copies(
@@ -207,7 +212,7 @@ class Known:
     ) -> None:
         """Keep what copies cost."""
         record = CostRecord(noisy=noisy, extra=asdict(costs))
-        self._put(self._key("copy", [target], resources, subject=_ANY_MODEL), record)
+        self._put(self._key("copy", [target], _timed(resources), subject=_ANY_MODEL), record)
 
     # --- searches -----------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from dioe.hardware.power import (
     least_draws,
     watts,
 )
+from dioe.hardware.quantities import SIZE
 from dioe.types import Plan, Precision, Resources, Stage
 
 FORBIDDEN = "forbidden by limits"
@@ -83,7 +84,8 @@ class Limited:
     # --- plans --------------------------------------------------------------------------------
 
     def breaches(self, stages: Sequence[Stage]) -> Iterator[str]:
-        """What limits the stages of a plan break; memory is judged where they are loaded."""
+        """What limits the stages of a plan break. Whether they keep to the memory that they were
+        made for is judged where they are loaded."""
         most = self.limits.max_stages
         if most is not None and len(stages) > most:
             yield f"it has {len(stages)} stages, and limits allow {most}"
@@ -91,6 +93,14 @@ class Limited:
             reason = self.forbids(stage.target.device, stage.precisions.used)
             if reason:
                 yield f"{stage.name}: {reason}"
+            allowed = self.limits.memory_bytes.get(stage.target.device)
+            made_for = stage.resources.memory_limit_bytes
+            if allowed is not None and (made_for is None or made_for > allowed):
+                given = "any amount" if made_for is None else SIZE.write(made_for)
+                yield (
+                    f"{stage.name} was made for {given} of {stage.target.device}'s memory, and "
+                    f"limits allow {SIZE.write(allowed)}"
+                )
         reason = self.over_power({stage.target.device for stage in stages})
         if reason:
             yield reason

@@ -394,9 +394,8 @@ class MixedSearch:
         penalty = {(b, index[s]): math.inf for b, s in self._forbidden if s in index}
         try:
             placements = place_within(
-                problem, most=_MOST_PLACED, penalty=penalty,
-                together=self._aim.together, max_stages=self._aim.limited.limits.max_stages,
-            )  # fmt: skip
+                problem, allowed=self._aim.allowed, most=_MOST_PLACED, penalty=penalty
+            )
         except DioeError as error:
             log.info("nothing to place: %s", error.cause)
             self._found.unplaced = error.cause
@@ -434,6 +433,7 @@ class MixedSearch:
             limit=self._aim.limit,
             tradeoffs=self._found.tradeoffs,
             versions=self._aim.versions,
+            allowed=self._aim.allowed,
         )
         if len(plan.stages) > 1:
             return plan
@@ -476,7 +476,9 @@ class MixedSearch:
         for index, setting in enumerate(usable):
             placement = single_stage(problem, index)
             if placement is not None and str(setting.target) not in self._found.blocks:
-                self._found.blocks[str(setting.target)] = block_reports(problem, placement)
+                self._found.blocks[str(setting.target)] = block_reports(
+                    problem, placement, self._aim.allowed
+                )
 
 
 def _is_split(problem: Problem, placement: Placement) -> bool:

@@ -23,7 +23,8 @@ def no_plan(
     """
     able = [c for c in candidates if not c.forbidden and not c.held_back and c.support.whole]
     if able and all(candidate.roomless for candidate in able):
-        return OutOfMemory(error.cause, fix=_allow(limited, "or name other devices"))
+        together = f"; and together: {unplaced}" if unplaced else ""
+        return OutOfMemory(error.cause + together, fix=_allow(limited, "or name other devices"))
     if unplaced and (limited.limits.memory_bytes or limited.limits.max_stages is not None):
         return UnsupportedError(
             f"{error.cause}; and together: {unplaced}", fix=_allow(limited, "or other targets")

@@ -330,6 +330,10 @@ class PipelineJob:
     def session(self, plan: PipelinePlan, *, tune_shapes: bool = False) -> PipelineSession:
         """A session with these plans loaded."""
         sessions: dict[str, Session] = {}
+        plans = {name: node.plans for name, node in plan.models.items()}
+        for name, job in self._jobs.items():
+            others = devices_of({n: each for n, each in plans.items() if n != name})
+            job.limited = replace(job.limited, beside=others)
         with contextlib.ExitStack() as undo:
             for name, node in plan.models.items():
                 with in_node(name):

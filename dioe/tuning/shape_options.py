@@ -71,16 +71,20 @@ def options_of(
     """The tuned plans, and every single target that was right where it was tried.
 
     A target in lower precision than written has to have been within the limit at all shapes that
-    were tuned for: there the caller's own samples judged it.
+    were tuned for: there the caller's own samples judged it. No single target is
+    among them that is ``limited`` by now.
     """
+    limited = limited or Limited()
     names = [option_name(plan, pool) for plan in plans]
     found = {n: Option(n, plan) for n, plan in reversed([*zip(names, plans, strict=True)])}
     for report in [report for plan in plans for report in plan.candidates]:
         if report.target in found:
             continue
         reports = [r for plan in plans for r in plan.candidates if r.target == report.target]
-        stage = _whole_stage(model, report.target, pool, limited or Limited())
-        if stage is not None and _usable(reports, lowered=stage.target.precisions != _WRITTEN):
+        stage = _whole_stage(model, report.target, pool, limited)
+        if stage is None or any(limited.breaches([stage])):
+            continue
+        if _usable(reports, lowered=stage.target.precisions != _WRITTEN):
             plan = replace(plans[0], stages=(stage,), boundaries=())
             found[report.target] = Option(report.target, plan)
     return list(found.values())

@@ -105,3 +105,19 @@ def test_segments_need_what_their_blocks_do(sizes: list[tuple[int, int]]) -> Non
             targets = dict.fromkeys((b.id for b in blocks[start:end]), 0)
             assert found[start, end] == needed_bytes(made, targets)["npu:0"]
     assert not np.tril(found).any()
+
+
+def test_two_backends_of_one_device_share_its_memory() -> None:
+    """The fastest is on the CPU all over, where all of it doesn't fit, in however many stages."""
+    cpu = [costs(f"cpu/{name}/fp32", ms, 700) for name, ms in (("b", 1.0), ("c", 1.1))]
+    npu = costs("npu:0/a/fp32", 9.0, 300)
+    made = Problem(BLOCKS, (*cpu, npu), ("v4",), ("v0",))
+    assert on(made, place(made)[0], "npu:0") == ["b1"]
+    with pytest.raises(UnsupportedError, match="fits into the memories"):
+        place(made, max_stages=2)
+    with pytest.raises(UnsupportedError, match="fits into the memories"):
+        place(replace(made, targets=tuple(cpu)))
+
+
+def on(problem: Problem, placement: Placement, device: str) -> list[str]:
+    return [b for b, t in placement.targets.items() if problem.targets[t].target.device == device]

@@ -228,7 +228,7 @@ def test_limited_stages() -> None:
         replace(t, blocks={b: t.blocks[b] for b in names})
         for t, names in zip(apart.targets, (("b0", "b1"), ("b2", "b3")), strict=True)
     )
-    with pytest.raises(UnsupportedError, match="at most 1 stages"):
+    with pytest.raises(UnsupportedError, match="at most 1 stage"):
         tradeoff_curve(replace(apart, targets=halves), shares, max_stages=1)
 
 

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from dioe.hardware import host_pool
+from dioe.hardware.limits import limits_from
 from dioe.profiling import measuring
 from dioe.runtime import Stopped
 from dioe.tuning import background, shape_options
+from dioe.tuning.limited import Limited
 from dioe.types import Basis, OutOfMemory
 from tests.unit.tuning.timed import Bench, MakeBench, Timed, targets, two
 
@@ -98,6 +101,20 @@ def test_short_memory_is_an_error(make_bench: MakeBench, monkeypatch: pytest.Mon
     monkeypatch.setattr(shape_options, "MEMORY_RESERVE", 1.0)
     with pytest.raises(OutOfMemory):
         make_bench(*two()).prepare(100)
+
+
+def test_shapes_to_come_keep_to_memory_limits(make_bench: MakeBench) -> None:
+    limited = Limited(limits_from({"memory": {"cpu": "100 kB"}}), host_pool())
+    bench = make_bench(*two(), limited=limited)
+    (stage,) = bench.plan.stages
+    stage = replace(stage, resources=limited.resources("cpu", stage.resources))
+    bench.plan = replace(bench.plan, stages=(stage,))
+    bench.tuner = bench.make_tuner()
+    fitting = bench.prepare(100)
+    assert fitting is not None
+    assert fitting.plan.stages[0].resources.memory_limit_bytes == 100_000
+    assert bench.prepare(4000) is None
+    assert bench.tuner.choices  # that it stays on open shapes is known now
 
 
 def test_a_default_plan_has_no_costs_to_go_by(make_bench: MakeBench) -> None:

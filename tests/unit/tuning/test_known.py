@@ -228,3 +228,13 @@ def test_all_of_it_is_there_for_another_process(known: Known, tmp_path: Path) ->
     assert second.op_times(A, Resources()) == (1.5, TIMES)
     assert second.block("block", A, Resources()) == TIMING
     assert second.search([A]) == {"notes": ["none"]}
+
+
+def test_costs_of_parts_hold_under_any_memory_limit(known: Known) -> None:
+    capped = Resources(memory_limit_bytes=1 << 20)
+    known.keep_op_times(A, Resources(), 1.5, TIMES, runs=6, noisy=False)
+    known.keep_block("structure", A, capped, TIMING)
+    known.keep_report(CANDIDATE, OK)
+    assert known.op_times(A, capped) == (1.5, TIMES)
+    assert known.block("structure", A, Resources()) == TIMING
+    assert known.report(replace(CANDIDATE, resources=capped), 1e-4) is None  # it may not fit

@@ -181,8 +181,12 @@ class Refusing(ToyBackend):
 
 def test_one_stage_is_the_whole_model(bench: Bench) -> None:
     with bench.compile(rows(), NPU, costs=CPU_COSTS, limits={"max_stages": 1}) as session:
-        assert len(session.plan.stages) == 1
+        plan = session.plan
+        assert len(plan.stages) == 1
         assert all(len(plan.stages) == 1 for plan, _ in bench.tries)
+    assert {b.reason for b in plan.blocks if (b.difference_ms or 0) < 0} <= {
+        f"limits: it would take {count} stages, more than the 1 allowed" for count in (2, 3)
+    }
 
 
 # --- memory ------------------------------------------------------------------------------------
@@ -283,6 +287,8 @@ def test_devices_that_are_too_much_together(bench: Bench) -> None:
         assert len({s.target.device for s in session.plan.stages}) == 1
         assert all(len({s.target.device for s in p.stages}) == 1 for p, _ in bench.tries)
         notes = " ".join(session.plan.notes)
+        decided = {b.reason for b in session.plan.blocks if (b.difference_ms or 0) < 0}
+    assert decided <= {"limits: cpu and npu:0 may not be used together"}
     assert "plans use cpu or npu:0; more together is above the limit" in notes
     with bench.compile(
         rows(), NPU, costs=CPU_COSTS, hardware=pool, limits={"power": "45 W"}
@@ -319,6 +325,15 @@ def test_plans_made_before(use_backends: UseBackends) -> None:
     strict = replace(host_pool(), limits=limits_from({"forbid": {"cpu": ["bf16"]}}))
     with pytest.raises(PlanMismatch, match="breaks the limits: s0: forbidden by limits: no bf16"):
         dioe.compile(models.dense(), plan=plan, hardware=strict)
+    small = replace(host_pool(), limits=limits_from({"memory": {"cpu": "1 GiB"}}))
+    with pytest.raises(PlanMismatch, match=r"made for any amount of cpu's memory.* 1 GiB"):
+        dioe.compile(models.dense(), plan=plan, hardware=small)
+    with dioe.compile(models.dense(), hardware=small, **settings) as session:
+        plan = session.plan
+    with dioe.compile(models.dense(), plan=plan, hardware=small):
+        pass
+    with dioe.compile(models.dense(), plan=plan):  # what it was made under is in it
+        pass
 
 
 def test_a_plan_is_kept_for_its_limits_only(use_backends: UseBackends, tmp_path: Path) -> None:

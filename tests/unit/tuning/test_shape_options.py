@@ -12,8 +12,10 @@ import pytest
 
 from dioe.graph import Model
 from dioe.hardware import Pool
+from dioe.hardware.limits import limits_from
 from dioe.hardware.spec import DeviceSpec
 from dioe.tuning.buckets import Point
+from dioe.tuning.limited import Limited
 from dioe.tuning.shape_options import check_memory, most_variants, options_of, points_of
 from dioe.types import Basis, OutOfMemory, Plan, Resources, TargetReport
 from tests.toys import models
@@ -168,3 +170,15 @@ def test_memory_has_to_be_left(
     else:
         with pytest.raises(OutOfMemory, match="too little for more variants"):
             check_memory(POOL)
+
+
+def test_options_keep_to_limits(model: Model) -> None:
+    made = tuned(model, 4, ok("cpu/a/fp32"), ok("cpu/b/bf16"))
+    assert names(model, [made]) == ["cpu/a/fp32", "cpu/b/bf16"]
+    forbidden = Limited(limits_from({"forbid": {"cpu": ["bf16"]}}), POOL)
+    assert [o.name for o in options_of(model, [made], POOL, forbidden)] == ["cpu/a/fp32"]
+    capped = Limited(limits_from({"memory": {"cpu": "1 GiB"}}), POOL)
+    (other,) = (o for o in options_of(model, [made], POOL, capped) if o.name == "cpu/b/bf16")
+    assert other.plan.stages[0].resources.memory_limit_bytes == GIB
+    assert most_variants(model, POOL, Limited(limits_from({"memory": {"cpu": "2 kB"}}), POOL)) == 0
+    assert most_variants(model, POOL, capped) > 0
