@@ -5,8 +5,8 @@ models op by op on each target, and predicts each model from the figures and the
 *other* models teach: no block of it is measured for its own prediction. It fails above a median
 error of 35 %.
 
-``python -m benchmarks.roofline public`` predicts ResNet-50, VGG-16, SqueezeNet on Cambricon cards
-from their descriptors, and prints that beside what was published, whatever the ratio is.
+``python -m benchmarks.roofline public`` predicts ResNet-50, VGG-16, SqueezeNet on cards from their
+descriptors, and prints that beside what was published, whatever the ratio is.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from dioe.tuning import Job, Settings, calibrate
 from dioe.tuning.learn import measure_kernels, with_factors
 from dioe.types import DioeError, Precision, Target
 
-CARDS = Path(__file__).parent / "zoo" / "mlu370-cards.yaml"
+CARDS = Path(__file__).parent / "zoo" / "published-cards.yaml"
 
 NAMES = (
     "ppocr-det", "ppocr-rec", "ppocr-cls", "efficientnet-lite0", "minilm", "minilm-int8", "magika",
@@ -186,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     here.add_argument("--hardware", help="pool file that `dioe calibrate` wrote (default: anew)")
     here.add_argument("--seconds", type=float, default=_SECONDS, help="for a model on a target")
     here.set_defaults(run=host)
-    there = commands.add_parser("public", help="Cambricon cards against published figures")
+    there = commands.add_parser("public", help="cards against published figures")
     there.set_defaults(run=public)
     for command in (here, there):
         command.add_argument("--json", action="store_true", help="print JSON instead of a table")

@@ -1,9 +1,9 @@
-"""Networks and latencies that others published for Cambricon cards, to hold rooflines against.
+"""Networks and latencies that others published for cards, to hold rooflines against.
 
 The networks are built for their shapes alone: weights are inputs, so nothing large is made.
 ResNet-50: K. He and others, Deep Residual Learning (arXiv:1512.03385), with the stride in the 3×3
-convolutions; VGG-16: K. Simonyan, A. Zisserman (arXiv:1409.1556), configuration D; SqueezeNet 1.1:
-F. Iandola and others (arXiv:1602.07360), as its authors revised it.
+convolutions; VGG-16: K. Simonyan, A. Zisserman (arXiv:1409.1556), configuration D; SqueezeNet 1.0:
+F. Iandola and others (arXiv:1602.07360).
 """
 
 from __future__ import annotations
@@ -115,16 +115,14 @@ def vgg16(batch: int) -> onnx.ModelProto:
 
 
 def squeezenet(batch: int) -> onnx.ModelProto:
-    """SqueezeNet 1.1 at 224 x 224: 0.7 GFLOP a picture."""
+    """SqueezeNet 1.0 at 224 x 224: 1.5 GFLOP a picture."""
     net = _Net(batch)
-    x = net.pool(net.conv("x", (3, 64), 3, stride=2), 3, 2, ceil=True)
-    width = 64
-    for number, (narrow, wide) in enumerate(
-        ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256))
-    ):
-        if number in (2, 4):
+    x = net.pool(net.conv("x", (3, 96), 7, stride=2), 3, 2, ceil=True)
+    width = 96
+    for number, narrow in enumerate((16, 16, 32, 32, 48, 48, 64, 64)):
+        if number in (3, 7):
             x = net.pool(x, 3, 2, ceil=True)
-        y = net.conv(x, (width, narrow), 1)
+        y, wide = net.conv(x, (width, narrow), 1), 4 * narrow
         x = net.concat(net.conv(y, (narrow, wide), 1), net.conv(y, (narrow, wide), 3, pad=1))
         width = 2 * wide
     return net.model(net.mean(net.conv(x, (width, 1000), 1)))
@@ -144,14 +142,21 @@ class Published:
     source: str
 
 
-_PADDLE = "Paddle-Lite's documentation"
+_PADDLE_LITE = "https://paddlepaddle.org.cn/inference/demo_guides/cambricon_mlu.html"
+_PADDLE = (
+    "https://paddlepaddle.org.cn/inference/guides/benchmark/benchmark_gpu.html (TensorRT 8.0.3.4)"
+)
 _README = "a public README for the card"
 
 PUBLISHED = (
-    Published("mlu370-s4", "ResNet-50", resnet50, 5.35, None, None, _PADDLE),
-    Published("mlu370-s4", "VGG-16", vgg16, 8.94, None, None, _PADDLE),
-    Published("mlu370-s4", "SqueezeNet", squeezenet, 1.23, None, None, _PADDLE),
+    Published("mlu370-s4", "ResNet-50", resnet50, 5.35, None, None, _PADDLE_LITE),
+    Published("mlu370-s4", "VGG-16", vgg16, 8.94, None, None, _PADDLE_LITE),
+    Published("mlu370-s4", "SqueezeNet", squeezenet, 1.23, None, None, _PADDLE_LITE),
     Published("mlu370-x4", "ResNet-50", resnet50, 32 / 4390 * 1e3, 32, "fp16", _README),
     Published("mlu370-x4", "ResNet-50", resnet50, 64 / 5134 * 1e3, 64, "fp16", _README),
+    Published("t4", "ResNet-50", resnet50, 3.5244, 1, "fp32", _PADDLE),
+    Published("t4", "ResNet-50", resnet50, 9.3702, 4, "fp32", _PADDLE),
+    Published("t4", "ResNet-50", resnet50, 1.3045, 1, "fp16", _PADDLE),
+    Published("t4", "ResNet-50", resnet50, 3.1821, 4, "fp16", _PADDLE),
 )
 """Latencies and rates (as ms of a batch) as they are told."""
