@@ -141,8 +141,12 @@ def public(arguments: argparse.Namespace) -> int:
             f"| {row['figures']} |"
         )
     print()
-    print("? is assumed: the page doesn't say. The share of its peak that the MLU370-X4 reaches (0.44)")
-    print("is derived from the figure at batch 64, by arithmetic alone; predictions are above it where")
+    print(
+        "? is assumed: the page doesn't say. The share of its peak that the MLU370-X4 reaches (0.44) is"
+    )
+    print(
+        "derived from the figure at batch 64, by arithmetic alone; predictions are above it where"
+    )
     print("layers are bound by memory traffic.")
     for source in dict.fromkeys(p.source for p in PUBLISHED):
         devices = ", ".join(dict.fromkeys(p.device for p in PUBLISHED if p.source == source))
