@@ -170,11 +170,14 @@ def _cause_and_fix(detail: ErrorDetails, path: KeyPath, known_keys: KnownKeys) -
         return problem, "correct it there"
     if detail["type"] == "value_error":  # of a whole mapping: what it holds needn't be shown
         return problem.removeprefix("Value error, "), "correct it there"
+    fix = "correct the value"
+    if detail["type"] == "string_type":
+        fix = "put it in quotes if it is meant as text"
     written = repr(detail["input"])
     written = written if len(written) <= 60 else written[:57] + "..."
     if problem == detail["msg"]:  # pydantic speaks of a type or a rule, not of the input
-        return f"{dotted(path)} is {written}: {problem}", "correct the value"
-    return f"{dotted(path)} is {written}, which {problem}", "correct the value"
+        return f"{dotted(path)} is {written}: {problem}", fix
+    return f"{dotted(path)} is {written}, which {problem}", fix
 
 
 _IN_YAML = {"a valid array": "a list", "an object": "a mapping", "a valid dictionary": "a mapping"}
