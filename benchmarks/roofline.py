@@ -143,8 +143,8 @@ def public(arguments: argparse.Namespace) -> int:
     print()
     print(
         "? is assumed: the page doesn't say. The share of its peak that the MLU370-X4 reaches\n"
-        "(0.44) is derived from the figure at batch 64, by arithmetic alone; predictions are above\n"
-        "it where layers are bound by memory traffic."
+        "(0.44) is derived from the figure at batch 64, by arithmetic alone; predictions are\n"
+        "above it where layers are bound by memory traffic."
     )
     for source in dict.fromkeys(p.source for p in PUBLISHED):
         devices = ", ".join(dict.fromkeys(p.device for p in PUBLISHED if p.source == source))
