@@ -121,6 +121,7 @@ def _plain(found: Predicted) -> dict[str, Any]:
                 "name": p.name,
                 "backend": p.backend,
                 "precision": p.precision,
+                "mode": p.mode,
                 "known_as": str(KnownAs.MODELLED if p.ms is not None else p.known_as),
                 "ms": p.ms,
                 "dispatch_ms": p.dispatch_ms,

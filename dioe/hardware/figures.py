@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
-from dioe.hardware.quantities import Bandwidth, Power, Rate, Size, Time
+from dioe.hardware.quantities import RATE, Bandwidth, Power, Rate, Size, Time
 
 
 class Closed(BaseModel):
@@ -104,6 +104,16 @@ class Peak(Figure):
     """The power mode it holds in; empty where there is only one."""
     backend: str = ""
     """The backend it was measured through; empty for the chip's own."""
+
+    @field_serializer("value", "sparse", when_used="unless-none")
+    def _as_people_write_it(self, value: float) -> str:
+        return rate_text(value, self.precision)
+
+
+def rate_text(per_s: float, precision: Arithmetic) -> str:
+    """A rate of operations as people write it: integers have no FLOPS."""
+    text = RATE.write(per_s).replace("FLOPS", "OPS")
+    return text if precision.startswith("int") else text.replace("OPS", "FLOPS")
 
 
 class OpFactor(Figure):

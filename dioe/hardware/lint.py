@@ -33,7 +33,14 @@ from typing import Protocol, TypeAlias
 
 from dioe.hardware import catalogue
 from dioe.hardware.descriptor import DeviceDescriptor, Figures
-from dioe.hardware.figures import Arithmetic, BandwidthFigure, Figure, FigureKind, Peak
+from dioe.hardware.figures import (
+    Arithmetic,
+    BandwidthFigure,
+    Figure,
+    FigureKind,
+    Peak,
+    rate_text,
+)
 from dioe.hardware.findings import Finding, Severity
 from dioe.hardware.quantities import BANDWIDTH, POWER, RATE, SIZE, TIME, Unit
 from dioe.hardware.schema_errors import dotted
@@ -232,9 +239,7 @@ def shown(unit: Unit, value: float) -> str:
 
 
 def _rate(peak: Peak) -> str:
-    """A peak as people write it: integers have no FLOPS."""
-    text = shown(RATE, peak.value).replace("FLOPS", "OPS")
-    return text if peak.precision.startswith("int") else text.replace("OPS", "FLOPS")
+    return rate_text(float(f"{peak.value:.4g}"), peak.precision)
 
 
 def _own_sparse(figures: Figures) -> Iterator[Remark]:

@@ -88,7 +88,8 @@ class Roofline:
         ]
         if rate is None or memory is None:
             raise UnsupportedError(
-                f"the figures of {device.id} have no {' and no '.join(missing)}",
+                f"the figures of {device.id} have no {' and no '.join(missing)}"
+                + (f" in power mode {mode}" if mode else ""),
                 place="roofline",
                 fix="name a descriptor in the pool (device: …), or run `dioe calibrate`",
             )
@@ -102,7 +103,8 @@ class Roofline:
         self.dispatch_ms = (dispatch_s(device, backend) or 0.0) * 1e3
         self._measured = rate.measured and memory.measured
         self._factors, self._learned_in = _factors(device, precision, backend)
-        self._basis = f"peak {rate.basis}, bandwidth {memory.basis}"
+        in_mode = f" in mode {mode}" if mode else ""
+        self._basis = f"peak {rate.basis}{in_mode}, bandwidth {memory.basis}"
         if launch is None:
             self._basis += f", launch of {ASSUMED_LAUNCH_S * 1e6:g} µs assumed"
 

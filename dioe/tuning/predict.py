@@ -15,10 +15,11 @@ import numpy as np
 
 from dioe.graph import Kernel, Model, OpGraph, Source, find_kernels, make_inputs
 from dioe.hardware import DeviceSpec, Pool, pool_from, with_devices
+from dioe.hardware.power import Draw, draws_of
 from dioe.hardware.reached import known_precisions
 from dioe.profiling import Bound, KernelTime, Roofline
 from dioe.runtime import Runtime
-from dioe.types import KnownAs, Precision, UnsupportedError
+from dioe.types import KnownAs, Precision, Target, UnsupportedError
 
 _WEIGHT_BITS = {Precision.FP16: 16, Precision.BF16: 16, Precision.INT8: 8, Precision.INT4: 4}
 
@@ -30,7 +31,8 @@ class Prediction:
     ``backend`` is the one whose measured figures were used, empty where they are of the device
     alone. ``ms`` is None where nothing can be said, and ``reason`` says why. ``bounds`` are the
     times of all kernels by what they go into: ``compute``, ``memory``, ``overhead``. ``basis`` says
-    what the figures rest on, ``known_as`` whether the device is here or described.
+    what the figures rest on, ``known_as`` whether the device is here or described. ``mode`` is the
+    power mode that a power limit of the pool leaves it.
     """
 
     device: str
@@ -45,6 +47,7 @@ class Prediction:
     reason: str = ""
     kernels: tuple[KernelTime, ...] = ()
     weight_bytes: int = 0
+    mode: str = ""
 
     @property
     def target(self) -> str:
@@ -120,9 +123,28 @@ def _on(
         if precisions:
             reason = "all its precisions are forbidden by limits"
         yield Prediction(*about, "", None, device.known_as, reason=reason)
+    draw = _draw(device, pool)
+    if allowed and draw is None:
+        reason = f"it draws more than the {pool.limits.power_w:g} W that the pool allows"
+        yield Prediction(*about, "", None, device.known_as, reason=reason)
+        return
+    mode = "" if draw is None else draw.mode
     for backend in measured_backends(device) or [""]:
         for precision in allowed:
-            yield _prediction(device, pool, backend, precision, found, weights)
+            yield _prediction(
+                device, pool, Target(device.id, backend, (precision,)), mode, found, weights
+            )
+
+
+def _draw(device: DeviceSpec, pool: Pool) -> Draw | None:
+    """What a device alone may draw under the pool's limit, in its fastest mode; None where even the
+    least is too much."""
+    draws = draws_of(pool, device.id)
+    cap_w = pool.limits.power_w
+    if cap_w is None or not draws:
+        return Draw(device.id, 0.0)
+    fitting = [draw for draw in draws if draw.watts <= cap_w]
+    return fitting[-1] if fitting else None
 
 
 def measured_backends(device: DeviceSpec) -> list[str]:
@@ -133,11 +155,12 @@ def measured_backends(device: DeviceSpec) -> list[str]:
 def _prediction(
     device: DeviceSpec,
     pool: Pool,
-    backend: str,
-    precision: Precision,
+    target: Target,
+    mode: str,
     found: Sequence[Kernel],
     weights: Mapping[str, tuple[int, int]],
 ) -> Prediction:
+    backend, (precision,) = target.backend, target.precisions
     about = (device.id, device.name, backend, precision, device.known_as)
     bits = _WEIGHT_BITS.get(precision, 32)
     needed = sum(min(nbytes, size * bits // 8) for size, nbytes in weights.values())
@@ -146,9 +169,9 @@ def _prediction(
         reason = f"its weights take {needed / 2**20:.0f} MiB, and there are {room / 2**20:.0f}"
         return Prediction(*about, reason=reason, weight_bytes=needed)
     try:
-        roofline = Roofline(device, precision, backend=backend)
+        roofline = Roofline(device, precision, backend=backend, mode=mode)
     except UnsupportedError as error:
-        return Prediction(*about, reason=error.cause, weight_bytes=needed)
+        return Prediction(*about, reason=error.cause, weight_bytes=needed, mode=mode)
     times = tuple(map(roofline.of, found))
     bounds = {str(b): sum(time.ms for time in times if time.bound is b) for b in Bound}
     bounds[str(Bound.OVERHEAD)] += roofline.dispatch_ms
@@ -160,4 +183,5 @@ def _prediction(
         basis=roofline.basis,
         kernels=times,
         weight_bytes=needed,
+        mode=mode,
     )

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import dioe
 from dioe.hardware import DeviceSpec, Pool, load_pool
+from dioe.hardware.catalogue import POOLS, path_of
 from dioe.hardware.descriptor import Figures, MemorySection
 from dioe.hardware.figures import Arithmetic, BandwidthFigure, FigureKind, Peak, TimeFigure
 from dioe.hardware.limits import Limits
@@ -121,3 +122,20 @@ def test_the_example_pool_of_cards_loads() -> None:
     pool = load_pool(CARDS)
     kinds = {p.kind for d in pool.devices if d.device == "mlu370-s4" for p in d.figures.peaks}
     assert kinds == {FigureKind.UNVERIFIED}
+
+
+def test_a_power_limit_picks_the_mode() -> None:
+    """The Jetson's pool is limited to 30 W; its GPU has an fp32 peak at full power only."""
+    pool = load_pool(path_of("jetson-agx-orin", POOLS) or "")
+    found = {p.target: p for p in dioe.predict(model(), hardware=pool).predictions}
+    limited = found["gpu:0/*/fp16"]
+    assert limited.mode == "30W"
+    assert limited.ms is not None
+    assert "in power mode 30W" in found["gpu:0/*/fp32"].reason
+    free = replace(pool, limits=Limits())
+    full = next(p for p in dioe.predict(model(), hardware=free).predictions if p.ms is not None)
+    assert full.ms is not None
+    assert full.ms < limited.ms
+    dark = replace(pool, limits=Limits(power_w=1.0))
+    reasons = {p.reason for p in dioe.predict(model(), hardware=dark, devices="gpu:0").predictions}
+    assert reasons == {"it draws more than the 1 W that the pool allows"}
