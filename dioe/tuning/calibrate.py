@@ -50,6 +50,9 @@ _BOUNDARY_PART = 0.2
 _MODEL_S = 3.0
 """For a model on a backend in a precision."""
 
+_LEAST_S_PER_BYTE = 1e-12
+"""A value that is handed over faster than at 1 TB/s wasn't touched: the rest is noise."""
+
 _DIGITS = 4
 """Significant ones of a figure: the rest is noise."""
 
@@ -439,7 +442,7 @@ def _boundary(reading: BoundaryReading, versions: Mapping[str, str]) -> Boundary
         "kind": FigureKind.MEASURED,
         "note": "noisy" if reading.fixed.noisy else "",
     }
-    moved = reading.s_per_byte
+    moved = reading.s_per_byte if reading.s_per_byte > _LEAST_S_PER_BYTE else 0.0
     return BoundaryCost(
         source=reading.source,
         destination=reading.destination,
