@@ -16,7 +16,8 @@ from dioe.text import printable
 
 if TYPE_CHECKING:
     from dioe.profiling.calibration import Reading
-    from dioe.tuning.calibrate import Calibration, Row
+    from dioe.tuning.calibrate import Calibration
+    from dioe.tuning.calibration_figures import Row
 
 Write = Annotated[
     Path | None,

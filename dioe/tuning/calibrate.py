@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from importlib import metadata
 from os import PathLike
 from typing import Any
 
 from dioe.graph import Model, Source
 from dioe.hardware import Pool, fingerprint, machine, pool_from, with_devices
-from dioe.hardware.descriptor import BackendFigures, Figures, WorkingSetBandwidth
-from dioe.hardware.figures import Arithmetic, BandwidthFigure, FigureKind, Peak, TimeFigure
-from dioe.hardware.measured import SOURCE, Measured, write_measured
+from dioe.hardware.figures import Arithmetic, FigureKind
+from dioe.hardware.measured import Measured, write_measured
 from dioe.hardware.pools import Hardware
 from dioe.hardware.reached import part_of_cores
-from dioe.hardware.spec import BoundaryCost, DeviceSpec, Link
 from dioe.profiling import measuring
-from dioe.profiling.calibration import Findings, Reading, Subject, measure
-from dioe.profiling.calibration_boundaries import BoundaryReading, measure_boundaries
-from dioe.profiling.copies import CopyCosts
+from dioe.profiling.calibration import Findings, Subject, measure
+from dioe.profiling.calibration_boundaries import measure_boundaries
 from dioe.runtime import Runtime, is_host
+from dioe.tuning.calibration_figures import Row, measured_by, row_data, source_of
 from dioe.tuning.clock import check_seconds
 from dioe.tuning.compile import Job, Settings
 from dioe.tuning.learn import learned_factors, measure_kernels
@@ -50,36 +46,9 @@ _BOUNDARY_PART = 0.2
 _MODEL_S = 3.0
 """For a model on a backend in a precision."""
 
-_LEAST_S_PER_BYTE = 1e-12
-"""A value that is handed over faster than at 1 TB/s wasn't touched: the rest is noise."""
-
-_DIGITS = 4
-"""Significant ones of a figure: the rest is noise."""
-
 LAST_RESORT = "a last resort: name it with its device to measure it"
 NOT_HERE = "no backend finds it on this machine"
 LONG_COMPILER = "its compiler takes long: name it with its device to measure it"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One backend on one device: what was found, and the reasons of what was not.
-
-    ``reason`` says why nothing was measured at all; ``backend`` is empty where a pool has a device
-    that isn't here.
-    """
-
-    device: str
-    backend: str
-    version: str
-    known_as: KnownAs
-    findings: Findings
-    reason: str = ""
-
-    @property
-    def name(self) -> str:
-        """``cpu/openvino``."""
-        return f"{self.device}/{self.backend}" if self.backend else self.device
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +82,7 @@ class Calibration:
         return {
             "machine": machine(self.pool),
             "fingerprint": fingerprint(self.pool),
-            "backends": [_row_data(row) for row in self.rows],
+            "backends": [row_data(row) for row in self.rows],
             "links": [
                 {
                     "source": link.source,
@@ -196,7 +165,7 @@ def run_calibration(
         for (_, name, version), subject in chosen.items()
         for info in (runtime.registry.placement(subject.name.partition("/")[0]).device,)
     ]
-    measured = _measured(rows, boundaries, base, runtime)
+    measured = measured_by(rows, boundaries, base, runtime)
     if loaded:
         measured = _taught(measured, loaded, rows, measured.over(base), runtime, progress)
     return Calibration(measured.over(base), tuple(rows), measured, problems, base, hardware)
@@ -332,10 +301,8 @@ def _taught(
 
     def source(target: Target) -> str:
         count = sum(target in model for model in taught)
-        return (
-            f"{SOURCE}{metadata.version('dioe')}, {target.backend} {versions[target.backend]}, "
-            f"{datetime.date.today().isoformat()}, from {count} model{'s' * (count > 1)}"
-        )
+        by = source_of(f"{target.backend} {versions[target.backend]}")
+        return f"{by}, from {count} model{'s' * (count > 1)}"
 
     learned = learned_factors(pool, taught, source)
     figures = {
@@ -343,164 +310,3 @@ def _taught(
         for name, known in measured.figures.items()
     }
     return replace(measured, figures=figures)
-
-
-# --- what was found, as figures ---------------------------------------------------------------
-
-
-def _measured(
-    rows: Sequence[Row], boundaries: Sequence[BoundaryReading], pool: Pool, runtime: Runtime
-) -> Measured:
-    figures: dict[str, Figures] = {}
-    backends: dict[str, list[str]] = {}
-    links: dict[tuple[str, str], Link] = {}
-    host = next((device.id for device in pool.devices if is_host(device.id)), None)
-    for row in rows:
-        if row.reason:
-            continue
-        backends.setdefault(row.device, []).append(row.backend)
-        figures[row.device] = figures.get(row.device, Figures()).over(_figures(row))
-        if row.findings.copies is not None and host is not None:
-            for link in _links(row, row.findings.copies, host):
-                way = (link.source, link.destination)
-                best = links.get(way)
-                if best is None or link.bandwidth.value > best.bandwidth.value:
-                    links[way] = link
-    versions = {row.name: f"{row.backend} {row.version}" for row in rows}
-    devices = [
-        DeviceSpec(
-            id=info.id, kind=info.kind, name=info.name, known_as=info.known_as,
-            memory_bytes=info.memory_bytes,
-        )
-        for info in (runtime.registry.placement(name).device for name in figures)
-    ]  # fmt: skip
-    costs = [_boundary(reading, versions) for reading in boundaries]
-    return Measured(figures, backends, list(links.values()), costs, devices)
-
-
-def _figures(row: Row) -> Figures:
-    found = row.findings
-    peaks = tuple(
-        Peak(
-            precision=Arithmetic(precision), value=_rounded(reading.value), backend=row.backend,
-            **_told(row, reading),
-        )
-        for precision, reading in found.peaks.items()
-    )  # fmt: skip
-    by_size = sorted(found.bandwidths.items())
-    part = BackendFigures(
-        backend=row.backend,
-        launch_overhead=_time(row, found.launch),
-        dispatch_overhead=_time(row, found.dispatch),
-        bandwidth=_bandwidth(row, by_size[-1][1]) if by_size else None,
-        by_working_set=tuple(
-            WorkingSetBandwidth(
-                working_set=nbytes, value=_rounded(reading.value), **_told(row, reading)
-            )
-            for nbytes, reading in by_size[:-1]
-        ),
-    )
-    empty = part == BackendFigures(backend=row.backend)
-    return Figures(peaks=peaks, by_backend=() if empty else (part,))
-
-
-def _bandwidth(row: Row, reading: Reading) -> BandwidthFigure:
-    return BandwidthFigure(value=_rounded(reading.value), **_told(row, reading))
-
-
-def _time(row: Row, reading: Reading | None) -> TimeFigure | None:
-    if reading is None:
-        return None
-    return TimeFigure(value=_rounded(reading.value), **_told(row, reading))
-
-
-def _links(row: Row, copies: CopyCosts, host: str) -> list[Link]:
-    """Both ways between the host's memory and a device's."""
-    ways = (
-        (host, row.device, copies.to_fixed_ms, copies.to_ms_per_byte),
-        (row.device, host, copies.from_fixed_ms, copies.from_ms_per_byte),
-    )
-    source = f"{_by(f'{row.backend} {row.version}')}, fastest of 4 copies"
-    told: dict[str, Any] = {
-        "source": source, "kind": FigureKind.MEASURED, "note": _stand_in(row.known_as)
-    }  # fmt: skip
-    return [
-        Link(
-            source=start, destination=end,
-            bandwidth=BandwidthFigure(value=_rounded(1e3 / per_byte_ms), **told),
-            latency=TimeFigure(value=_rounded(fixed_ms / 1e3), **told),
-        )
-        for start, end, fixed_ms, per_byte_ms in ways
-        if per_byte_ms > 0
-    ]  # fmt: skip
-
-
-def _boundary(reading: BoundaryReading, versions: Mapping[str, str]) -> BoundaryCost:
-    both = f"{versions[reading.source]} to {versions[reading.destination]}"
-    told: dict[str, Any] = {
-        "source": f"{_by(both)}, median of {reading.fixed.rounds} rounds",
-        "kind": FigureKind.MEASURED,
-        "note": "noisy" if reading.fixed.noisy else "",
-    }
-    moved = reading.s_per_byte if reading.s_per_byte > _LEAST_S_PER_BYTE else 0.0
-    return BoundaryCost(
-        source=reading.source,
-        destination=reading.destination,
-        fixed=TimeFigure(value=_rounded(reading.fixed.value), **told),
-        bandwidth=BandwidthFigure(value=_rounded(1 / moved), **told) if moved > 0 else None,
-    )
-
-
-def _told(row: Row, reading: Reading) -> dict[str, Any]:
-    """Source, kind and note of a figure."""
-    rounds = f"median of {reading.rounds} round{'s' * (reading.rounds != 1)}"
-    notes = [_stand_in(row.known_as), reading.note, "noisy" if reading.noisy else ""]
-    return {
-        "source": f"{_by(f'{row.backend} {row.version}')}, {rounds}",
-        "kind": FigureKind.MEASURED,
-        "note": ", ".join(filter(None, notes)),
-    }
-
-
-def _by(what: str) -> str:
-    return f"{SOURCE}{_version()}, {what}, {datetime.date.today().isoformat()}"
-
-
-def _version() -> str:
-    try:
-        return metadata.version("dioe")
-    except metadata.PackageNotFoundError:  # a checkout that was never installed
-        return "0+unknown"
-
-
-def _stand_in(known_as: KnownAs) -> str:
-    return "" if known_as is KnownAs.HARDWARE else str(known_as)
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.{_DIGITS}g}")
-
-
-def _row_data(row: Row) -> dict[str, Any]:
-    found = row.findings
-
-    def reading(each: Reading | None) -> dict[str, Any] | None:
-        if each is None:
-            return None
-        data = {"value": each.value, "rounds": each.rounds, "noisy": each.noisy}
-        return data | ({"note": each.note} if each.note else {})
-
-    return {
-        "device": row.device,
-        "backend": row.backend,
-        "version": row.version,
-        "known_as": str(row.known_as),
-        "reason": row.reason,
-        "peaks_per_s": {str(p): reading(each) for p, each in found.peaks.items()},
-        "launch_s": reading(found.launch),
-        "dispatch_s": reading(found.dispatch),
-        "bandwidths_per_s": {
-            str(nbytes): reading(each) for nbytes, each in sorted(found.bandwidths.items())
-        },
-        "problems": dict(found.problems),
-    }
