@@ -16,7 +16,12 @@ from dioe.text import printable
 from dioe.types import Effect, Resolution
 
 Profile = Annotated[
-    str, typer.Argument(help="YAML file of a profile.", show_default=False, metavar="FILE")
+    str,
+    typer.Argument(
+        help="YAML file of a profile or descriptor, or a descriptor's name in the catalogue.",
+        show_default=False,
+        metavar="FILE",
+    ),
 ]
 
 STYLES = {Effect.APPLIED: "green", Effect.IGNORED: "dim", Effect.REJECTED: "red"}
@@ -30,9 +35,10 @@ def resolve(
 ) -> None:
     """Tell what a backend makes of each key of a hardware profile; needs no device."""
     from dioe.hardware import load_profile, resolve_profile
+    from dioe.hardware.validate import find_file
     from dioe.runtime import Runtime
 
-    profile = load_profile(file)
+    profile = load_profile(find_file(file))
     registry = Runtime.current().registry
     found = resolve_profile(profile, registry)
     statuses = {status.name: status for status in registry.statuses if status.name in found}

@@ -70,16 +70,38 @@ class HardwareProfile:
 
 
 def load_profile(path: str | PathLike[str]) -> HardwareProfile:
-    """The profile in a YAML file. Raises ConfigError with ``file:line:column`` and a fix."""
+    """The profile in a YAML file; of a descriptor, what its ``backend`` section asks for. Raises
+    ConfigError with ``file:line:column`` and a fix."""
     document = read_document(Path(path))
+    if document.data.get("format") == "dioe-device":
+        return _of_descriptor(document)
     section = parse(document, ProfileFile).hardware
     for error in misplaced_options(section, document):
         raise error
+    return _profile(section, document.file)
+
+
+def _of_descriptor(document: Document) -> HardwareProfile:
+    from dioe.hardware.descriptor import parse_descriptor  # whose sections are those of here
+
+    section = parse_descriptor(document).backend
+    if section is None:
+        raise ConfigError(
+            "the descriptor names no backend",
+            place=document.file,
+            fix="add 'backend: {type: …}' to it",
+        )
+    for error in misplaced_options(section, document, ("backend",)):
+        raise error
+    return _profile(section, document.file)
+
+
+def _profile(section: HardwareSection, file: str) -> HardwareProfile:
     named = {
         **section.model_dump(exclude={"type", "optimizer", "options"}, exclude_none=True),
         **section.optimizer.model_dump(exclude_none=True),
     }
-    return HardwareProfile(section.type, named | section.options, document.file)
+    return HardwareProfile(section.type, named | section.options, file)
 
 
 def misplaced_options(

@@ -52,6 +52,21 @@ def test_json(dioe: Dioe, profile: Path) -> None:
     assert backend["options"]["kernel_fusion"]["native_key"] == "debug_config.fusion_enable"
 
 
+def test_a_descriptor_asks_what_its_backend_section_says(
+    dioe: Dioe, profile: Path, tmp_path: Path
+) -> None:
+    found = dioe("resolve", "mlu370-x8", "--json").json
+    assert found["type"] == "cambricon"
+    assert found["options"] == {
+        "precision": "int8", "kernel_fusion": True, "tiling_strategy": "auto",
+    }  # fmt: skip
+    bare = tmp_path / "bare.yaml"
+    bare.write_text("format: dioe-device\nversion: 1\nid: bare\nname: Bare\nkind: gpu\n")
+    shown = dioe("resolve", str(bare))
+    assert shown.code == ConfigError.exit_code
+    assert "names no backend" in shown.err
+
+
 def test_errors(dioe: Dioe, profile: Path) -> None:
     profile.write_text(PROFILE.replace("cambricon", "cambrican"))
     shown = dioe("resolve", str(profile))
