@@ -23,6 +23,8 @@ from typing import Any
 
 import onnx_ir as ir
 
+from dioe.types import Precision
+
 Shape = tuple[int, ...]
 
 
@@ -333,6 +335,18 @@ _RULES: dict[str, Rule] = {
 
 _READS_WHAT_IT_WRITES = frozenset({"Gather", "GatherElements", "GatherND", "Slice"})
 _READS_NOTHING = frozenset({"Shape", "Size"})
+
+
+VALUE_BITS: Mapping[Precision, int] = {
+    Precision.FP16: 16,
+    Precision.BF16: 16,
+    Precision.INT8: 8,
+    Precision.INT4: 16,
+}
+"""Of values that are fp32 as written, in lower precisions; int4 is of weights only, beside 16."""
+
+WEIGHT_BITS: Mapping[Precision, int] = {**VALUE_BITS, Precision.INT4: 4}
+"""Of weights that are fp32 as written, in lower precisions."""
 
 
 def bytes_read(

@@ -15,17 +15,13 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from dioe import flops
+from dioe.flops import VALUE_BITS, WEIGHT_BITS
 from dioe.types import Precision, Precisions
 from dioe_null.descriptors import DeviceModel
 from dioe_null.shapes import Inferred, ValueType
 
 _INTEGER_OPS = frozenset({"ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"})
 """Ops on 8 bits, whatever precision the rest computes in."""
-
-_BITS = {Precision.FP16: 16, Precision.BF16: 16, Precision.INT8: 8, Precision.INT4: 16}
-"""Of activations; int4 is of weights only, beside 16 bits."""
-
-_WEIGHT_BITS = {**_BITS, Precision.INT4: 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +61,7 @@ class Roofline:
     @property
     def weight_bytes(self) -> int:
         """Bytes of the weights, as the default precision stores them."""
-        bits = _WEIGHT_BITS.get(self._precisions.default)
+        bits = WEIGHT_BITS.get(self._precisions.default)
         return sum(_stored(kind, bits) for kind in self._weights.values())
 
     def run(self, inferred: Inferred) -> RunCost:
@@ -106,9 +102,11 @@ class Roofline:
                 0 if t is None else _stored(t, self._bits(v, asked))
                 for v, t in zip(node.inputs, inputs, strict=True)
             ],
-            [0 if t is None else _stored(t, _BITS.get(asked)) for t in outputs],
+            [0 if t is None else _stored(t, VALUE_BITS.get(asked)) for t in outputs],
         )
-        nbytes = (read or 0) + sum(_stored(t, _BITS.get(asked)) for t in outputs if t is not None)
+        nbytes = (read or 0) + sum(
+            _stored(t, VALUE_BITS.get(asked)) for t in outputs if t is not None
+        )
         precision = self._arithmetic(node, asked, inputs)
         ms = max(
             (work or 0) / self._device.flops_per_ms(precision), nbytes / self._device.bytes_per_ms
@@ -117,7 +115,7 @@ class Roofline:
 
     def _bits(self, value: ir.Value | None, precision: Precision) -> int | None:
         weight = value is not None and value.name in self._weights
-        return (_WEIGHT_BITS if weight else _BITS).get(precision)
+        return (WEIGHT_BITS if weight else VALUE_BITS).get(precision)
 
     def _arithmetic(
         self, node: ir.Node, asked: Precision, inputs: Iterable[ValueType | None]
@@ -146,7 +144,7 @@ class Roofline:
         def size(name: str | None) -> int:
             out = name in self._weights or name in elsewhere
             known = None if out else values.get(name or "")
-            return 0 if known is None else _stored(known, _BITS.get(self._precisions.default))
+            return 0 if known is None else _stored(known, VALUE_BITS.get(self._precisions.default))
 
         ends: list[list[str | None]] = [[] for _ in range(len(nodes) + 1)]
         for name, index in last.items():

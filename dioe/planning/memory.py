@@ -11,17 +11,12 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from dioe.flops import WEIGHT_BITS
 from dioe.planning.problem import BlockNode, Problem, TargetCosts
 from dioe.planning.simulator import Placement
 from dioe.types import Precision
 
-PRECISION_SHARE = {
-    Precision.FP32: 1.0,
-    Precision.FP16: 0.5,
-    Precision.BF16: 0.5,
-    Precision.INT8: 0.25,
-    Precision.INT4: 0.125,
-}
+PRECISION_SHARE = {precision: WEIGHT_BITS.get(precision, 32) / 32 for precision in Precision}
 """Of the bytes of 32-bit floats, in each precision."""
 
 

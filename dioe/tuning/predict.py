@@ -13,15 +13,15 @@ from os import PathLike
 
 import numpy as np
 
+from dioe.flops import WEIGHT_BITS
 from dioe.graph import Kernel, Model, OpGraph, Source, find_kernels, make_inputs
 from dioe.hardware import DeviceSpec, Pool, pool_from, with_devices
+from dioe.hardware.figures import Arithmetic
 from dioe.hardware.power import Draw, draws_of
 from dioe.hardware.reached import known_precisions
 from dioe.profiling import Bound, KernelTime, Roofline
 from dioe.runtime import Runtime
 from dioe.types import KnownAs, Precision, Target, UnsupportedError
-
-_WEIGHT_BITS = {Precision.FP16: 16, Precision.BF16: 16, Precision.INT8: 8, Precision.INT4: 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +129,10 @@ def _on(
         yield Prediction(*about, "", None, device.known_as, reason=reason)
         return
     mode = "" if draw is None else draw.mode
-    for backend in measured_backends(device) or [""]:
-        for precision in allowed:
-            yield _prediction(
-                device, pool, Target(device.id, backend, (precision,)), mode, found, weights
-            )
+    for precision in allowed:
+        for backend in _backends(device, precision) or [""]:
+            target = Target(device.id, backend, (precision,))
+            yield _prediction(device, pool, target, mode, found, weights)
 
 
 def _draw(device: DeviceSpec, pool: Pool) -> Draw | None:
@@ -147,9 +146,11 @@ def _draw(device: DeviceSpec, pool: Pool) -> Draw | None:
     return fitting[-1] if fitting else None
 
 
-def measured_backends(device: DeviceSpec) -> list[str]:
-    """The backends that a device has measured peaks through, sorted."""
-    return sorted({peak.backend for peak in device.figures.peaks if peak.backend})
+def _backends(device: DeviceSpec, precision: Precision) -> list[str]:
+    """The backends through which a device has a peak of a precision, sorted: what another one
+    reaches says nothing of one that may not compute in it at all."""
+    peaks = (p for p in device.figures.peaks if p.precision is Arithmetic(precision))
+    return sorted({peak.backend for peak in peaks if peak.backend})
 
 
 def _prediction(
@@ -162,7 +163,7 @@ def _prediction(
 ) -> Prediction:
     backend, (precision,) = target.backend, target.precisions
     about = (device.id, device.name, backend, precision, device.known_as)
-    bits = _WEIGHT_BITS.get(precision, 32)
+    bits = WEIGHT_BITS.get(precision, 32)
     needed = sum(min(nbytes, size * bits // 8) for size, nbytes in weights.values())
     room = pool.limits.memory_bytes.get(device.id, device.memory_bytes)
     if room is not None and needed > room:

@@ -17,7 +17,7 @@ from dioe.hardware.figures import Arithmetic, BandwidthFigure, FigureKind, Peak,
 from dioe.hardware.limits import Limits
 from dioe.types import InputError, KnownAs, Precision
 
-KIND = FigureKind.VENDOR
+KIND, MEASURED = FigureKind.VENDOR, FigureKind.MEASURED
 
 
 def device(name: str = "gpu:0", tflops: float = 100.0, **more: object) -> DeviceSpec:
@@ -90,6 +90,22 @@ def test_limits_hold() -> None:
     none = Limits(forbidden={"gpu:0": frozenset(Precision)})
     (refused,) = dioe.predict(model(), hardware=Pool((device(),), limits=none)).predictions
     assert "forbidden by limits" in refused.reason
+
+
+def test_a_backend_is_predicted_in_precisions_that_were_measured_through_it() -> None:
+    measured = [
+        Peak(precision=precision, value=1e12, backend=backend, source="a test", kind=MEASURED)
+        for backend, precision in (
+            ("one", Arithmetic.FP32), ("two", Arithmetic.FP32), ("two", Arithmetic.BF16)
+        )
+    ]  # fmt: skip
+    known = device()
+    figures = Figures(peaks=tuple(measured)).over(known.figures)
+    found = dioe.predict(model(), hardware=Pool((replace(known, figures=figures),)))
+    assert {p.target for p in found.predictions} == {
+        "gpu:0/one/fp32", "gpu:0/two/fp32", "gpu:0/two/bf16", "gpu:0/*/fp16",
+    }  # fmt: skip
+    assert all(p.ms for p in found.predictions)
 
 
 def test_devices_without_figures_are_told_last() -> None:
