@@ -4,7 +4,8 @@ A measured kernel takes its class's factor times its roofline, the factor of fus
 they would take by themselves, and the factor of launches times one. The factors are fitted to all
 measured kernels of a target together, by least squares of the errors as shares of their model's
 time, so that a model counts as much as another. No factor is below 0, and where little of a class
-was measured it is near what is assumed without.
+was measured it is near what is assumed without
+(``Roofline.assumed``).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 
 from dioe.graph import Kernel
 from dioe.hardware.figures import Arithmetic, FigureKind, OpFactor
-from dioe.profiling.roofline import ASSUMED_FACTOR, FUSED, LAUNCH, Roofline
+from dioe.profiling.roofline import FUSED, LAUNCH, Roofline
 
 _TRUST = 1e-5
 """Of what is assumed of a class: that of one measured kernel whose roofline is 0.3 % (the square
@@ -55,7 +56,8 @@ def learn(
     matrix = np.array([[row.get(name, 0.0) for name in classes] for row in rows])
     if not matrix.size:
         return ()
-    found = fit(matrix, np.array(times), np.array(weights), prior=ASSUMED_FACTOR)
+    prior = np.array([roofline.assumed(name) for name in classes])
+    found = fit(matrix, np.array(times), np.array(weights), prior=prior)
     return tuple(
         OpFactor(
             op_class=name, precision=Arithmetic(roofline.precision), backend=roofline.backend,
@@ -73,18 +75,18 @@ def _row(roofline: Roofline, kernel: Kernel) -> dict[str, float]:
     return {kernel.op_class: parts.main_ms, LAUNCH: parts.launch_ms, **fused}
 
 
-def fit(matrix: _Matrix, times: _Matrix, weights: _Matrix, *, prior: float) -> _Matrix:
+def fit(matrix: _Matrix, times: _Matrix, weights: _Matrix, *, prior: _Matrix) -> _Matrix:
     """Factors x >= 0 with the least squares of (matrix @ x - times) * weights; near ``prior`` where
     the rows say little.
 
-    ``matrix`` is (kernels, classes), ``times`` and ``weights`` are (kernels,).
+    ``matrix`` is (kernels, classes), ``times`` and ``weights`` are (kernels,), ``prior`` is
+    (classes,).
     """
     rows = matrix * weights[:, None]
     gram = rows.T @ rows
     trust = np.full(matrix.shape[1], _TRUST)
-    start = np.full(matrix.shape[1], prior)
     right = rows.T @ (times * weights) + trust * prior
-    return _not_negative(gram + np.diag(trust), right, start)
+    return _not_negative(gram + np.diag(trust), right, prior)
 
 
 def _not_negative(gram: _Matrix, right: _Matrix, start: _Matrix) -> _Matrix:

@@ -17,6 +17,7 @@ import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from dioe.flops import VALUE_BITS
 from dioe.graph import Kernel
 from dioe.hardware import DeviceSpec
 from dioe.hardware.figures import Arithmetic
@@ -34,9 +35,6 @@ ASSUMED_LAUNCH_S = 1e-6
 ASSUMED_FACTOR = 1.5
 """Of a class that nothing was learned about, where the rates were measured: the median of what was
 learned on x86 CPUs. Rates that weren't measured have the share that is reached in them."""
-
-_BITS = {Precision.FP16: 16, Precision.BF16: 16, Precision.INT8: 8, Precision.INT4: 16}
-"""Of values that are fp32 as written; int4 is of weights only, beside 16 bits."""
 
 
 class Bound(enum.StrEnum):
@@ -111,7 +109,7 @@ class Roofline:
     def parts(self, kernel: Kernel) -> Parts:
         """A kernel's roofline, without the factor of its class."""
         compute_ms = kernel.flops / self._rate(kernel) * 1e3
-        bits = _BITS.get(self.precision, 32)
+        bits = VALUE_BITS.get(self.precision, 32)
         nbytes = kernel.nbytes - kernel.float_bytes * (32 - bits) / 32
         memory_ms = self._memory_ms(nbytes)
         fused_ms = self._memory_ms(kernel.fused_bytes * bits / 32)
@@ -126,8 +124,8 @@ class Roofline:
         parts = self.parts(kernel)
         factor, learned = self._factor(kernel.op_class)
         main_ms = factor * parts.main_ms
-        launch_ms = self._own_factor(LAUNCH, 1.0) * parts.launch_ms
-        ms = main_ms + self._own_factor(FUSED, 0.0) * parts.fused_ms + launch_ms
+        launch_ms = self._own_factor(LAUNCH) * parts.launch_ms
+        ms = main_ms + self._own_factor(FUSED) * parts.fused_ms + launch_ms
         bound = parts.bound if main_ms > launch_ms else Bound.OVERHEAD
         return KernelTime(kernel, ms, bound, f"{self._basis}; {learned}")
 
@@ -138,9 +136,15 @@ class Roofline:
     @property
     def basis(self) -> str:
         """What the predictions rest on, in words."""
-        ops = sum(count for _, count in self._factors.values())
+        # every kernel counts for its launch and for what is fused into it as well
+        ops = sum(n for name, (_, n) in self._factors.items() if name not in (FUSED, LAUNCH))
         learned = f"factors learned from {ops} ops in {self._learned_in}"
         return f"{self._basis}; {learned if ops else self._unlearned}"
+
+    def assumed(self, op_class: str) -> float:
+        """The factor of a class where nothing was learned of it, nor of its family."""
+        own = {FUSED: 0.0, LAUNCH: 1.0}
+        return own.get(op_class, ASSUMED_FACTOR if self._measured else 1.0)
 
     @property
     def _unlearned(self) -> str:
@@ -165,13 +169,13 @@ class Roofline:
         family = op_class.partition(".")[0]
         alike = [f for name, f in self._factors.items() if name.partition(".")[0] == family]
         if not alike:
-            return (ASSUMED_FACTOR if self._measured else 1.0), self._unlearned
+            return self.assumed(op_class), self._unlearned
         mean = sum(factor for factor, _ in alike) / len(alike)
         ops = sum(count for _, count in alike)
         return mean, f"as {family} {mean:.2g} times its roofline, from {ops} ops"
 
-    def _own_factor(self, name: str, assumed: float) -> float:
-        return self._factors[name][0] if name in self._factors else assumed
+    def _own_factor(self, name: str) -> float:
+        return self._factors[name][0] if name in self._factors else self.assumed(name)
 
 
 def _factors(

@@ -173,20 +173,39 @@ def test_factors_are_learned_back(true: dict[str, float], seed: int) -> None:
         assert again.run_ms(model.kernels) == pytest.approx(model.whole_ms, rel=0.1)
 
 
+def test_the_basis_counts_every_op_once() -> None:
+    of_ops = (factor("conv", 2.0, ops=7), factor("matmul", 1.0, ops=5))
+    besides = (factor("launch", 1.0, ops=12), factor("fused", 0.1, ops=4))
+    roofline = Roofline(device(*of_ops, *besides), Precision.FP32)
+    assert "factors learned from 12 ops in fp32" in roofline.basis
+
+
+def test_what_is_assumed() -> None:
+    measured, described = (
+        Roofline(device(kind=kind), Precision.FP32)
+        for kind in (FigureKind.MEASURED, FigureKind.VENDOR)
+    )
+    assert [measured.assumed(name) for name in ("conv", "launch", "fused")] == [1.5, 1.0, 0.0]
+    assert described.assumed("conv") == 1.0, "the share that is reached is in its rate"
+    fused = replace(kernel(flops=0), ops=("op", "relu"), fused_bytes=4_000_000)
+    unlearned = measured.of(replace(fused, nbytes=0, float_bytes=0)).ms
+    assert unlearned == pytest.approx(LAUNCH_S * 1e3), "fused ops cost nothing, a launch itself"
+
+
 def test_what_was_hardly_measured_is_near_what_is_assumed() -> None:
     matrix = np.zeros((100, 2))
     matrix[:99, 0], matrix[99, 1] = 1.0, 1e-9
     times = np.array([8.0] * 99 + [8e-9])
-    often, once = fit(matrix, times, np.full(100, 0.01), prior=1.5)
+    often, once = fit(matrix, times, np.full(100, 0.01), prior=np.array([1.5, 2.0]))
     assert often == pytest.approx(8.0, rel=0.1)
-    assert once == pytest.approx(1.5)
+    assert once == pytest.approx(2.0)
 
 
 def test_no_factor_is_negative() -> None:
     rng = np.random.default_rng(3)
     matrix = rng.random((40, 3))
     times = matrix @ np.array([1.0, 0.0, 2.0]) - 0.2 * matrix[:, 1]
-    assert (fit(matrix, np.maximum(times, 0), np.ones(40), prior=1.5) >= 0).all()
+    assert (fit(matrix, np.maximum(times, 0), np.ones(40), prior=np.full(3, 1.5)) >= 0).all()
 
 
 def test_nothing_is_learned_of_nothing() -> None:
