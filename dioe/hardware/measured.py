@@ -61,9 +61,10 @@ class Measured:
         """The figures of a device, those of an earlier calibration of these backends left out."""
         left = without_calibration(earlier, self.backends.get(device, ()))
         found = self.figures.get(device, Figures())
-        if found.op_factors:  # without models nothing is learned, and what was learned holds
-            kept = tuple(f for f in left.op_factors if not is_calibrated(f))
-            left = left.model_copy(update={"op_factors": kept})
+        # where nothing was learned anew, what was learned before holds
+        again = {factor.backend for factor in found.op_factors}
+        kept = [f for f in left.op_factors if not (f.backend in again and is_calibrated(f))]
+        left = left.model_copy(update={"op_factors": tuple(kept)})
         return found.over(left)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,14 @@ import yaml
 
 from dioe.hardware import Pool, load_pool
 from dioe.hardware.descriptor import BackendFigures, Figures
-from dioe.hardware.figures import Arithmetic, BandwidthFigure, FigureKind, Peak, TimeFigure
+from dioe.hardware.figures import (
+    Arithmetic,
+    BandwidthFigure,
+    FigureKind,
+    OpFactor,
+    Peak,
+    TimeFigure,
+)
 from dioe.hardware.measured import SOURCE, Measured, without_calibration, write_measured
 from dioe.hardware.spec import BoundaryCost, DeviceSpec, Link
 
@@ -100,6 +108,28 @@ def test_a_second_calibration_replaces_the_first(written: Path) -> None:
     assert part.bandwidth is not None
     assert part.bandwidth.value == 20e9
     assert len(after.boundaries) == 1
+
+
+def learned(backend: str, op_class: str, value: float) -> OpFactor:
+    return OpFactor(
+        op_class=op_class, precision=Arithmetic.FP32, backend=backend, value=value, ops=3,
+        **told("2026-01-02"),
+    )  # fmt: skip
+
+
+def test_factors_of_backends_that_teach_none_anew_hold() -> None:
+    by_hand = learned("one", "pool", 9.0).model_copy(update={"source": "by hand"})
+    earlier = Figures(
+        op_factors=(learned("one", "conv", 2.0), learned("two", "conv", 4.0), by_hand)
+    )
+    pool = Pool((DeviceSpec("cpu", figures=earlier), DeviceSpec("gpu:0")))
+    none = found(100).over(pool).device("cpu").figures
+    assert none.op_factors == earlier.op_factors
+    anew = found(100)
+    taught = anew.figures["cpu"].model_copy(update={"op_factors": (learned("one", "matmul", 1.0),)})
+    figures = replace(anew, figures={"cpu": taught}).over(pool).device("cpu").figures
+    factors = {(f.backend, f.op_class): f.value for f in figures.op_factors}
+    assert factors == {("one", "matmul"): 1.0, ("two", "conv"): 4.0, ("one", "pool"): 9.0}
 
 
 def test_links_of_a_calibration_are_replaced() -> None:
