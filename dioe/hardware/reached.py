@@ -6,6 +6,7 @@ peak: a share of it is reached, and a part of the cores has its part.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -72,7 +73,12 @@ def compute_rate(
 
     measured = [peak for peak in peaks if peak.kind is FigureKind.MEASURED]
     best = min(measured or peaks, key=rank)
-    return _reached(best, best.value, device.figures.achievable.compute, COMPUTE_SHARE, device)
+    if best.kind is FigureKind.MEASURED:
+        return Reached(best.value, best)
+    achievable = device.figures.achievable.compute
+    share = COMPUTE_SHARE if achievable is None else achievable.value
+    share *= part_of_cores(device)
+    return Reached(best.value * share, best, share)
 
 
 def memory_rate(
@@ -129,15 +135,14 @@ def _by_size(
     share: float,
 ) -> Reached | None:
     """The bandwidth of a working set: of the smallest listed one that holds it, else of memory."""
-    if working_set is not None:
-        for found in sorted(by_working_set, key=lambda found: found.working_set):
-            if working_set <= found.working_set:
-                return Reached(found.value, found)
-    if bandwidth is None:
+    size = math.inf if working_set is None else working_set
+    holding = [figure for figure in by_working_set if size <= figure.working_set]
+    found = min(holding, key=lambda figure: figure.working_set, default=bandwidth)
+    if found is None:
         return None
-    if bandwidth.kind is FigureKind.MEASURED:
+    if found.kind is FigureKind.MEASURED:
         share = 1.0
-    return Reached(bandwidth.value * share, bandwidth, share)
+    return Reached(found.value * share, found, share)
 
 
 def part_of_cores(device: DeviceSpec) -> float:
@@ -147,15 +152,6 @@ def part_of_cores(device: DeviceSpec) -> float:
         return 1.0
     threads = (device.logical_cores or 1) / (device.physical_cores or device.logical_cores or 1)
     return min(1.0, device.capacity / threads / whole.value)
-
-
-def _reached(
-    figure: Figure, value: float, achievable: Figure | None, default: float, device: DeviceSpec
-) -> Reached:
-    if figure.kind is FigureKind.MEASURED:
-        return Reached(value, figure)
-    share = float(getattr(achievable, "value", default)) * part_of_cores(device)
-    return Reached(value * share, figure, share)
 
 
 def known_precisions(figures: Figures) -> tuple[Precision, ...]:

@@ -67,6 +67,17 @@ def test_another_backend_gets_the_best_that_was_measured_then_the_chip() -> None
     assert memory_rate(replace(CPU, figures=Figures())) is None
 
 
+def test_a_share_of_a_caches_bandwidth_is_reached_too_unless_it_was_measured() -> None:
+    cached = WorkingSetBandwidth(value=1e12, working_set=1 << 20, **VENDOR)
+    memory = CHIP.memory.model_copy(update={"by_working_set": (cached,)})
+    chip = replace(CPU, figures=CHIP.model_copy(update={"memory": memory}))
+    small, large = memory_rate(chip, 1 << 20), memory_rate(chip, (1 << 20) + 1)
+    assert small is not None
+    assert large is not None
+    assert (small.per_s, large.per_s) == (0.8e12, 80e9)
+    assert small.basis == "vendor figure × 0.8"
+
+
 def test_overheads() -> None:
     assert launch_s(CPU, "one") == 1e-6
     assert launch_s(CPU, "two") == launch_s(CPU) == 5e-6
