@@ -72,7 +72,7 @@ def test_the_fields_are_those_of_a_description(tmp_path: Path) -> None:
         (FILE, "devices: [1]", ":1:11", "a device is 1"),
         (FILE, "devices: []", ":1:1", "there are no devices"),
         (FILE, "version: 1", ":1:1", "there are no devices"),
-        (FILE, "- id: npu:0", "", "a list, not a mapping"),
+        (FILE, "- id: npu:0", ":1:1", "a list, not a mapping"),
         ("name: small", "name: [", ":7:5", "not YAML"),
         ("name: small", "name: !!python/name:os.system x", ":5:11", "tag"),
         ("name: small", "id: npu:1", ":5:5", "written twice"),
