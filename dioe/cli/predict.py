@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +27,8 @@ Hardware = Annotated[
 ]
 Devices = Annotated[str, typer.Option(help="Devices of the pool, comma-separated: gpu:0,cpu.")]
 Kernels = Annotated[
-    int, typer.Option("--kernels", help="Dearest kernels to show of the best prediction.")
+    int,
+    typer.Option("--kernels", min=0, help="Dearest kernels to show of the best prediction."),
 ]
 
 
@@ -58,11 +60,13 @@ def predict(
     )
     out.print(
         printable(
-            f"{found.op_count} ops in {found.kernel_count} kernels, "
-            f"{found.flops / 1e9:.3g} GFLOP, for {shapes}"
+            f"{_counted(found.op_count, 'op')} in {_counted(found.kernel_count, 'kernel')}, "
+            f"{found.flops / 1e9:.3g} GFLOP, for {shapes or 'no inputs'}"
         ),
         markup=False,
     )
+    if found.unknown:
+        out.print(printable(_unknown(found.unknown)), markup=False)
     out.print(_table(found))
     bases = {p.basis: p for p in reversed(found.predictions) if p.basis}
     for basis, first in reversed(bases.items()):
@@ -72,6 +76,23 @@ def predict(
             out.print(printable(f"{p.target}: {p.reason}"), markup=False)
     if top and found.predictions and found.predictions[0].kernels:
         out.print(_kernels(found.predictions[0], top))
+
+
+_NAMED = 5
+"""Of the ops whose work isn't known."""
+
+
+def _unknown(ops: Sequence[str]) -> str:
+    named = ", ".join(ops[:_NAMED])
+    more = f" and {len(ops) - _NAMED} more" if len(ops) > _NAMED else ""
+    return (
+        f"of {_counted(len(ops), 'op')} the work isn't known, and isn't counted: {named}{more}; "
+        "other shapes (--shape) may tell it"
+    )
+
+
+def _counted(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
 
 
 def _table(found: Predicted) -> Table:
@@ -114,6 +135,7 @@ def _plain(found: Predicted) -> dict[str, Any]:
         "ops": found.op_count,
         "kernels": found.kernel_count,
         "flops": found.flops,
+        "unknown": list(found.unknown),
         "predictions": [
             {
                 "target": p.target,

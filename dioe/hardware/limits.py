@@ -56,7 +56,8 @@ class Limits:
 
     def devices(self) -> Iterator[str]:
         """Ids of the devices that are named."""
-        yield from {d: None for d in (*self.memory_bytes, *self.forbidden) if d != EVERY_DEVICE}
+        forbidden = (d for d in self.forbidden if d != EVERY_DEVICE)
+        yield from dict.fromkeys((*self.memory_bytes, *forbidden))
 
     def to_data(self) -> dict[str, Any]:
         """As a file has them, the same for equal limits."""

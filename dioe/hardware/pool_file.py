@@ -7,10 +7,11 @@ they are in.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -19,7 +20,15 @@ from dioe.hardware.descriptor import DeviceDescriptor, load_descriptor
 from dioe.hardware.figures import Closed, Figure
 from dioe.hardware.limits import Limits, LimitsSection
 from dioe.hardware.schema_errors import first_of, parse_or_errors
-from dioe.hardware.spec import BoundaryCost, Bus, DeviceSpec, Link, Pool, contradictions
+from dioe.hardware.spec import (
+    BoundaryCost,
+    Bus,
+    DeviceSpec,
+    Link,
+    Pool,
+    TargetBeginning,
+    contradictions,
+)
 from dioe.types import ConfigError, KnownAs
 from dioe.yaml_text import Document, KeyPath, read_document
 
@@ -71,7 +80,7 @@ class PoolFile(Closed):
     """What links share."""
     boundaries: tuple[BoundaryCost, ...] = ()
     """What it costs that a stage hands a value to one of another backend."""
-    pins: dict[str, str] = Field(default_factory=dict)
+    pins: dict[Annotated[str, Field(min_length=1)], TargetBeginning] = Field(default_factory=dict)
     """Patterns of op names (or `type:Conv`), and the device or target that those ops run on."""
     limits: LimitsSection = LimitsSection()
     """What plans may use at most."""
@@ -192,7 +201,7 @@ class _Reader:
         self._files = 0
 
     def read(self, document: Document, chain: tuple[Path, ...]) -> None:
-        here = Path(document.file).resolve()
+        here = _real(Path(document.file))
         file = parse_or_errors(document, PoolFile)
         if isinstance(file, list):
             self._parts.complete = False
@@ -219,8 +228,8 @@ class _Reader:
 
     def _included(self, name: str, place: Place, chain: tuple[Path, ...]) -> Document:
         path = _beside(name, place)
-        if path.resolve() in chain:
-            ring = " -> ".join(p.name for p in (*chain[chain.index(path.resolve()) :], path))
+        if (real := _real(path)) in chain:
+            ring = " -> ".join(p.name for p in (*chain[chain.index(real) :], path))
             raise place.error(f"the files include each other: {ring}", "take one of them out")
         self._files += 1
         if len(chain) > MAX_DEPTH or self._files > MAX_FILES:
@@ -228,7 +237,7 @@ class _Reader:
                 f"files include each other more than {MAX_DEPTH} deep, or more than {MAX_FILES}",
                 "write the pool with fewer files",
             )
-        return _opened(path, name, place)
+        return read_document(_existing(path, name, place))
 
     def _take(self, file: PoolFile, document: Document) -> None:
         parts = self._parts
@@ -336,10 +345,7 @@ def _described(device: DeviceSpec, written: Mapping[str, object], place: Place) 
 def find_descriptor(name: str, place: Place) -> DeviceDescriptor:
     """The descriptor that a pool names: a file beside it, or one of the catalogue."""
     if name.endswith(_SUFFIXES):
-        path = _beside(name, place)
-        if not path.is_file():
-            raise place.error(f"no such file: {name}", "check the path", "device")
-        return load_descriptor(path)
+        return load_descriptor(_existing(_beside(name, place), name, place.below("device")))
     try:
         return catalogue.descriptor(name)
     except ConfigError as error:
@@ -358,7 +364,18 @@ def _beside(name: str, place: Place) -> Path:
     return Path(place.document.file).parent / name
 
 
-def _opened(path: Path, name: str, place: Place) -> Document:
-    if not path.is_file():
-        raise place.error(f"no such file: {name}", "check the path")
-    return read_document(path)
+def _existing(path: Path, name: str, place: Place) -> Path:
+    """The path, where there is a file of that name."""
+    try:
+        there = path.is_file()
+    except OSError:  # a name too long: no file has it
+        there = False
+    if not there:
+        raise place.error(f"no such file: {name:.80}", "check the path")
+    return path
+
+
+def _real(path: Path) -> Path:
+    """The file that links lead to. Links in a circle lead to themselves, and to no file:
+    ``Path.resolve`` raises there."""
+    return Path(os.path.realpath(path))

@@ -24,7 +24,7 @@ from dioe.hardware.limits import LimitsSection
 from dioe.hardware.pool_file import FORMAT, read_pool
 from dioe.hardware.spec import BoundaryCost, Bus, Cache, DeviceSpec, Link, NumaNode, Pool
 from dioe.types import ConfigError, InputError
-from dioe.yaml_text import read_document
+from dioe.yaml_text import known_key, read_document
 
 Hardware: TypeAlias = "str | PathLike[str] | Pool | None"
 """What ``hardware=`` takes: a pool, the path of a pool file or the name of one in the catalogue, or
@@ -38,12 +38,36 @@ def pool_from(hardware: Hardware) -> Pool:
     if isinstance(hardware, Pool):
         return hardware
     if isinstance(hardware, str | PathLike):
-        shipped = catalogue.path_of(str(hardware), catalogue.POOLS)
-        return load_pool(hardware if shipped is None or Path(hardware).exists() else shipped)
+        return load_pool(_file_meant(str(hardware)))
     raise InputError(
         f"hardware is a {type(hardware).__name__}",
         place="hardware",
         fix="give a pool, its file, its name in the catalogue, or None for this machine",
+    )
+
+
+def _file_meant(name: str) -> Path:
+    """A file, or a pool of the catalogue, by its path or name. Raises ConfigError for what looks
+    like a name and is none."""
+    try:
+        there = bool(name) and Path(name).exists()
+    except (OSError, ValueError):  # too long, or with a NUL: reading it tells
+        there = True
+    shipped = catalogue.path_of(name, catalogue.POOLS)
+    if there or Path(name).suffix in (".yaml", ".yml") or "/" in name:
+        return Path(name)
+    if shipped is not None:
+        return shipped
+    if name in catalogue.names():
+        raise ConfigError(
+            f"{name!r} is a device of the catalogue, not a pool",
+            place="hardware",
+            fix=f"write a pool file with it: devices: [{{id: KIND:0, device: {name}}}]",
+        )
+    raise ConfigError(
+        f"no such file, and no pool of the catalogue: {name!r:.80}",
+        place="hardware",
+        fix=known_key(name, catalogue.names(catalogue.POOLS)).replace("keys", "pools"),
     )
 
 

@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, ValidationInfo, WithJsonSchema
@@ -52,14 +52,16 @@ class Unit:
         match = _QUANTITY.fullmatch(written.strip()) if len(written) <= _LONGEST else None
         if match is None:
             raise ValueError(f"is no {self.what}: write a number and a unit, '{self.example}'")
+        factor = self._factor(match[2].strip())
         # in decimal, so that what `write` wrote is read back to the last bit
-        exact = Decimal(match[1].replace("_", "")) * self._factor(match[2].strip())
+        with localcontext(Context(traps=[])):  # out of Decimal's own range is infinite, NaN or 0
+            exact = Decimal(match[1].replace("_", "")) * factor
         value = float(exact) if exact.adjusted() < _MOST_DIGITS else math.inf
         if not math.isfinite(value) or value < 0 or (value == 0 and not self.zero):
             bounds = "0 or more" if self.zero else "above 0"
             raise ValueError(f"is no {self.what}: it has to be {bounds}, and finite")
         if self.whole and exact != int(exact):
-            raise ValueError(f"is no whole number of bytes: it is {exact:f}")
+            raise ValueError(f"is no whole number of bytes: it is {exact.normalize():.9g}")
         return int(exact) if self.whole else value
 
     def write(self, value: float) -> str:
@@ -71,7 +73,7 @@ class Unit:
         exact = Decimal(repr(value))
         units = [(size, name) for name, size in self.units.items()]
         if self.whole:
-            size, name = max(u for u in units if exact % u[0] == 0)
+            size, name = max(u for u in units if exact % u[0] == 0) if exact else min(units)
         else:
             decimal = [u for u in units if "i" not in u[1]]
             size, name = max((u for u in decimal if exact >= u[0]), default=min(decimal))

@@ -39,7 +39,8 @@ def _fields(annotation: Any) -> dict[str, Any]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return {name: field.annotation for name, field in annotation.model_fields.items()}
     if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
-        return get_type_hints(annotation)
+        hints = get_type_hints(annotation)
+        return {field.name: hints[field.name] for field in dataclasses.fields(annotation)}
     return next(filter(None, map(_fields, get_args(annotation))), {})
 
 
@@ -171,9 +172,11 @@ def _cause_and_fix(detail: ErrorDetails, path: KeyPath, known_keys: KnownKeys) -
     if detail["type"] == "value_error":  # of a whole mapping: what it holds needn't be shown
         return problem.removeprefix("Value error, "), "correct it there"
     fix = "correct the value"
-    if detail["type"] == "string_type":
+    if detail["input"] is None:
+        fix = f"write one, or leave '{name}' out" if isinstance(name, str) else "write one"
+    elif detail["type"] == "string_type" and isinstance(detail["input"], bool | int | float):
         fix = "put it in quotes if it is meant as text"
-    written = repr(detail["input"])
+    written = "empty" if detail["input"] is None else repr(detail["input"])
     written = written if len(written) <= 60 else written[:57] + "..."
     if problem == detail["msg"]:  # pydantic speaks of a type or a rule, not of the input
         return f"{dotted(path)} is {written}: {problem}", fix

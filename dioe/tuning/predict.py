@@ -14,7 +14,16 @@ from os import PathLike
 import numpy as np
 
 from dioe.flops import WEIGHT_BITS
-from dioe.graph import Kernel, Model, OpGraph, Source, find_kernels, make_inputs
+from dioe.graph import (
+    Kernel,
+    Model,
+    OpGraph,
+    OpInfo,
+    Source,
+    find_kernels,
+    make_inputs,
+)
+from dioe.graph.tensors import tensors
 from dioe.hardware import DeviceSpec, Pool, pool_from, with_devices
 from dioe.hardware.figures import Arithmetic
 from dioe.hardware.power import Draw, draws_of
@@ -58,13 +67,18 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """All predictions for one model, fastest first; ``shapes`` are those it was costed for."""
+    """All predictions for one model, fastest first; ``shapes`` are those it was costed for.
+
+    ``unknown`` are ops whose work isn't known, by their own kind or for want of a shape: they count
+    as less than they take, most as launches alone.
+    """
 
     predictions: tuple[Prediction, ...]
     shapes: Mapping[str, tuple[int, ...]]
     flops: int
     kernel_count: int
     op_count: int
+    unknown: tuple[str, ...] = ()
 
 
 def predict(
@@ -94,26 +108,30 @@ def predict(
     bound = {n: v.shape for n, v in feeds.items() if isinstance(v, np.ndarray)}
     graph = OpGraph.build(loaded, bound)
     found = find_kernels(graph)
-    weights = {name: (t.size, t.nbytes) for name, t in graph.constants.items()}
+    weights = list({id(t): (t.size, t.nbytes) for t in tensors(graph.model.ir)}.values())
     predictions = [p for device in chosen for p in _on(device, pool, found, weights)]
     predictions.sort(key=lambda p: (p.ms is None, p.ms or 0.0, p.target))
-    return Predicted(
-        tuple(predictions), bound, sum(k.flops for k in found), len(found), len(graph.ops)
-    )
+    unknown = tuple(op for kernel in found for op in kernel.ops if _is_unknown(graph.ops[op]))
+    flops = sum(kernel.flops for kernel in found)
+    return Predicted(tuple(predictions), bound, flops, len(found), len(graph.ops), unknown)
+
+
+def _is_unknown(op: OpInfo) -> bool:
+    return op.flops is None or op.bytes_written is None
 
 
 def _chosen(pool: Pool, devices: Sequence[str] | str) -> Sequence[DeviceSpec]:
     if devices == "auto":
         return pool.devices
     named = devices.split(",") if isinstance(devices, str) else devices
-    return [pool.device(name.strip()) for name in named]
+    return [pool.device(name) for name in dict.fromkeys(name.strip() for name in named)]
 
 
 def _on(
     device: DeviceSpec,
     pool: Pool,
     found: Sequence[Kernel],
-    weights: Mapping[str, tuple[int, int]],
+    weights: Sequence[tuple[int, int]],
 ) -> Iterator[Prediction]:
     precisions = known_precisions(device.figures)
     allowed = [p for p in precisions if not pool.limits.forbids(device.id, p)]
@@ -159,12 +177,12 @@ def _prediction(
     target: Target,
     mode: str,
     found: Sequence[Kernel],
-    weights: Mapping[str, tuple[int, int]],
+    weights: Sequence[tuple[int, int]],
 ) -> Prediction:
     backend, (precision,) = target.backend, target.precisions
     about = (device.id, device.name, backend, precision, device.known_as)
     bits = WEIGHT_BITS.get(precision, 32)
-    needed = sum(min(nbytes, size * bits // 8) for size, nbytes in weights.values())
+    needed = sum(min(nbytes, size * bits // 8) for size, nbytes in weights)
     room = pool.limits.memory_bytes.get(device.id, device.memory_bytes)
     if room is not None and needed > room:
         reason = f"its weights take {needed / 2**20:.0f} MiB, and there are {room / 2**20:.0f}"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from onnx import parser
 
 from tests.unit.cli.conftest import Dioe
 from tests.unit.tuning.test_predict import model
@@ -48,9 +49,24 @@ def test_the_dearest_kernels(dioe: Dioe, files: tuple[str, str]) -> None:
     assert "first and 1 fused" in shown.out or "second" in shown.out
 
 
+def test_ops_of_unknown_work_are_named(dioe: Dioe, files: tuple[str, str]) -> None:
+    open_ended = parser.parse_model("""
+    <ir_version: 9, opset_import: ["": 17]>
+    g (float[8, 8] x) => (float[n, 2] y) {
+      [find] found = NonZero(x)
+      [cast] rows = Cast<to = 1>(found)
+      [turn] y = Transpose(rows)
+    }
+    """)
+    onnx.save(open_ended, files[0])
+    shown = dioe("predict", files[0], "--hardware", files[1])
+    assert shown.code == 0
+    assert "of 3 ops the work isn't known, and isn't counted: find, cast, turn" in shown.out
+
+
 def test_json(dioe: Dioe, files: tuple[str, str]) -> None:
     found = dioe("predict", files[0], "--hardware", files[1], "--json").json
-    assert set(found) == {"shapes", "ops", "kernels", "flops", "predictions"}
+    assert set(found) == {"shapes", "ops", "kernels", "flops", "unknown", "predictions"}
     best = found["predictions"][0]
     assert best["known_as"] == "modelled"
     assert best["ms"] == pytest.approx(sum(k["ms"] for k in best["kernels"]))
@@ -64,6 +80,7 @@ def test_json(dioe: Dioe, files: tuple[str, str]) -> None:
         (("--hardware", "nowhere.yaml"), 19, "no such file"),
         (("--devices", "gpu:9"), 11, "no device 'gpu:9'"),
         (("--shape", "z=1"), 11, "z"),
+        (("--kernels", "-1"), 2, "--kernels"),
     ],
 )
 def test_errors(

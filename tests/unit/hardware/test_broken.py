@@ -49,7 +49,13 @@ FOUND: dict[str, list[tuple[str, str]]] = {
     "empty-source": [("10:3", "peaks[0].source is '': String should have at least 1")],
     "empty": [("", "the file is empty, not a mapping")],
     "forbids-no-precision": [("8:13", "'fp32', 'fp16', 'bf16', 'int8' or 'int4'")],
+    "exponents": [
+        ("7:10", "no size: it has to be 0 or more, and finite"),
+        ("8:15", "no bandwidth: it has to be above 0, and finite"),
+        ("9:19", "no time: it has to be 0 or more, and finite"),
+    ],
     "fraction-of-a-byte": [("7:10", "no whole number of bytes: it is 1.5")],
+    "hair-of-a-byte": [("7:10", "no whole number of bytes: it is 1e-9990")],
     "half-a-surrogate": [("6:1", "a text holds half of a surrogate pair")],
     "huge-integer": [("5:3", "devices[0].memory_bytes is an integer beyond 2 to the 64th")],
     "include-a-folder": [("3:11", "no such file: folder.yaml")],
@@ -82,6 +88,7 @@ FOUND: dict[str, list[tuple[str, str]]] = {
     "include-then-nowhere": [("link-to-nowhere.yaml:8:3", "did you mean 'gpu:0'?")],
     "infinite-quantity": [("8:3", "no rate of operations: it has to be above 0, and finite")],
     "infinite": [("7:13", "a finite number")],
+    "key-like-no-other": [("5:3", "known keys: id, kind, device, name")],
     "kind-against-id": [("5:3", "'gpu:0' is no device of kind 'npu'")],
     "kind-unknown": [("9:3", "'measured', 'vendor', 'third_party', 'derived' or")],
     "limit-on-every-memory": [("8:5", "'*' is no device of the pool")],
@@ -105,6 +112,7 @@ FOUND: dict[str, list[tuple[str, str]]] = {
     "misspelt-section": [("6:1", "did you mean 'memory'?")],
     "misspelt-top": [("1:1", "the key 'kind' is missing"), ("5:1", "did you mean 'kind'?")],
     "mode-unknown": [("11:3", "'MAXX' is no power mode of the device")],
+    "name-too-long": [("3:11", "no such file: aaaa"), ("6:3", "no such file: ./bbbb")],
     "nan-quantity": [("8:3", "no rate of operations: write a number and a unit, '312")],
     "nan": [("5:3", "a finite number")],
     "negative": [("8:3", "no rate of operations: it has to be above 0, and finite")],
@@ -116,8 +124,20 @@ FOUND: dict[str, list[tuple[str, str]]] = {
     "no-unit": [("8:3", "no rate of operations with its unit, such as '100 TFLOPS'")],
     "not-utf-8": [("6:10", "not UTF-8 text (byte 64)")],
     "nul-byte": [("6:9", "not YAML: special characters are not allowed")],
+    "nothing-written": [
+        (
+            "4:3",
+            "devices[0].id is empty, which should be a valid string\nwrite one, or leave 'id' out",
+        ),
+        ("6:1", "links is empty, which should be a list\nwrite one, or leave 'links' out"),
+    ],
     "number-as-key": [("4:3", "a key that is no text")],
     "options-outside": [("8:13", "'threads' isn't an option of the backend's own")],
+    "pins-to-nothing": [
+        ("7:3", "pins.head_* is ''"),
+        ("8:3", "pins.tail_* is 'CPU'"),
+        ("9:3", "at least 1 character"),
+    ],
     "profile-list-as-fusion": [("4:5", "a valid boolean, or a valid string")],
     "profile-no-type": [("1:1", "the key 'type' is missing")],
     "profile-own-option": [("4:5", "'streams' isn't an option of the backend's own")],
@@ -211,6 +231,22 @@ def test_includes_without_end(tmp_path: Path) -> None:
     many = ", ".join(["leaf.yaml"] * (MAX_FILES + 1))
     (tmp_path / "many.yaml").write_text(f"format: dioe-pool\nversion: 1\ninclude: [{many}]\n")
     assert "or more than 64" in one(tmp_path / "many.yaml")
+
+
+def test_links_in_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "circle.yaml").symlink_to("circle.yaml")
+    pool = "format: dioe-pool\nversion: 1\n"
+    (tmp_path / "pool.yaml").write_text(f"{pool}include: [circle.yaml]\n")
+    assert "no such file: circle.yaml" in one(tmp_path / "pool.yaml")
+    (tmp_path / "device.yaml").write_text(f"{pool}devices: [{{id: cpu, device: circle.yaml}}]\n")
+    assert "no such file: circle.yaml" in one(tmp_path / "device.yaml")
+    assert "can't be read" in one(tmp_path / "circle.yaml")
+
+
+def test_an_include_through_a_link_is_a_cycle_too(tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").symlink_to("pool.yaml")
+    (tmp_path / "pool.yaml").write_text("format: dioe-pool\nversion: 1\ninclude: [other.yaml]\n")
+    assert "the files include each other" in one(tmp_path / "pool.yaml")
 
 
 def test_a_folder_and_a_name_too_long(tmp_path: Path) -> None:

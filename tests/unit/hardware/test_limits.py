@@ -89,3 +89,10 @@ def test_devices_that_are_not_there() -> None:
         check_devices(limits, {"cpu", "gpu:0"})
     assert "cpu, gpu:0" in caught.value.fix
     check_devices(limits, {"cpu", "gpu:1"})
+
+
+def test_memory_is_limited_by_device_only() -> None:
+    everywhere = Limits({"*": 2**30}, {"*": frozenset({INT8})})
+    with pytest.raises(InputError, match=r"there is no device '\*'"):
+        check_devices(everywhere, ["cpu"])
+    check_devices(Limits(forbidden={"*": frozenset({INT8})}), ["cpu"])

@@ -189,7 +189,7 @@ BROKEN = {
     "no devices": ("links: []\n", ":1:1: a pool has at least one device", "list one"),
     "empty devices": ("devices: []\n", ":1:1: a pool has at least one device", "list one"),
     "missing key": ("devices:\n- kind: cpu\n", ":2:3: the key 'id' is missing", "add 'id"),
-    "null devices": ("devices:\n", ":1:1: devices is None", "correct"),
+    "null devices": ("devices:\n", ":1:1: devices is empty", "leave 'devices' out"),
     "version": ("version: 2\nfoo: 1\n", ":1:1: version is 2, which should be 1", "correct"),
     "format": ("format: x\ndevices: []\n", "format is 'x', which should be 'dioe-pool'", "correct"),
     "bad id": (DEVICE.replace("id: cpu", "id: CPU 0"), r":2:3: devices\[0\].id is 'CPU 0'", ""),
@@ -258,3 +258,22 @@ def test_saving_where_nothing_can_be_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="can't be written") as caught:
         save_pool(host_pool(), tmp_path / "missing" / "pool.yaml")
     assert caught.value.exit_code == 19
+
+
+@pytest.mark.parametrize(
+    ("name", "cause", "fix"),
+    [
+        ("server-a10", "no pool of the catalogue: 'server-a10'", "did you mean 'server-a100'?"),
+        ("zzz", "no such file, and no pool", "known pools: captioning"),
+        ("rtx-4090", "is a device of the catalogue, not a pool", "device: rtx-4090"),
+        ("", "no such file, and no pool of the catalogue: ''", "known pools"),
+        ("./none", "none: no such file", "check the path"),
+        ("none.yaml", "none.yaml: no such file", "check the path"),
+        ("n" * 300, "the file can't be read", "check the path"),
+    ],
+)
+def test_a_name_that_is_no_pool(name: str, cause: str, fix: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        pool_from(name)
+    assert cause in str(caught.value)
+    assert fix in caught.value.fix

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, parser
 
 import dioe
 from dioe.hardware import DeviceSpec, Pool, load_pool
@@ -155,3 +155,47 @@ def test_a_power_limit_picks_the_mode() -> None:
     dark = replace(pool, limits=Limits(power_w=1.0))
     reasons = {p.reason for p in dioe.predict(model(), hardware=dark, devices="gpu:0").predictions}
     assert reasons == {"it draws more than the 1 W that the pool allows"}
+
+
+def test_what_is_not_known_is_told() -> None:
+    known = dioe.predict(model(), hardware=Pool((device(),)), shapes={"x": (256, 1024)})
+    assert known.unknown == ()
+    open_ended = parser.parse_model("""
+    <ir_version: 9, opset_import: ["": 17]>
+    g (float[8, 8] x) => (float[8, m] y) {
+      found = NonZero(x)
+      rows = Cast<to = 1>(found)
+      both = Transpose(rows)
+      y = MatMul(x, both)
+    }
+    """)
+    found = dioe.predict(open_ended, hardware=Pool((device(),)))
+    assert len(found.unknown) >= 3
+    assert found.flops == 0
+
+
+def test_weights_in_bodies_count() -> None:
+    taken = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w0"], ["t"])], "taken", [],
+        [helper.make_tensor_value_info("t", TensorProto.FLOAT, (8, 1024))],
+        [model().graph.initializer[0]],
+    )  # fmt: skip
+    other = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["o"])], "other", [],
+        [helper.make_tensor_value_info("o", TensorProto.FLOAT, (8, 1024))],
+    )  # fmt: skip
+    node = helper.make_node("If", ["c"], ["y"], then_branch=taken, else_branch=other)
+    graph = helper.make_graph(
+        [node], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (8, 1024)),
+         helper.make_tensor_value_info("c", TensorProto.BOOL, ())],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (8, 1024))],
+    )  # fmt: skip
+    branching = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    half, full = dioe.predict(branching, hardware=Pool((device(),))).predictions
+    assert {half.weight_bytes, full.weight_bytes} == {2 * 1024**2, 4 * 1024**2}
+
+
+def test_a_device_named_twice_is_one() -> None:
+    found = dioe.predict(model(), hardware=Pool((device(),)), devices="gpu:0, gpu:0")
+    assert len(found.predictions) == 2
