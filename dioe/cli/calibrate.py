@@ -123,9 +123,9 @@ def _print_overheads(rows: list[Row], out: Console) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         found = row.findings
-        last = max(found.bandwidths.items(), default=None)
+        beyond = found.memory_bandwidth
         table.add_row(
-            row.device, _name(row), "-" if last is None else _noisy(last[1]) + speed(last[1].value),
+            row.device, _name(row), "-" if beyond is None else _noisy(beyond) + speed(beyond.value),
             _seconds(found.launch), _seconds(found.dispatch),
         )  # fmt: skip
     out.print(table)

@@ -139,16 +139,23 @@ class Findings:
     """What was found of one subject.
 
     ``peaks`` in operations per second, ``bandwidths`` in bytes per second by working set in bytes,
-    ``launch`` and ``dispatch`` in seconds. ``copies`` into its memory, None where that is the
-    host's. ``problems`` are the reasons of what isn't there, by what it is.
+    of which ``largest_set`` is the memory's own (0 if none was looked at), ``launch`` and
+    ``dispatch`` in seconds. ``copies`` into its memory, None where that is the host's. ``problems``
+    are the reasons of what isn't there, by what it is.
     """
 
     peaks: dict[Precision, Reading] = field(default_factory=dict)
     bandwidths: dict[int, Reading] = field(default_factory=dict)
+    largest_set: int = 0
     launch: Reading | None = None
     dispatch: Reading | None = None
     copies: CopyCosts | None = None
     problems: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def memory_bandwidth(self) -> Reading | None:
+        """That of the working set which no cache holds; None where that one wasn't timed."""
+        return self.bandwidths.get(self.largest_set)
 
 
 Say = Callable[[str], None]
@@ -421,6 +428,7 @@ def _tell(
         rest_s = max(0.0, _median_s(short) - SHORT * slope_s)
         findings.dispatch = _reading(rest_s, [short, long])
     for nbytes in working_sets(subject):
+        findings.largest_set = nbytes
         length = _sums_in(nbytes, subject)
         what = _sums(nbytes, length)
         whole, tiny = timings.get(what), timings.get(_sums(_TINY_SET, length))

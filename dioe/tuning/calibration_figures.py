@@ -88,16 +88,18 @@ def _figures(row: Row) -> Figures:
         for precision, reading in found.peaks.items()
     )  # fmt: skip
     by_size = sorted(found.bandwidths.items())
+    beyond = found.memory_bandwidth
     part = BackendFigures(
         backend=row.backend,
         launch_overhead=_time(row, found.launch),
         dispatch_overhead=_time(row, found.dispatch),
-        bandwidth=_bandwidth(row, by_size[-1][1]) if by_size else None,
+        bandwidth=None if beyond is None else _bandwidth(row, beyond),
         by_working_set=tuple(
             WorkingSetBandwidth(
                 working_set=nbytes, value=_rounded(reading.value), **_told(row, reading)
             )
-            for nbytes, reading in by_size[:-1]
+            for nbytes, reading in by_size
+            if nbytes != found.largest_set
         ),
     )
     empty = part == BackendFigures(backend=row.backend)
