@@ -48,8 +48,11 @@ class Reached:
 
     @property
     def basis(self) -> str:
-        """What it rests on, in words: ``measured``, or ``third_party figure × 0.44``."""
-        return "measured" if self.measured else f"{self.figure.kind} figure × {self.share:.2g}"
+        """What it rests on, in words: ``measured``, with what its note says (``simulated``), or
+        ``third_party figure × 0.44``."""
+        if not self.measured:
+            return f"{self.figure.kind} figure × {self.share:.2g}"
+        return f"measured ({self.figure.note})" if self.figure.note else "measured"
 
 
 def compute_rate(

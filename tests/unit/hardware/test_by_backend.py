@@ -78,6 +78,16 @@ def test_a_share_of_a_caches_bandwidth_is_reached_too_unless_it_was_measured() -
     assert small.basis == "vendor figure × 0.8"
 
 
+def test_what_stands_in_for_hardware_is_told() -> None:
+    noted = BandwidthFigure(value=20e9, note="simulated, noisy", **MEASURED)
+    part = BackendFigures(backend="one", bandwidth=noted)
+    found = memory_rate(replace(CPU, figures=Figures(by_backend=(part,))), backend="one")
+    plain = memory_rate(CPU, backend="one")
+    assert found is not None
+    assert plain is not None
+    assert (found.basis, plain.basis) == ("measured (simulated, noisy)", "measured")
+
+
 def test_overheads() -> None:
     assert launch_s(CPU, "one") == 1e-6
     assert launch_s(CPU, "two") == launch_s(CPU) == 5e-6
