@@ -236,10 +236,13 @@ class _Grouping:
         return "conv.pointwise" if math.prod(weight[2:]) == 1 else "conv"
 
     def _matmul(self, main: OpInfo) -> str:
-        left = self._shape(self._graph.nodes[main.id].inputs[0])
+        node = self._graph.nodes[main.id]
+        left = self._shape(node.inputs[0])
         if left is None or len(left) < 2:
             return "matmul"
-        return "matmul.few_rows" if math.prod(left[:-1]) <= _FEW_ROWS else "matmul"
+        turned = node.attributes.get("transA")  # Gemm's
+        rows = left[-1] if turned is not None and turned.as_int() else math.prod(left[:-1])
+        return "matmul.few_rows" if rows <= _FEW_ROWS else "matmul"
 
     def _shape(self, value: ir.Value | None) -> tuple[int, ...] | None:
         info = self._graph.values.get(value.name or "") if value is not None else None

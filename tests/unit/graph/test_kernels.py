@@ -120,6 +120,23 @@ def test_convolutions_are_told_apart(
     assert [kernel.op_class for kernel in found.values()] == [op_class]
 
 
+@pytest.mark.parametrize(
+    ("x", "attributes", "op_class"),
+    [
+        ("4,100", "", "matmul.few_rows"),
+        ("100,4", "", "matmul"),
+        ("100,4", "<transA=1>", "matmul.few_rows"),
+        ("4,100", "<transA=1>", "matmul"),
+    ],
+)
+def test_products_of_few_rows_are_told_apart(x: str, attributes: str, op_class: str) -> None:
+    depth = int(x.split(",")[0 if attributes else 1])
+    found = kernels_of(
+        network(f"y = Gemm{attributes}(x, w)", weights={"w": weight(depth, 7)}, x=x), {}
+    )
+    assert [kernel.op_class for kernel in found.values()] == [op_class]
+
+
 def test_attention_and_layer_normalisation_are_one_kernel_each() -> None:
     found = kernels_of(models.attention_net(layers=2), {"ids": (1, 6)})
     classes = [kernel.op_class for kernel in found.values()]
