@@ -20,7 +20,7 @@ _Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class CgroupLimits:
     """Limits of this process; None where there is none. ``cpus`` is CPU time in cores."""
 
     cpus: float | None = None
@@ -76,7 +76,7 @@ def parse_bytes(text: str) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
-def read_limits(files: FileTree) -> Limits:
+def read_limits(files: FileTree) -> CgroupLimits:
     """The limits that hold for this process; none where cgroups aren't mounted."""
     mounts = parse_mounts(files.text("/proc/self/mountinfo") or "")
     groups = parse_groups(files.text("/proc/self/cgroup") or "")
@@ -91,7 +91,7 @@ def read_limits(files: FileTree) -> Limits:
         name = "memory.max" if version == 2 else "memory.limit_in_bytes"
         return parse_bytes(files.text(f"{folder}/{name}") or "")
 
-    return Limits(
+    return CgroupLimits(
         cpus=_smallest(mounts, groups, "cpu", cpus),
         memory_bytes=_smallest(mounts, groups, "memory", memory),
     )

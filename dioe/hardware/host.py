@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from dioe.hardware import catalogue
-from dioe.hardware.cgroups import Limits, read_limits
+from dioe.hardware.cgroups import CgroupLimits, read_limits
 from dioe.hardware.cpu import CpuInfo, parse_cpuinfo, read_caches, read_numa_nodes
 from dioe.hardware.files import FileTree
 from dioe.hardware.spec import DeviceSpec, Pool, fingerprint
@@ -81,7 +81,7 @@ def _described(device: DeviceSpec) -> DeviceSpec:
     return device if known is None else replace(device, device=known.id, figures=known.figures)
 
 
-def _capacity(counts: Counts, limits: Limits) -> float:
+def _capacity(counts: Counts, limits: CgroupLimits) -> float:
     usable = float(len(counts.usable))
     return usable if limits.cpus is None else min(usable, limits.cpus)
 

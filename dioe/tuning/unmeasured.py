@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
-from dioe.graph import Block, OpGraph, find_kernels
+from dioe.graph import Block, Kernel, OpGraph, find_kernels
 from dioe.planning import Cost
 from dioe.profiling import Roofline
 from dioe.tuning.beside import Setting
@@ -37,6 +38,10 @@ class Unmeasured:
         self._graph = graph
         self._blocks = {block.id: block for block in blocks}
         self._rooflines: dict[Setting, Mapping[str, float] | None] = {}
+
+    @cached_property
+    def _kernels(self) -> tuple[Kernel, ...]:
+        return find_kernels(self._graph)
 
     def cost(self, setting: Setting, block: Block, measured: Mapping[str, Cost]) -> Cost:
         """What a block takes in a setting, of which the costs of some blocks (by id) are
@@ -69,7 +74,7 @@ class Unmeasured:
             return None
         block_of = {op: block.id for block in self._blocks.values() for op in block.ops}
         found = dict.fromkeys(self._blocks, 0.0)
-        for kernel in find_kernels(self._graph):
+        for kernel in self._kernels:
             if kernel.main in block_of:
                 found[block_of[kernel.main]] += roofline.of(kernel).ms
         return found

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dioe.hardware.cgroups import (
-    Limits,
+    CgroupLimits,
     Mount,
     parse_cpu_max,
     parse_groups,
@@ -43,7 +43,7 @@ def test_version_2_takes_the_smallest_on_the_way_to_the_root(tmp_path: Path) -> 
             "/sys/fs/cgroup/user.slice/memory.max": "4294967296\n",
         },
     )
-    assert read_limits(files) == Limits(cpus=1.5, memory_bytes=4 << 30)
+    assert read_limits(files) == CgroupLimits(cpus=1.5, memory_bytes=4 << 30)
 
 
 def test_version_2_in_a_container(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_version_2_in_a_container(tmp_path: Path) -> None:
             "/sys/fs/cgroup/memory.max": "max\n",
         },
     )
-    assert read_limits(files) == Limits(cpus=0.5, memory_bytes=None)
+    assert read_limits(files) == CgroupLimits(cpus=0.5, memory_bytes=None)
 
 
 @pytest.mark.parametrize("group", ["/docker/abc", "/docker/abc/../other", "/../x", "/elsewhere"])
@@ -73,7 +73,7 @@ def test_version_1_in_a_container(tmp_path: Path, group: str) -> None:
             "/sys/fs/cgroup/memory/memory.limit_in_bytes": "1073741824\n",
         },
     )
-    assert read_limits(files) == Limits(cpus=2.5, memory_bytes=1 << 30)
+    assert read_limits(files) == CgroupLimits(cpus=2.5, memory_bytes=1 << 30)
 
 
 def test_version_1_without_limits(tmp_path: Path) -> None:
@@ -86,11 +86,11 @@ def test_version_1_without_limits(tmp_path: Path) -> None:
             "/sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_period_us": "100000\n",
         },
     )
-    assert read_limits(files) == Limits()
+    assert read_limits(files) == CgroupLimits()
 
 
 def test_without_cgroups(tmp_path: Path) -> None:
-    assert read_limits(FileTree(tmp_path)) == Limits()
+    assert read_limits(FileTree(tmp_path)) == CgroupLimits()
 
 
 @pytest.mark.parametrize(
