@@ -184,10 +184,6 @@ def _each_output(weight: int) -> Rule:
     return lambda op: weight * math.prod(op.output())
 
 
-def _each_input(weight: int) -> Rule:
-    return lambda op: weight * math.prod(op.input(0))
-
-
 def _variadic(op: OpShapes) -> int:
     """``Sum`` of n inputs is n - 1 additions an element; ``Mean`` a division more."""
     steps = len(op.inputs) - (op.op_type != "Mean")

@@ -2,6 +2,7 @@
 
 from dioe.graph.blocks import Block, find_blocks
 from dioe.graph.extract import GraphError, boundaries, extract, stage_io
+from dioe.graph.folding import RANDOM
 from dioe.graph.inputs import make_inputs
 from dioe.graph.kernels import Kernel, find_kernels
 from dioe.graph.model import Model, Source
@@ -15,6 +16,7 @@ __all__ = [
     "CONV",
     "MATMUL",
     "NORM",
+    "RANDOM",
     "RECURRENT",
     "Block",
     "GraphError",

@@ -22,10 +22,13 @@ from dioe.types import Array
 MAX_ELEMENTS = 4096
 """Larger results are not shape computations and stay unknown."""
 
-_RANDOM = frozenset(
-    {"Bernoulli", "Dropout", "Multinomial"}
+RANDOM = frozenset(
+    {"Bernoulli", "Multinomial"}
     | {f"Random{kind}{like}" for kind in ("Normal", "Uniform") for like in ("", "Like")}
 )
+"""Ops that draw lots: what they give doesn't follow from what they read."""
+
+_UNKNOWN = RANDOM | {"Dropout"}  # random where it trains
 _GROWING = frozenset(
     {"ConstantOfShape", "Expand", "Range", "Tile", "Pad", "Resize", "OneHot"}
     | {"Upsample", "CenterCropPad", "AffineGrid", "MelWeightMatrix"}
@@ -139,7 +142,7 @@ class _Folder:
         shapes: Mapping[str, tuple[int, ...]],
     ) -> dict[str, Array] | None:
         """Outputs of a node that follow from constants and static shapes; None where they don't."""
-        if node.domain not in ("", "ai.onnx") or node.op_type in _RANDOM:
+        if node.domain not in ("", "ai.onnx") or node.op_type in _UNKNOWN:
             return None
         if any(
             a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)

@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dioe.flops import bytes_read, total
+from dioe.graph.folding import RANDOM
 from dioe.graph.guard import reading
 from dioe.graph.model import Model, is_placed
 from dioe.graph.opcosts import OpCosts
@@ -166,9 +167,9 @@ class OpGraph:
         inputs = {value.name for value in self.model.ir.graph.inputs} - set(self.constants)
         static: list[bool] = []
         for index, info in enumerate(self.ops.values()):
-            random = info.op_type.startswith(_RANDOM)
             before = all(static[i] for i in self.predecessors[index])
-            static.append(before and not random and not inputs.intersection(info.reads))
+            drawn = info.op_type in RANDOM
+            static.append(before and not drawn and not inputs.intersection(info.reads))
         return tuple(static)
 
     @cached_property
@@ -193,9 +194,6 @@ class OpGraph:
 
     def __repr__(self) -> str:
         return f"OpGraph({self.model.place!r}, {len(self.ops)} ops)"
-
-
-_RANDOM = ("Random", "Bernoulli", "Multinomial")
 
 
 def _top_level(graph: ir.Graph) -> Iterator[ir.Value]:

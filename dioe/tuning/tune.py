@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dioe.graph import Model
+from dioe.graph import RANDOM, Model
 from dioe.planning import choose, default_choice, single_target_plan
 from dioe.precision import error_limit, untold
 from dioe.profiling import Contender, Timing, measuring
@@ -48,11 +48,6 @@ from dioe.types import (
 )
 
 log = logging.getLogger(__name__)
-
-RANDOM_OPS = frozenset(
-    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
-    | {"RandomUniformLike"}
-)
 
 Progress = Callable[[str], None]
 
@@ -312,7 +307,7 @@ class Tuner:
     def _choose(self, measured: _Measured) -> Plan:
         found = measured.mixed
         reports = [*measured.reports, *(m.report for m in found.plans)]
-        drawn = sorted(RANDOM_OPS & self._base.op_types.keys())
+        drawn = sorted(RANDOM & self._base.op_types.keys())
         if drawn and not any(r.state == "ok" for r in reports):
             raise FidelityError(
                 f"the model draws random numbers ({', '.join(drawn)}): no answer can be checked",
