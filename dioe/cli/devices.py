@@ -15,7 +15,7 @@ from dioe.cli.files import POOL, check_output
 from dioe.cli.pool_text import catalogue_json, pool_json, print_catalogue, print_pool
 from dioe.cli.terminal import console, new_table
 from dioe.text import printable
-from dioe.types import DeviceInfo, KnownAs
+from dioe.types import DeviceInfo, InputError, KnownAs
 
 Catalogue = Annotated[
     bool, typer.Option("--catalogue", help="List the devices and pools that come with DIOE.")
@@ -32,6 +32,12 @@ def devices(
 ) -> None:
     """List the devices, and the backends with their states and reasons."""
     if catalogue:
+        if write is not None:
+            raise InputError(
+                "the catalogue isn't written: --write writes a pool of this machine's devices",
+                place="--catalogue",
+                fix="leave one of the two out; a pool names devices of the catalogue by their ids",
+            )
         _print_catalogue(as_json)
         return
     from dioe.hardware import machine, pool_from, save_pool, with_devices

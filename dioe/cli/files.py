@@ -93,6 +93,12 @@ def check_place(path: Path) -> None:
 
     A file may be replaced; a device, a pipe or a socket (``/dev/null``) never is.
     """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # too long, a link to itself, a NUL
+        raise _cant_write(path, error) from None
     if path.is_dir():
         raise ConfigError("is a folder", place=str(path), fix="name a file")
     if path.exists() and not path.is_file():
@@ -139,6 +145,6 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
                 raise _cant_write(place, error) from None
 
 
-def _cant_write(path: Path, error: OSError) -> ConfigError:
-    reason = error.strerror or str(error)
+def _cant_write(path: Path, error: OSError | ValueError) -> ConfigError:
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return ConfigError(f"can't write: {reason}", place=str(path), fix="choose another place")

@@ -55,7 +55,7 @@ SAME = 0.01
 
 _PLACEHOLDER = re.compile(
     r"[\W_]*(todo|tbd|fixme|xxx|unknown|none|null|n/a|na|somewhere|source|url|link|internet|google"
-    r"|guess(ed)?|estimated?|assum(ed|ption))?[\W_]*",
+    r"|guess(ed)?|estimated?|assum(ed|ption)|(todo|tbd|fixme)\b.*)?[\W_]*",
     re.IGNORECASE,
 )
 

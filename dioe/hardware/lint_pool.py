@@ -14,7 +14,7 @@ shares                warning  shares the host's memory, and a descriptor that s
 memory                error    more memory usable than there is; warning for a limit that limits
                                nothing
 cores                 error    more cores usable than there are
-cores-twice           warning  a core that belongs to two devices
+cores-twice           warning  a core that belongs to two devices, or is listed twice
 ===================== ======== ==================================================================
 """
 
@@ -236,10 +236,12 @@ def _cores_twice(parts: PoolParts) -> Iterator[Remark]:
     taken: dict[int, str] = {}
     for index, device in enumerate(parts.devices):
         for position, core in enumerate(device.cores):
-            if taken.setdefault(core, device.id) != device.id:
+            owner = taken.get(core)
+            if owner is not None:
+                again = "is listed twice" if owner == device.id else f"belongs to {owner!r} too"
                 yield Remark(
                     Severity.WARNING, "cores-twice", (("devices", index, "cores", position),),
-                    f"core {core} belongs to {taken[core]!r} too",
-                    "give each core to one device",
+                    f"core {core} {again}", "give each core to one device, once",
                 )  # fmt: skip
                 break
+            taken[core] = device.id

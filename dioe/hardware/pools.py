@@ -163,12 +163,15 @@ def _yaml_value(value: Any) -> Any:
 
 def plain_figures(section: Closed) -> dict[str, Any]:
     """A section as YAML knows it, what is at its default left out."""
-    data: dict[str, Any] = section.model_dump(mode="json", exclude_defaults=True)
+    # exclude_defaults keeps a None that a serialiser of its own would have written
+    data: dict[str, Any] = section.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
     return data
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace ``path`` in one step, so that no reader and no crash sees half of it."""
+    """Replace ``path``, or the file that a link names, in one step, so that no reader and no crash
+    sees half of it."""
+    path = Path(os.path.realpath(path))
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:

@@ -202,3 +202,10 @@ def test_devices_of_all_backends_are_written_but_modelled_ones(
 def test_a_place_that_cant_be_written_is_19(dioe: Dioe, tmp_path: Path) -> None:
     is_told(dioe("devices", "--write", tmp_path), 19, tmp_path)
     is_told(dioe("devices", "--write", tmp_path / "no" / "pool.yaml"), 19, "pool.yaml")
+
+
+def test_the_catalogue_is_not_written(dioe: Dioe, tmp_path: Path) -> None:
+    shown = dioe("devices", "--catalogue", "--write", str(tmp_path / "pool.yaml"))
+    assert shown.code == 11
+    assert "--write writes a pool of this machine" in shown.err
+    assert not (tmp_path / "pool.yaml").exists()

@@ -63,6 +63,13 @@ def test_links_in_a_circle_are_no_place(tmp_path: Path) -> None:
         write_text(first / "file", "text")
 
 
+def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    for name in ("x" * 300, "circle", "a\0b"):
+        with pytest.raises(ConfigError, match="can't write"):
+            write_text(tmp_path / name, "text")
+
+
 def test_the_command_refuses_before_any_work(dioe: Dioe, pipe: Path) -> None:
     for place in (os.devnull, pipe):
         is_told(dioe("plan", "missing.onnx", "-o", place), 19, place, "no regular file")

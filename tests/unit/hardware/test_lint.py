@@ -39,6 +39,13 @@ DEVICES = {
         f"cores: {figure('8', 'kind: vendor, source: T.B.D')}\n", []
     ),
     "todo": (f"cores: {figure('8', 'kind: vendor, source: todo')}\n", ["6:33 error source"]),
+    "todo and more": (
+        f"cores: {figure('8', 'kind: vendor, source: TODO find the page')}\n",
+        ["6:33 error source"],
+    ),
+    "a word that begins so": (
+        f"cores: {figure('8', 'kind: vendor, source: Todoist of Acme')}\n", []
+    ),
     "dots": (f"cores: {figure('8', 'kind: vendor, source: ...')}\n", ["6:33 error source"]),
     "unverified": (
         f"cores: {figure('8', 'kind: unverified, source: unknown')}\n",
@@ -193,6 +200,9 @@ POOLS = {
     "a core of two": (
         POOL + "devices:\n- {id: 'cpu:0', cores: [0, 1]}\n- {id: 'cpu:1', cores: [1, 2]}\n",
         ["5:25 warning cores-twice"],
+    ),
+    "a core listed twice": (
+        POOL + "devices:\n- {id: cpu, cores: [0, 1, 0]}\n", ["4:27 warning cores-twice"]
     ),
     "figures against a descriptor's": (
         TWO + "  device: l4\n  figures:\n    peaks:\n    - {precision: int8, value: 30 TOPS, "

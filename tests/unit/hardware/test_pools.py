@@ -25,7 +25,8 @@ from dioe.hardware import (
     resources_for,
     save_pool,
 )
-from dioe.hardware.figures import BandwidthFigure, FigureKind, TimeFigure
+from dioe.hardware.descriptor import Figures
+from dioe.hardware.figures import Arithmetic, BandwidthFigure, FigureKind, Peak, TimeFigure
 from dioe.hardware.limits import Limits
 from dioe.hardware.spec import Bus
 from dioe.types import ConfigError, InputError, KnownAs, Precision
@@ -123,6 +124,19 @@ def test_the_host_round_trips(tmp_path: Path) -> None:
     pool = host_pool()
     save_pool(pool, tmp_path / "host.yaml")
     assert load_pool(str(tmp_path / "host.yaml")) == pool
+
+
+def test_a_link_stays_and_what_has_no_value_is_left_out(tmp_path: Path) -> None:
+    peak = Peak(
+        source="its datasheet", kind=FigureKind.VENDOR, precision=Arithmetic.FP32, value=1e12
+    )
+    link = tmp_path / "link.yaml"
+    link.symlink_to("file.yaml")
+    save_pool(Pool((DeviceSpec("gpu:0", figures=Figures(peaks=(peak,))),)), link)
+    assert link.is_symlink()
+    text = (tmp_path / "file.yaml").read_text()
+    assert "1 TFLOPS" in text
+    assert "null" not in text
 
 
 def test_the_example() -> None:
