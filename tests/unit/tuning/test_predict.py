@@ -123,7 +123,7 @@ def test_devices_without_figures_are_told_last() -> None:
 
 
 def test_shipped_pools_predict() -> None:
-    """A larger machine of one family is faster, whatever the model."""
+    """A card whose figures are all larger is faster."""
     x8 = dioe.predict(model(), hardware="mlu370-x8-host", shapes={"x": (4096, 1024)})
     assert x8.predictions[0].device.startswith("mlu:")
     assert x8.predictions[0].ms is not None
