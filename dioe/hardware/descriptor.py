@@ -28,7 +28,7 @@ from dioe.hardware.figures import (
     TimeFigure,
 )
 from dioe.hardware.profiles import HardwareSection
-from dioe.hardware.quantities import Size
+from dioe.hardware.quantities import SIZE, Size
 from dioe.hardware.schema_errors import parse, problem_at
 from dioe.yaml_text import Document, read_document
 
@@ -176,6 +176,22 @@ class Figures(Closed):
         for index, name in enumerate(backends):
             if name in backends[:index]:
                 raise problem_at(("by_backend", index, "backend"), f"a second one is of {name!r}")
+        sets = {("memory",): self.memory.by_working_set}
+        sets |= {("by_backend", i): each.by_working_set for i, each in enumerate(self.by_backend)}
+        for path, figures in sets.items():
+            sizes = [figure.working_set for figure in figures]
+            for index, size in enumerate(sizes):
+                if size in sizes[:index]:
+                    raise problem_at(
+                        (*path, "by_working_set", index, "working_set"),
+                        f"a second one is of {SIZE.write(size)}",
+                    )
+        factors = [_item_key(factor) for factor in self.op_factors]
+        for index, factor in enumerate(self.op_factors):
+            if factors[index] in factors[:index]:
+                about = filter(None, (factor.op_class, factor.precision, factor.backend))
+                problem = f"a second factor is that of {' '.join(about)}"
+                raise problem_at(("op_factors", index, "op_class"), problem)
         return self
 
     def of_backend(self, backend: str) -> BackendFigures | None:

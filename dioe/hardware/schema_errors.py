@@ -172,7 +172,9 @@ def _cause_and_fix(detail: ErrorDetails, path: KeyPath, known_keys: KnownKeys) -
     if detail["type"] == "value_error":  # of a whole mapping: what it holds needn't be shown
         return problem.removeprefix("Value error, "), "correct it there"
     fix = "correct the value"
-    if detail["input"] is None:
+    if path == ("format",):
+        fix = _SORTS.get(str(detail["input"]), fix)
+    elif detail["input"] is None:
         fix = f"write one, or leave '{name}' out" if isinstance(name, str) else "write one"
     elif detail["type"] == "string_type" and isinstance(detail["input"], bool | int | float):
         fix = "put it in quotes if it is meant as text"
@@ -182,6 +184,12 @@ def _cause_and_fix(detail: ErrorDetails, path: KeyPath, known_keys: KnownKeys) -
         return f"{dotted(path)} is {written}: {problem}", fix
     return f"{dotted(path)} is {written}, which {problem}", fix
 
+
+_SORTS = {
+    "dioe-device": "it is a descriptor: a pool names it, 'devices: [{id: gpu:0, device: FILE}]'",
+    "dioe-pool": "it is a pool: 'include' takes it over, --hardware uses it",
+}
+"""Of a file of another format than the one that is wanted: what it is for."""
 
 _IN_YAML = {"a valid array": "a list", "an object": "a mapping", "a valid dictionary": "a mapping"}
 

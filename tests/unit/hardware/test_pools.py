@@ -206,6 +206,7 @@ BROKEN = {
     "null devices": ("devices:\n", ":1:1: devices is empty", "leave 'devices' out"),
     "version": ("version: 2\nfoo: 1\n", ":1:1: version is 2, which should be 1", "correct"),
     "format": ("format: x\ndevices: []\n", "format is 'x', which should be 'dioe-pool'", "correct"),
+    "a list of formats": ("format: [x]\ndevices: []\n", "format is .'x'.", "correct"),
     "bad id": (DEVICE.replace("id: cpu", "id: CPU 0"), r":2:3: devices\[0\].id is 'CPU 0'", ""),
     "text for number": (DEVICE + "  capacity: '4'\n", "capacity is '4'.*valid number", ""),
     "bool for number": (DEVICE + "  capacity: yes\n", "capacity is True.*valid number", ""),
@@ -291,3 +292,16 @@ def test_a_name_that_is_no_pool(name: str, cause: str, fix: str) -> None:
         pool_from(name)
     assert cause in str(caught.value)
     assert fix in caught.value.fix
+
+
+def test_a_file_of_the_other_format_says_what_it_is_for(tmp_path: Path) -> None:
+    (tmp_path / "card.yaml").write_text("format: dioe-device\nversion: 1\n")
+    with pytest.raises(ConfigError) as caught:
+        load_pool(tmp_path / "card.yaml")
+    assert caught.value.fix.startswith("it is a descriptor: a pool names it")
+    (tmp_path / "pool.yaml").write_text(
+        "format: dioe-pool\nversion: 1\ndevices: [{id: 'gpu:0', device: ./pool.yaml}]\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_pool(tmp_path / "pool.yaml")
+    assert caught.value.fix.startswith("it is a pool: 'include' takes it over")
