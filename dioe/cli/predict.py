@@ -86,7 +86,7 @@ def _unknown(ops: Sequence[str]) -> str:
     named = ", ".join(ops[:_NAMED])
     more = f" and {len(ops) - _NAMED} more" if len(ops) > _NAMED else ""
     return (
-        f"of {_counted(len(ops), 'op')} the work isn't known, and isn't counted: {named}{more}; "
+        f"of {_counted(len(ops), 'op')} not all work is known, which isn't counted: {named}{more}; "
         "other shapes (--shape) may tell it"
     )
 

@@ -7,7 +7,7 @@ checks them, and JSON Schema and the reference in docs/ are made from them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -30,7 +30,7 @@ from dioe.hardware.figures import (
 from dioe.hardware.profiles import HardwareSection
 from dioe.hardware.quantities import SIZE, Size
 from dioe.hardware.schema_errors import parse, problem_at
-from dioe.yaml_text import Document, read_document
+from dioe.yaml_text import Document, KeyPath, read_document
 
 FORMAT = "dioe-device"
 
@@ -176,8 +176,10 @@ class Figures(Closed):
         for index, name in enumerate(backends):
             if name in backends[:index]:
                 raise problem_at(("by_backend", index, "backend"), f"a second one is of {name!r}")
-        sets = {("memory",): self.memory.by_working_set}
-        sets |= {("by_backend", i): each.by_working_set for i, each in enumerate(self.by_backend)}
+        sets: dict[KeyPath, Sequence[WorkingSetBandwidth]] = {
+            ("memory",): self.memory.by_working_set,
+            **{("by_backend", i): each.by_working_set for i, each in enumerate(self.by_backend)},
+        }
         for path, figures in sets.items():
             sizes = [figure.working_set for figure in figures]
             for index, size in enumerate(sizes):

@@ -69,8 +69,8 @@ class Prediction:
 class Predicted:
     """All predictions for one model, fastest first; ``shapes`` are those it was costed for.
 
-    ``unknown`` are ops whose work isn't known, by their own kind or for want of a shape: they count
-    as less than they take, most as launches alone.
+    ``unknown`` are ops of which not all work is known, by their own kind or for want of a shape:
+    they count as less than they take, most as launches alone.
     """
 
     predictions: tuple[Prediction, ...]
