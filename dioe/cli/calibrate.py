@@ -98,6 +98,8 @@ def _name(row: Row) -> str:
 
 
 def _print_peaks(found: Calibration, rows: list[Row], out: Console) -> None:
+    from dioe.hardware.figures import Arithmetic, rate_text
+
     table = new_table("Peaks")
     table.add_column("device", overflow="fold")
     table.add_column("backend", overflow="fold")
@@ -108,8 +110,9 @@ def _print_peaks(found: Calibration, rows: list[Row], out: Console) -> None:
     for row in rows:
         for precision, reading in row.findings.peaks.items():
             share = found.share_of_chip(row.device, precision, reading.value)
+            rate = rate_text(float(f"{reading.value:.3g}"), Arithmetic(precision))
             table.add_row(
-                row.device, _name(row), str(precision), _noisy(reading) + rate(reading.value),
+                row.device, _name(row), str(precision), _noisy(reading) + rate,
                 "-" if share is None else f"{share:.0%}", str(reading.rounds), reading.note,
             )  # fmt: skip
     out.print(table)
@@ -182,11 +185,6 @@ def _noisy(reading: Reading) -> str:
 
 def _seconds(reading: Reading | None) -> str:
     return "-" if reading is None else _noisy(reading) + span(reading.value)
-
-
-def rate(per_s: float) -> str:
-    """Operations per second."""
-    return f"{per_s / 1e12:.3g} TFLOPS" if per_s >= 1e12 else f"{per_s / 1e9:.3g} GFLOPS"
 
 
 def speed(per_s: float) -> str:

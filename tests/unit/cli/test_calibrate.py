@@ -46,7 +46,9 @@ def test_tables(dioe: Dioe, monkeypatch: pytest.MonkeyPatch, columns: int) -> No
     assert shown.code == 0
     assert shown.err == ""
     assert max(map(len, shown.out.splitlines())) <= columns
-    for text in ("Peaks", "null modelled", "fp32", "FLOPS", "dispatch", "2 MiB", "GB/s", "npu:0"):
+    for text in (
+        "Peaks", "null modelled", "fp32", "FLOPS", " TOPS", "dispatch", "2 MiB", "GB/s", "npu:0",
+    ):  # fmt: skip
         assert text in shown.out
     assert "cpu/full has no fp32 peak: no [room] at all" in " ".join(shown.out.split())
 
