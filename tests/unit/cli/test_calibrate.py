@@ -10,10 +10,11 @@ from typing import Any, NoReturn
 import pytest
 
 import dioe as dioe_package
-from dioe.profiling import calibration
+from dioe.profiling import calibration, rounds
 from dioe.types import OutOfMemory, Precision, Resources
 from dioe_null import DeviceModel, LinkModel, NullBackend
 from tests.toys.backend import ToyBackend
+from tests.toys.work import Clock, ModelledClock
 from tests.unit.cli.conftest import Dioe, UseBackends, is_told
 
 NPU = DeviceModel(
@@ -37,7 +38,10 @@ class Full(ToyBackend):
 @pytest.fixture(autouse=True)
 def a_modelled_device(use_backends: UseBackends, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "SIZES", (256,))
-    use_backends(NullBackend([NPU]), Full("full"), installed=())
+    monkeypatch.setattr(rounds, "others_share", lambda before, after: 0.0)
+    clock = Clock()
+    clock.patch(monkeypatch)
+    use_backends(NullBackend([NPU], ModelledClock(clock)), Full("full"), installed=())
 
 
 @pytest.mark.parametrize("columns", [80, 200])
