@@ -85,6 +85,8 @@ def show(found: Calibration, out: Console) -> None:
             _say(out, f"{row.name} isn't measured: {row.reason}")
         for what, reason in row.findings.problems.items():
             _say(out, f"{row.name} has no {what}: {reason}")
+    for note in found.notes:
+        _say(out, f"note: {note}")
     for what, reason in found.boundary_problems.items():
         _say(out, f"the boundary {what} isn't measured: {reason}")
 

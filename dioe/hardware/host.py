@@ -145,6 +145,23 @@ def _os_name() -> str:
         return platform.system()
 
 
+def other_machine(described: DeviceSpec, found: DeviceSpec) -> str:
+    """Why a CPU as it is described can't be the one that was found; empty where it may be.
+
+    By the descriptor that each names, and by the machine's logical cores; names don't tell, since
+    virtual machines shorten them.
+    """
+    reasons = []
+    own_file = described.device.endswith((".yaml", ".yml"))
+    if described.device and found.device not in ("", described.device) and not own_file:
+        reasons.append(f"is described as {described.device}, and here is {found.device}")
+    if described.logical_cores and found.logical_cores != described.logical_cores:
+        reasons.append(
+            f"has {described.logical_cores} logical cores, and here are {found.logical_cores}"
+        )
+    return "; ".join(reasons)
+
+
 def machine(pool: Pool) -> dict[str, Any]:
     """The ``machine`` object of reports: the pool's CPU, the system's versions, the fingerprint.
 

@@ -10,8 +10,9 @@ from os import PathLike
 from typing import Any
 
 from dioe.graph import Model, Source
-from dioe.hardware import Pool, fingerprint, machine, pool_from, with_devices
+from dioe.hardware import Pool, fingerprint, host_pool, machine, pool_from, with_devices
 from dioe.hardware.figures import Arithmetic, FigureKind
+from dioe.hardware.host import other_machine
 from dioe.hardware.measured import Measured, write_measured
 from dioe.hardware.pools import Hardware
 from dioe.hardware.reached import part_of_cores
@@ -67,6 +68,18 @@ class Calibration:
         written. Raises ConfigError."""
         write_measured(self.measured, self.base, path, self.hardware)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What else has to be known: a pool of another machine got this one's figures."""
+        hosts = {row.device for row in self.rows if not row.reason and is_host(row.device)}
+        found = host_pool().devices[0]
+        described = (device for device in self.base.devices if device.id in hosts)
+        return tuple(
+            f"{device.id} of the pool {reason}: the figures are of this machine"
+            for device in described
+            if (reason := other_machine(device, found))
+        )
+
     def share_of_chip(self, device: str, precision: Precision, per_s: float) -> float | None:
         """What part of the chip's own peak a rate is; None where nothing is said of that."""
         spec = self.pool.device(device)
@@ -102,6 +115,7 @@ class Calibration:
                 for b in self.measured.boundaries
             ],
             "boundary_problems": dict(self.boundary_problems),
+            "notes": list(self.notes),
         }
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from dioe.hardware import discover_host, fingerprint, host_pool, machine, versions
 from dioe.hardware.files import FileTree
-from dioe.hardware.host import Counts
+from dioe.hardware.host import Counts, other_machine
+from dioe.hardware.spec import DeviceSpec
 from dioe.types import KnownAs
 
 COUNTS = Counts(usable=(2, 3, 6), logical=8, physical=4, memory_bytes=16 << 30)
@@ -86,3 +87,20 @@ def test_machine_object() -> None:
     assert report.items() >= versions().items()
     assert {"name", "capacity", "memory_bytes", "caches", "vector_extensions"} <= set(report)
     assert {"os", "kernel", "python"} == set(versions())
+
+
+@pytest.mark.parametrize(
+    ("described", "reason"),
+    [
+        (DeviceSpec("cpu"), ""),
+        (DeviceSpec("cpu", device="epyc-9755", capacity=1.0), ""),
+        (DeviceSpec("cpu", device="./mine.yaml", logical_cores=2), ""),
+        (DeviceSpec("cpu", device="epyc-9654"), "is described as epyc-9654, and here is epyc-9755"),
+        (DeviceSpec("cpu", logical_cores=192), "has 192 logical cores, and here are 2"),
+    ],
+)
+def test_whether_a_cpu_is_another_one(described: DeviceSpec, reason: str) -> None:
+    assert (
+        other_machine(described, DeviceSpec("cpu", device="epyc-9755", logical_cores=2)) == reason
+    )
+    assert other_machine(described, DeviceSpec("cpu", logical_cores=described.logical_cores)) == ""
