@@ -13,7 +13,7 @@ from rich.table import Table
 from dioe.cli import options
 from dioe.cli.terminal import console, ms, new_table
 from dioe.text import printable
-from dioe.types import KnownAs
+from dioe.types import KnownAs, Precision
 
 if TYPE_CHECKING:
     from dioe.tuning import Predicted, Prediction
@@ -68,6 +68,11 @@ def predict(
     if found.unknown:
         out.print(printable(_unknown(found.unknown)), markup=False)
     out.print(_table(found))
+    if _would_be_quantised(found):
+        out.print(
+            "int8 is what the model would take once it is quantised, which DIOE doesn't do yet but "
+            "on Cambricon's cards"
+        )
     bases = {p.basis: p for p in reversed(found.predictions) if p.basis}
     for basis, first in reversed(bases.items()):
         out.print(printable(f"{first.target}: {basis}"), markup=False)
@@ -76,6 +81,12 @@ def predict(
             out.print(printable(f"{p.target}: {p.reason}"), markup=False)
     if top and found.predictions and found.predictions[0].kernels:
         out.print(_kernels(found.predictions[0], top))
+
+
+def _would_be_quantised(found: Predicted) -> bool:
+    """Whether there are predictions in int8 of a model that has none."""
+    integers = [p for p in found.predictions if p.precision is Precision.INT8 and p.kernels]
+    return any(all(k.kernel.written is not Precision.INT8 for k in p.kernels) for p in integers)
 
 
 _NAMED = 5

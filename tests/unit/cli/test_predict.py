@@ -91,3 +91,12 @@ def test_errors(
     assert shown.code == code
     assert text in shown.err
     assert shown.out == ""
+
+
+def test_int8_of_a_model_in_floats_says_that_it_is_a_wish(
+    dioe: Dioe, files: tuple[str, str]
+) -> None:
+    wish = "int8 is what the model would take once it is quantised"
+    assert wish not in " ".join(dioe("predict", files[0], "--hardware", files[1]).out.split())
+    shown = dioe("predict", files[0], "--hardware", "mlu370-x8-host")
+    assert wish in " ".join(shown.out.split())
