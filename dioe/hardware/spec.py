@@ -104,7 +104,7 @@ class DeviceSpec:
     physical_cores: Count | None = None
     """Of the machine."""
     memory_bytes: Bytes | None = None
-    """Memory that may be used."""
+    """Memory that may be used, as it was found; what plans have to keep is under `limits`."""
     memory_total_bytes: Bytes | None = None
     """Memory that is there."""
     caches: tuple[Cache, ...] = ()
