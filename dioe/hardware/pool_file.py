@@ -287,7 +287,9 @@ class _Reader:
             earlier = parts.device_by_id.get(device.id)
             merged = device if earlier is None else _changed(earlier[0], device, written)
             try:
-                merged = _described(merged, written, place)
+                # what an included file names is beside that one, and is in the device already
+                named = earlier is None or "device" in written
+                merged = _described(merged, written, place) if named else _sized(merged)
             except ConfigError as error:
                 self._wrong([error])
             parts.device_by_id[device.id] = (merged, place)
@@ -314,6 +316,9 @@ def _changed(earlier: DeviceSpec, device: DeviceSpec, written: Mapping[str, obje
     new = {name: getattr(device, name) for name in written if name != "figures"}
     if "device" in new and new["device"] != earlier.device:
         return device  # another descriptor: nothing of the earlier one holds
+    size = earlier.figures.memory.size
+    if size is not None and earlier.memory_bytes == size.value:  # it was told by that alone
+        new.setdefault("memory_bytes", None)
     return replace(earlier, **new, figures=device.figures.over(earlier.figures))
 
 
@@ -337,9 +342,15 @@ def _described(device: DeviceSpec, written: Mapping[str, object], place: Place) 
             name=device.name or descriptor.name,
             architecture=device.architecture or descriptor.architecture,
         )
-    size = found.memory.size
-    memory = size.value if device.memory_bytes is None and size is not None else device.memory_bytes
-    return replace(device, figures=found, memory_bytes=memory)
+    return _sized(replace(device, figures=found))
+
+
+def _sized(device: DeviceSpec) -> DeviceSpec:
+    """The device with the memory that its figures tell, where nothing else does."""
+    size = device.figures.memory.size
+    if size is None or device.memory_bytes is not None or device.known_as is KnownAs.HARDWARE:
+        return device
+    return replace(device, memory_bytes=size.value)
 
 
 def find_descriptor(name: str, place: Place) -> DeviceDescriptor:

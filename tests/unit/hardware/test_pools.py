@@ -305,3 +305,43 @@ def test_a_file_of_the_other_format_says_what_it_is_for(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_pool(tmp_path / "pool.yaml")
     assert caught.value.fix.startswith("it is a pool: 'include' takes it over")
+
+
+CARD = """\
+format: dioe-device
+version: 1
+id: card
+name: A card
+kind: gpu
+memory:
+  size: {value: 24 GiB, source: a sheet, kind: vendor}
+"""
+
+
+def test_what_an_included_file_names_is_beside_that_file(tmp_path: Path) -> None:
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    (parts / "card.yaml").write_text(CARD)
+    (parts / "base.yaml").write_text("devices:\n- {id: 'gpu:0', device: ./card.yaml}\n")
+    (tmp_path / "pool.yaml").write_text(
+        "include: [parts/base.yaml]\ndevices:\n- {id: 'gpu:0', name: Mine}\n"
+    )
+    device = load_pool(tmp_path / "pool.yaml").device("gpu:0")
+    assert (device.name, device.memory_bytes) == ("Mine", 24 * 2**30)
+
+
+@pytest.mark.parametrize(
+    ("changed", "memory"),
+    [
+        ("figures: {memory: {size: {value: 20 GiB, source: a test, kind: derived}}}", 20 * 2**30),
+        ("memory_bytes: 1000", 1000),
+        ("name: Mine", 24 * 2**30),
+    ],
+)
+def test_an_including_file_changes_the_memory(tmp_path: Path, changed: str, memory: int) -> None:
+    (tmp_path / "card.yaml").write_text(CARD)
+    (tmp_path / "base.yaml").write_text("devices:\n- {id: 'gpu:0', device: ./card.yaml}\n")
+    (tmp_path / "pool.yaml").write_text(
+        f"include: [./base.yaml]\ndevices:\n- {{id: 'gpu:0', {changed}}}\n"
+    )
+    assert load_pool(tmp_path / "pool.yaml").device("gpu:0").memory_bytes == memory
