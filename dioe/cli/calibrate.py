@@ -89,6 +89,8 @@ def show(found: Calibration, out: Console) -> None:
         _say(out, f"note: {note}")
     for what, reason in found.boundary_problems.items():
         _say(out, f"the boundary {what} isn't measured: {reason}")
+    for model, reason in found.model_problems.items():
+        _say(out, f"{model} teaches nothing: {reason}")
 
 
 def _say(out: Console, text: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
 
-from dioe.graph import Model, Source
+from dioe.graph import Model, Source, make_inputs
 from dioe.hardware import Pool, fingerprint, host_pool, machine, pool_from, with_devices
 from dioe.hardware.figures import Arithmetic, FigureKind
 from dioe.hardware.host import other_machine
@@ -30,6 +30,8 @@ from dioe.types import (
     Context,
     DeviceInfo,
     DeviceState,
+    DioeError,
+    Feeds,
     InputError,
     KnownAs,
     Precision,
@@ -60,6 +62,7 @@ class Calibration:
     rows: tuple[Row, ...]
     measured: Measured
     boundary_problems: Mapping[str, str]
+    model_problems: Mapping[str, str]
     base: Pool
     hardware: Hardware
 
@@ -115,6 +118,7 @@ class Calibration:
                 for b in self.measured.boundaries
             ],
             "boundary_problems": dict(self.boundary_problems),
+            "model_problems": dict(self.model_problems),
             "notes": list(self.notes),
         }
 
@@ -157,10 +161,11 @@ def run_calibration(
 ) -> Calibration:
     """As ``calibrate``, with everything that was found and why the rest wasn't."""
     check_seconds("seconds", seconds)
-    loaded = [Model.load(model) for model in models]  # what can't be read is told at once
     runtime = runtime or Runtime.current()
     pool = pool_from(hardware)
     base = with_devices(pool, runtime.registry.placements) if hardware is None else pool
+    loaded = [Model.load(model) for model in models]
+    inputs = [make_inputs(model) for model in loaded]  # what can't be used is told at once
     chosen, rows = _subjects(base, devices, runtime)
     hosts = [s for (device, _, _), s in chosen.items() if is_host(device)]
     between_s = _BOUNDARY_PART * seconds if len(hosts) > 1 else 0.0
@@ -180,9 +185,11 @@ def run_calibration(
         for info in (runtime.registry.placement(subject.name.partition("/")[0]).device,)
     ]
     measured = measured_by(rows, boundaries, base, runtime)
+    failed: dict[str, str] = {}
     if loaded:
-        measured = _taught(measured, loaded, rows, measured.over(base), runtime, progress)
-    return Calibration(measured.over(base), tuple(rows), measured, problems, base, hardware)
+        samples = list(zip(loaded, inputs, strict=True))
+        measured, failed = _taught(measured, samples, rows, base, runtime, progress)
+    return Calibration(measured.over(base), tuple(rows), measured, problems, failed, base, hardware)
 
 
 # --- what is measured -------------------------------------------------------------------------
@@ -294,23 +301,30 @@ def _raise_unmatched(name: str, runtime: Runtime) -> None:
 
 def _taught(
     measured: Measured,
-    models: Sequence[Model],
+    samples: Sequence[tuple[Model, Feeds]],
     rows: Sequence[Row],
-    pool: Pool,
+    base: Pool,
     runtime: Runtime,
     progress: Callable[[str], None],
-) -> Measured:
+) -> tuple[Measured, dict[str, str]]:
     """What was measured, with the factors that models teach, of which each is measured on every
-    backend that was."""
+    backend that was; and the reasons of those that teach nothing."""
     names = [row.name for row in rows if not row.reason]
-    taught = []
-    for model in models:
-        job = Job(
-            model.ir, hardware=pool, settings=Settings(devices=names, precision="auto"),
-            sample_inputs=None, runtime=runtime, progress=progress,
-        )  # fmt: skip
-        found = job.candidates(job.groups[0])
-        taught.append(measure_kernels(job, found, seconds=_MODEL_S))
+    pool = measured.over(base)
+    taught, failed = [], dict[str, str]()
+    for model, feeds in samples:
+        try:
+            job = Job(
+                model.ir, hardware=pool, settings=Settings(devices=names, precision="auto"),
+                sample_inputs=feeds, runtime=runtime, progress=progress,
+            )  # fmt: skip
+            found = measure_kernels(job, job.candidates(job.groups[0]), seconds=_MODEL_S)
+        except DioeError as error:  # the figures that were measured before are worth more
+            failed[model.place] = error.cause
+            continue
+        if not found:
+            failed[model.place] = "no target runs it"
+        taught.append(found)
     versions = {row.backend: row.version for row in rows}
 
     def source(target: Target) -> str:
@@ -323,4 +337,4 @@ def _taught(
         name: known.model_copy(update={"op_factors": learned.get(name, ())})
         for name, known in measured.figures.items()
     }
-    return replace(measured, figures=figures)
+    return replace(measured, figures=figures), failed

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from dioe.graph import Kernel, OpGraph, find_kernels
+from dioe.graph import Kernel, Model, OpGraph, find_kernels
 from dioe.hardware import Pool
 from dioe.hardware.figures import OpFactor
 from dioe.profiling import (
@@ -18,11 +18,10 @@ from dioe.profiling import (
     learn,
     measuring,
     profile_executable,
-    time_in_rounds,
 )
 from dioe.tuning.compile import Job
 from dioe.tuning.targets import Candidate, error_cause
-from dioe.tuning.trial import TargetContender
+from dioe.tuning.trial import TargetContender, time_surviving
 from dioe.types import DioeError, OpTime, Precisions, Target, UnsupportedError
 
 log = logging.getLogger(__name__)
@@ -37,23 +36,27 @@ def measure_kernels(
     job: Job, candidates: Sequence[Candidate], *, seconds: float
 ) -> dict[Target, MeasuredKernels]:
     """What the kernels of a job's model take in each candidate, ``seconds`` for each: shares of the
-    backend's per-op times, scaled to the whole. Candidates that fail are left out."""
+    backend's per-op times, scaled to the whole. Candidates that fail are left out, with a
+    warning."""
     group = job.groups[0]
     bound = job.bound_model(group)
     graph = OpGraph.build(bound)
     found = find_kernels(graph)
     whole = [c for c in candidates if not c.refusal]
     with measuring() as locked:
-        times = {c.target: t for c in whole if (t := _profiled(job, c, seconds)) is not None}
+        profiled = ((c.target, _profiled(job, bound, c, seconds)) for c in whole)
+        times = {target: ops for target, ops in profiled if ops is not None}
         contenders = {
             str(c.target): TargetContender(c, bound, group.feeds[0], job.runtime, job.watch)
             for c in whole
             if c.target in times
         }
-        timings = time_in_rounds(
+        timings, failures = time_surviving(
             contenders, budget_s=(1 - _PROFILE_SHARE) * seconds * len(contenders), rounds=_ROUNDS,
             locked=locked,
         )  # fmt: skip
+    for name, reason in failures.items():
+        log.warning("%s is left out: %s", name, reason)
     return {
         target: kernel_times(graph, found, times[target], timings[str(target)].p50_ms)
         for target in times
@@ -70,14 +73,15 @@ def kernel_times(
     return MeasuredKernels(found, in_context(times, groups, whole_ms, work), whole_ms)
 
 
-def _profiled(job: Job, candidate: Candidate, seconds: float) -> Sequence[OpTime] | None:
-    group = job.groups[0]
+def _profiled(
+    job: Job, bound: Model, candidate: Candidate, seconds: float
+) -> Sequence[OpTime] | None:
     job.progress(str(candidate.target))
     try:
         with job.runtime.context(candidate.target, candidate.resources) as context:
             return profile_executable(
-                context, job.bound_model(group), Precisions(candidate.target.precisions[0]),
-                group.feeds[0], seconds=_PROFILE_SHARE * seconds,
+                context, bound, Precisions(candidate.target.precisions[0]),
+                job.groups[0].feeds[0], seconds=_PROFILE_SHARE * seconds,
             )  # fmt: skip
     except (Exception, SystemExit) as error:
         if not isinstance(error, DioeError):

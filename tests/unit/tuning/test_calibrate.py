@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from onnx import helper
 
 import dioe
 from dioe.hardware import DeviceSpec, Pool, fingerprint, host_pool, load_pool
@@ -238,3 +239,15 @@ def test_models_teach_how_far_classes_of_ops_stay_from_their_rooflines(tmp_path:
 def test_a_model_that_cant_be_read_is_told_before_anything_is_measured() -> None:
     with pytest.raises(ModelError, match=r"nowhere\.onnx"):
         dioe.calibrate(models=["nowhere.onnx"])
+
+
+def test_a_model_that_nothing_runs_costs_no_figure() -> None:
+    odd = matmuls()
+    odd.graph.node[1].op_type, odd.graph.node[1].domain = "Nonesuch", "nowhere"
+    odd.opset_import.append(helper.make_opsetid("nowhere", 1))
+    found = run_calibration(devices="cpu/onnxruntime", seconds=0.0, models=[odd, matmuls()])
+    (reason,) = found.model_problems.values()
+    assert reason == "no target runs it"
+    assert found.to_dict()["model_problems"] == dict(found.model_problems)
+    factors = found.pool.device("cpu").figures.op_factors
+    assert {factor.source.rpartition(", ")[2] for factor in factors} == {"from 1 model"}
