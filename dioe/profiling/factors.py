@@ -23,7 +23,8 @@ from dioe.profiling.roofline import FUSED, LAUNCH, Roofline
 
 _TRUST = 1e-5
 """Of what is assumed of a class: that of one measured kernel whose roofline is 0.3 % (the square
-root) of its model's time. Tried from 1e-7 to 1e-2 with `python -m benchmarks.roofline host`."""
+root) of its model's time. Chosen from 1e-7 to 1e-2 by the errors of models held out, on one set of
+measurements of `benchmarks.roofline host`; no command repeats that."""
 
 _SWEEPS = 1000
 

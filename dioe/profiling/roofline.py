@@ -33,8 +33,9 @@ ASSUMED_LAUNCH_S = 1e-6
 """Where no figure says."""
 
 ASSUMED_FACTOR = 1.5
-"""Of a class that nothing was learned about, where the rates were measured: the median of what was
-learned on x86 CPUs. Rates that weren't measured have the share that is reached in them."""
+"""Of a class that nothing was learned about, where the rates were measured: assumed. What benchmark
+models teach of one x86 CPU is more, about 2 by the median of all classes. Rates that weren't
+measured have the share that is reached in them."""
 
 
 class Bound(enum.StrEnum):
