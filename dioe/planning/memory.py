@@ -22,14 +22,16 @@ PRECISION_SHARE = {precision: WEIGHT_BITS.get(precision, 32) / 32 for precision 
 
 def weight_bytes(costs: TargetCosts, block: BlockNode) -> float:
     """What a block's weights take on a target, at the least."""
+    if block.id in costs.weight_bytes:
+        return costs.weight_bytes[block.id]
     return PRECISION_SHARE[costs.precision] * block.weight_bytes
 
 
 def value_bytes(costs: TargetCosts, block: BlockNode) -> float:
-    """What a block reads and gives takes there while it runs, at the least."""
+    """What a block reads and gives and works with takes there while it runs, at the least."""
     return PRECISION_SHARE[costs.precision] * (
         sum(block.reads.values()) + sum(block.gives.values())
-    )
+    ) + costs.workspace_bytes.get(block.id, 0)
 
 
 def segment_bytes(
@@ -63,7 +65,12 @@ def needed_bytes(problem: Problem, targets: Mapping[str, int]) -> Mapping[str, f
 
 def sizes(problem: Problem) -> Mapping[str, int]:
     """The memory of each device where it is limited."""
-    return {t.target.device: t.memory_bytes for t in problem.targets if t.memory_bytes is not None}
+    found = {d.id: d.memory_bytes for d in problem.devices if d.memory_bytes is not None}
+    for costs in problem.targets:
+        if costs.memory_bytes is not None:
+            device = costs.target.device
+            found[device] = min(costs.memory_bytes, found.get(device, costs.memory_bytes))
+    return found
 
 
 def overfull_devices(problem: Problem, targets: Mapping[str, int]) -> list[str]:

@@ -13,6 +13,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 from dioe.graph import Block, OpGraph, stage_io
+from dioe.planning.allowed import Allowed
+from dioe.planning.network import Network
 from dioe.types import Basis, Precision, Resources, Target
 
 
@@ -47,7 +49,8 @@ class BlockNode:
     ``reads`` are the values it takes from other blocks or the model's inputs (no weights),
     ``gives`` those that other blocks or the model's outputs need; both with their sizes, 0 where
     unknown (only the fixed part of a boundary is counted then). ``weight_bytes`` are its weights as
-    the model has them; what several blocks share is the first one's.
+    the model has them; what several blocks share is the first one's. Blocks of one ``group`` run on
+    one device (colocation); an empty group is none.
     """
 
     id: str
@@ -56,6 +59,7 @@ class BlockNode:
     reads: Mapping[str, int]
     gives: Mapping[str, int]
     weight_bytes: int = 0
+    group: str = ""
 
 
 class ContextKey(NamedTuple):
@@ -75,7 +79,9 @@ class TargetCosts:
     leaves one, ``copy_in`` and ``copy_out`` of its way into and out of the memory of the context,
     where that isn't the host's: each once, however many stages there read the value. Targets of one
     context that all have ``mixes`` may share a stage. ``memory_bytes`` is the size of the device's
-    memory, None where there is no limit.
+    memory, None where there is no limit. ``weight_bytes`` and ``workspace_bytes`` are what blocks
+    keep there and need besides while they run; weights that are left out take their share of the
+    model's own, by the precision.
     """
 
     target: Target
@@ -88,6 +94,8 @@ class TargetCosts:
     copy_in: Line = field(default_factory=Line)
     copy_out: Line = field(default_factory=Line)
     memory_bytes: int | None = None
+    weight_bytes: Mapping[str, int] = field(default_factory=dict)
+    workspace_bytes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def context(self) -> ContextKey:
@@ -100,14 +108,50 @@ class TargetCosts:
         return self.target.precisions[0]
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceNode:
+    """A device with its lanes: in-order queues of stages that run at the same time.
+
+    ``lanes`` is None where stages never wait for one. ``memory_bytes`` is a limit, None for none.
+    ``busy_w`` and ``idle_w`` are what it draws, in watts, None where nobody knows.
+    """
+
+    id: str
+    lanes: int | None = 1
+    memory_bytes: int | None = None
+    busy_w: float | None = None
+    idle_w: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LinkCosts:
+    """What it takes to bring a value from one device's memory to another's, while lanes compute.
+
+    Transfers of one ``queue`` wait for each other: links of a shared bus have one name there, an
+    empty name is a queue of the link's own, and with None no transfer waits.
+    """
+
+    source: str
+    destination: str
+    cost: Line
+    queue: str | None = ""
+
+
 @dataclass(frozen=True)
 class Problem:
     """Blocks in a topological order, and what placing them on targets costs.
 
     ``handover`` is the price of one context following another on a lane (threads that fight), for
     two stages of one context too; pairs left out cost nothing. ``switch`` is the price of a value
-    that a block of another precision reads inside one stage, for each such block. Raises
-    ValueError if blocks, values or targets contradict each other.
+    that a block of another precision reads inside one stage, for each such block.
+
+    Without ``devices`` everything runs on one lane, that of the caller, one stage after the other.
+    With them (all that targets name) each device has its own lanes, and values cross ``links``;
+    what lies between two devices without one costs nothing. ``edge_ms`` takes the place of a
+    link's cost for single values, by name. Model inputs start in the memory of ``home``, and model
+    outputs go there; empty: they are wherever they are needed. ``allowed`` are limits on plans.
+
+    Raises ValueError if blocks, values, targets, devices or links contradict each other.
     """
 
     blocks: tuple[BlockNode, ...]
@@ -116,10 +160,16 @@ class Problem:
     inputs: tuple[str, ...] = ()
     handover: Mapping[tuple[ContextKey, ContextKey], float] = field(default_factory=dict)
     switch: Line = field(default_factory=Line)
+    devices: tuple[DeviceNode, ...] = ()
+    links: tuple[LinkCosts, ...] = ()
+    edge_ms: Mapping[str, float] = field(default_factory=dict)
+    home: str = ""
+    allowed: Allowed = field(default_factory=Allowed)
 
     def __post_init__(self) -> None:
         self._check_blocks()
         self._check_targets()
+        self._check_devices()
 
     def _check_blocks(self) -> None:
         if not self.blocks:
@@ -156,6 +206,29 @@ class Problem:
         if not all(_is_time(ms) for ms in (*self.handover.values(), *_parts(self.switch))):
             raise ValueError("a handover or a switch has a cost that is no time")
 
+    def _check_devices(self) -> None:
+        ids = {device.id for device in self.devices}
+        if len(ids) != len(self.devices):
+            raise ValueError("two devices have one id")
+        if not ids:
+            if self.links or self.home or self.edge_ms:
+                raise ValueError("links, a home and costs of edges need devices")
+            return
+        ends = [end for link in self.links for end in (link.source, link.destination)]
+        named = [t.target.device for t in self.targets] + ends + ([self.home] if self.home else [])
+        unknown = [device for device in named if device not in ids]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is none of the devices")
+        if len({(link.source, link.destination) for link in self.links}) != len(self.links):
+            raise ValueError("two links have the same ends")
+        if any(link.source == link.destination for link in self.links):
+            raise ValueError("a link goes from a device to itself")
+        if any(device.lanes is not None and device.lanes < 1 for device in self.devices):
+            raise ValueError("a device has no lane")
+        times = [ms for link in self.links for ms in _parts(link.cost)]
+        if not all(_is_time(ms) for ms in (*times, *self.edge_ms.values())):
+            raise ValueError("a link or an edge has a cost that is no time")
+
     @cached_property
     def positions(self) -> Mapping[str, int]:
         """Where each block stands in ``blocks``, by id."""
@@ -174,6 +247,11 @@ class Problem:
             for value in block.reads:
                 found.setdefault(value, []).append(i)
         return {value: tuple(users) for value, users in found.items()}
+
+    @cached_property
+    def network(self) -> Network:
+        """Devices, values and the ways between them by number, for the timeline."""
+        return Network.of(self)
 
     @cached_property
     def groups(self) -> tuple[tuple[int, ...], ...]:

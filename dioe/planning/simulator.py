@@ -1,6 +1,8 @@
 """The simulator: what a placement of blocks is predicted to cost. The only objective of planning.
 
-One lane, one stage after the other. A stage costs its dispatch, the entry of each value it reads
+Stages run on the lanes of their devices, values cross links between them meanwhile
+(:mod:`dioe.planning.timeline`); a problem without devices has one lane, and one stage runs after
+the other. A stage costs its dispatch, the entry of each value it reads
 from outside (once), the exit of each value that others or the caller need (once), its blocks, and
 the switches of precision inside it; between two stages lies the handover. Dispatch is that of the
 stage's first block's target, entry that of the first block that reads the value, exit that of the
@@ -11,10 +13,11 @@ reads never leaves it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dioe.planning.problem import ContextKey, Problem
+from dioe.planning.timeline import Crossing, Jobs, Timeline, run
 from dioe.types import UnsupportedError
 
 
@@ -68,22 +71,43 @@ class StageTimes:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedStage:
-    """A stage on the predicted timeline; ``handover_ms`` lies before ``start_ms``."""
+    """A stage on the predicted timeline, on a lane of its device; ``handover_ms`` lies before
+    ``start_ms``."""
 
     start_ms: float
     end_ms: float
     handover_ms: float
     times: StageTimes
+    device: str = ""
+    lane: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A value on its way from one device's memory to another's, in ``queue`` (empty: no queue)."""
+
+    value: str
+    source: str
+    destination: str
+    start_ms: float
+    end_ms: float
+    queue: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """The predicted timeline of a placement. ``spared_ms`` are the copies that its stages, looked
-    at one by one, would make and needn't."""
+    """The predicted timeline of a placement.
+
+    ``total_ms`` is when the last result is there, ``period_ms`` the time between two results where
+    requests follow each other without a gap (the load of the busiest lane or queue). ``spared_ms``
+    are the copies that its stages, looked at one by one, would make and needn't.
+    """
 
     total_ms: float
     stages: tuple[SimulatedStage, ...]
     spared_ms: float = 0.0
+    transfers: tuple[Transfer, ...] = ()
+    period_ms: float = 0.0
 
 
 def simulate(problem: Problem, placement: Placement) -> Simulation:
@@ -94,24 +118,88 @@ def simulate(problem: Problem, placement: Placement) -> Simulation:
     stage that can't share it.
     """
     _check(problem, placement)
-    clock = 0.0
-    stages: list[SimulatedStage] = []
-    before: int | None = None
     ways = _Ways(problem, placement)
+    all_times = []
     for stage in placement.stages:
-        first = stage.targets[0]
-        handover = 0.0 if before is None else problem.handover_ms(before, first)
-        times = stage_times(problem, stage, ways)
+        all_times.append(stage_times(problem, stage, ways))
         ways.note(stage)
-        start = clock + handover
-        clock = start + times.total_ms
-        stages.append(SimulatedStage(start, clock, handover, times))
-        before = first
-    alone = (stage_times(problem, stage).boundary_ms for stage in placement.stages)
-    spared_ms = sum(
-        ms - simulated.times.boundary_ms for ms, simulated in zip(alone, stages, strict=True)
+    timed = run_stages(problem, placement, [times.total_ms for times in all_times])
+    devices = [problem.targets[stage.targets[0]].target.device for stage in placement.stages]
+    stages = tuple(
+        SimulatedStage(*row)
+        for row in zip(
+            timed.start, timed.end, timed.handover, all_times, devices, timed.lane, strict=True
+        )
     )
-    return Simulation(clock, tuple(stages), spared_ms)
+    alone = (stage_times(problem, stage).boundary_ms for stage in placement.stages)
+    spared_ms = sum(ms - times.boundary_ms for ms, times in zip(alone, all_times, strict=True))
+    return Simulation(
+        timed.total_ms,
+        stages,
+        spared_ms,
+        _transfers(problem, timed.crossings),
+        _period_ms(problem, stages, timed.crossings),
+    )
+
+
+def run_stages(problem: Problem, placement: Placement, ms: Sequence[float]) -> Timeline:
+    """The timeline of stages that take ``ms`` each, whatever these are made of."""
+    net = problem.network
+    job_of = {block: job for job, stage in enumerate(placement.stages) for block in stage.blocks}
+    values = net.values
+    source = [-1 if maker < 0 else job_of[problem.blocks[maker].id] for maker in net.makers]
+    reads = []
+    for job, stage in enumerate(placement.stages):
+        blocks = (problem.blocks[problem.positions[name]] for name in stage.blocks)
+        read = dict.fromkeys(values[value] for block in blocks for value in block.reads)
+        reads.append([value for value in read if source[value] != job])
+    first = [stage.targets[0] for stage in placement.stages]
+    return run(
+        Jobs(
+            ms,
+            [net.device_of[target] for target in first],
+            [net.context_of[target] for target in first],
+            reads,
+            source,
+            net.nbytes,
+            net.lanes,
+            net.ways,
+            net.handover,
+            net.fixed,
+            net.home,
+            net.lasting,
+        )
+    )
+
+
+def _transfers(problem: Problem, crossings: Iterable[Crossing]) -> tuple[Transfer, ...]:
+    net = problem.network
+    names, devices, queues = list(net.values), net.devices, net.queues
+    return tuple(
+        Transfer(
+            names[c.value], devices[c.source], devices[c.destination], c.start_ms, c.end_ms,
+            queues[c.queue] if c.queue >= 0 else "",
+        )
+        for c in crossings
+    )  # fmt: skip
+
+
+def _period_ms(
+    problem: Problem, stages: Sequence[SimulatedStage], crossings: Iterable[Crossing]
+) -> float:
+    """The load of the busiest resource; lanes of a device share its load evenly at best."""
+    net = problem.network
+    load: dict[object, float] = {}
+    for stage in stages:
+        at = net.devices.index(stage.device) if problem.devices else 0
+        if net.lanes[at]:
+            ms = (stage.handover_ms + stage.end_ms - stage.start_ms) / net.lanes[at]
+            load[at] = load.get(at, 0.0) + ms
+    for c in crossings:
+        if c.queue >= 0:
+            key = ("queue", c.queue)
+            load[key] = load.get(key, 0.0) + c.end_ms - c.start_ms
+    return max(load.values(), default=0.0)
 
 
 class _Ways:
