@@ -1,11 +1,16 @@
 """Choosing: cost tables in, a plan out. Pure: touches no device, reads no clock."""
 
 from dioe.planning.allowed import Allowed
+from dioe.planning.assigned import Assigned, assigned_of, placed
+from dioe.planning.bounds import bound
+from dioe.planning.budget import Budget
+from dioe.planning.by_hand import task_problem
 from dioe.planning.chain import place, single_stage, varied
 from dioe.planning.choice import LEAST_GAIN, best_single, choose, default_choice
 from dioe.planning.explain import block_reports
 from dioe.planning.lifetimes import BlockTime, Held, block_times, lifetimes, peak_bytes
 from dioe.planning.names import on_threads
+from dioe.planning.objective import Excess, Judged, energy_j, judged
 from dioe.planning.orders import block_orders
 from dioe.planning.plan_check import check_plan
 from dioe.planning.plan_file import (
@@ -31,6 +36,7 @@ from dioe.planning.problem import (
 from dioe.planning.schedule import SCHEDULE_POLICIES, Schedule
 from dioe.planning.simulator import PlacedStage, Placement, Simulation, Transfer, simulate
 from dioe.planning.single import single_target_plan
+from dioe.planning.solve import solve
 from dioe.planning.tables import Tables
 from dioe.planning.to_plan import to_plan
 from dioe.planning.tradeoff import (
@@ -48,13 +54,17 @@ __all__ = [
     "SCHEDULE_POLICIES",
     "Allowed",
     "AnyPlan",
+    "Assigned",
     "BlockNode",
     "BlockTime",
+    "Budget",
     "ContextKey",
     "Cost",
     "CurvePoint",
     "DeviceNode",
+    "Excess",
     "Held",
+    "Judged",
     "Line",
     "LinkCosts",
     "PlacedStage",
@@ -65,17 +75,21 @@ __all__ = [
     "Tables",
     "TargetCosts",
     "Transfer",
+    "assigned_of",
     "best_single",
     "best_within",
     "block_nodes",
     "block_orders",
     "block_reports",
     "block_times",
+    "bound",
     "build_problem",
     "check_memory",
     "check_plan",
     "choose",
     "default_choice",
+    "energy_j",
+    "judged",
     "lifetimes",
     "load_plan",
     "on_threads",
@@ -85,12 +99,15 @@ __all__ = [
     "pipeline_plan_from_json",
     "place",
     "place_within",
+    "placed",
     "plan_from_json",
     "predicted_error",
     "simulate",
     "single_stage",
     "single_target_plan",
+    "solve",
     "stage_bytes",
+    "task_problem",
     "to_plan",
     "tradeoff_curve",
     "tradeoffs",

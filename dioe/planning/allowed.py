@@ -1,4 +1,4 @@
-"""What a plan may use at most: a number of stages, devices together, time and power."""
+"""What a plan may use at most: a number of stages, devices together, and time."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from dataclasses import dataclass
 class Allowed:
     """``together`` are the largest sets of devices that one plan may use, None for any;
     ``max_stages`` are the stages that it may have, ``latency_ms`` the time that one request may
-    take, ``power_w`` what its devices may draw on average while they serve one request after the
-    other. Memory is a matter of devices, and of each target's costs."""
+    take. Memory is a matter of devices and of each target's costs, power of ``together``."""
 
     together: tuple[frozenset[str], ...] | None = None
     max_stages: int | None = None
     latency_ms: float | None = None
-    power_w: float | None = None
 
     def why_not(self, devices: Collection[str], stages: int) -> str:
         """Why a plan may not have these devices and so many stages; empty if it may."""

@@ -12,7 +12,7 @@ from dioe.planning.simulator import Placement, Simulation, Transfer
 
 SCHEDULE_POLICIES = ("latency", "throughput", "efficiency", "memory")
 """What a schedule may optimise: ms of one request, ms between two results, joules of one request,
-the sum of all devices' peak bytes."""
+the largest peak of any device in bytes."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class Tables:
         for costs in problem.targets:
             own = costs.blocks
             columns.append([own[name].ms if name in own else math.inf for name in ids])
-        self.ms = [list(row) for row in zip(*columns, strict=True)]
+        self.ms: list[list[float]] = [list(row) for row in zip(*columns, strict=True)]
         self.peers = self._peers()
         self.weights = [
             [weight_bytes(costs, block) for costs in problem.targets] for block in problem.blocks
