@@ -68,7 +68,8 @@ class Tables:
         self.outputs = list(net.lasting)
         """Values that have to get home."""
         self._ways = net.ways
-        self._fixed = net.fixed
+        self.own_transfer_ms = net.fixed
+        """Times of transfers that don't depend on the way, by value."""
 
     def _peers(self) -> list[tuple[int, ...]]:
         """Groups, and in ``ms`` no device that one of a group can't run on."""
@@ -100,20 +101,18 @@ class Tables:
         """What a value takes between two devices; nothing within one."""
         if source == destination:
             return 0.0
-        fixed = self._fixed.get(value)
-        if fixed is not None:
-            return fixed
-        way = self._ways.get((source, destination), NO_WAY)
-        return way.fixed_ms + way.ms_per_byte * self.nbytes[value]
+        own = self.own_transfer_ms.get(value)
+        if own is not None:
+            return own
+        ms, per_byte = self.way(source, destination)
+        return ms + per_byte * self.nbytes[value]
 
-    @cached_property
-    def cross(self) -> list[list[list[float]]]:
-        """``transfer_ms`` as ``cross[value][source device][destination device]``."""
-        count = range(len(self.devices))
-        return [
-            [[self.transfer_ms(v, a, b) for b in count] for a in count]
-            for v in range(len(self.nbytes))
-        ]
+    def way(self, source: int, destination: int) -> tuple[float, float]:
+        """The link between two devices as ms and ms per byte; nothing within one or without one."""
+        if source == destination:
+            return 0.0, 0.0
+        way = self._ways.get((source, destination), NO_WAY)
+        return way.fixed_ms, way.ms_per_byte
 
     @cached_property
     def queued(self) -> bool:

@@ -1,0 +1,198 @@
+"""A timetable that list schedulers fill block by block: lanes with their gaps, and memories."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+
+import numpy as np
+
+from dioe.planning.assigned import Assigned
+from dioe.planning.edge_costs import EdgeCosts
+from dioe.planning.schedulers.room import Room
+from dioe.planning.tables import Tables
+
+Undo = tuple[int, int, float, int, float, float, int]
+"""What ``Timetable.place`` did: the block, its lane, until when the lane was taken before, the gap
+that was filled (-1: none), from when to when, and how many gaps are there now in its place."""
+
+
+class Timetable:
+    """Blocks on lanes, each from a start to an end; times in ms.
+
+    ``ends(i)`` looks, and ``place(i, t)`` acts on what was looked up last. ``targets[i]`` is -1
+    until block i is placed; values of such blocks count for nothing. With ``insertion`` a block may
+    take a gap on a lane if it ends before the next block there starts. After ``ends``, ``ready[t]``
+    says when all that the block reads is there on target t, and ``starts[t]`` when it would start.
+    """
+
+    def __init__(self, tables: Tables, edges: EdgeCosts, *, insertion: bool = True) -> None:
+        self.tables = tables
+        self.edges = edges
+        self.targets = [-1] * tables.n
+        self.start = [0.0] * tables.n
+        self.finish = [0.0] * tables.n
+        self.ready = [0.0] * tables.m
+        self.starts = [0.0] * tables.m
+        self._slots = [(-1, -1)] * tables.m  # lane and gap, by target
+        self._room = Room(tables) if Room.matters(tables) else None
+        self._insertion = insertion
+        numbers = iter(range(sum(tables.lanes)))
+        by_device = [[next(numbers) for _ in range(count)] for count in tables.lanes]
+        self._lanes = [by_device[device] for device in tables.device_of]
+        lanes = range(sum(tables.lanes))
+        self._free = [0.0 for _ in lanes]
+        self._gap_begin: list[list[float]] = [[] for _ in lanes]
+        self._gap_end: list[list[float]] = [[] for _ in lanes]
+        self._longest = [0.0 for _ in lanes]  # at least as long as any gap
+        self._least = self._shortest_blocks()
+
+    def _shortest_blocks(self) -> list[float]:
+        """By lane, the least time of any block there: shorter gaps are never filled."""
+        times = self.tables.durations
+        least = np.where(times > 0, times, math.inf).min(axis=0)
+        found = [math.inf for _ in self._free]
+        for target, lanes in enumerate(self._lanes):
+            for lane in lanes:
+                found[lane] = min(found[lane], float(least[target]))
+        return found
+
+    def ends(self, i: int) -> list[float]:
+        """When block i would end on each target, inf where it can't run or finds no room."""
+        ready = self.ready = self._ready(i)
+        starts, slots, free = self.starts, self._slots, self._free
+        gap_end, longest = self._gap_end, self._longest
+        ends = []
+        for t, (ms, lanes) in enumerate(zip(self.tables.ms[i], self._lanes, strict=True)):
+            at = ready[t]
+            if len(lanes) == 1:
+                lane, gap = lanes[0], -1
+                if at < free[lane]:
+                    gaps = gap_end[lane]
+                    if gaps and ms <= longest[lane] and at + ms <= gaps[-1]:
+                        at, gap = self._fit(lane, at, ms)
+                    else:
+                        at = free[lane]
+                slots[t] = lane, gap
+            elif lanes:
+                at, slots[t] = self._fit_any(lanes, at, ms)
+            starts[t] = at
+            ends.append(at + ms)
+        if self._room is not None:
+            self._room.leave_out(i, ends)
+        return ends
+
+    def _ready(self, i: int) -> list[float]:
+        """When all that block i reads is there, by target."""
+        tables, edges = self.tables, self.edges
+        preds, finish, targets = tables.preds[i], self.finish, self.targets
+        ready = [0.0] * tables.m if preds else edges.first.copy()
+        if edges.own:
+            for block, value in preds:
+                if targets[block] >= 0:
+                    _wait(ready, edges.row(value, targets[block]), finish[block])
+        else:  # the same without a call for each value
+            lines, nbytes = edges.lines, tables.nbytes
+            for block, value in preds:
+                made, size = finish[block], nbytes[value]
+                for t, (ms, per_byte) in enumerate(lines[targets[block]]):
+                    there = made + (ms + per_byte * size)
+                    if there > ready[t]:  # noqa: PLR1730 - max takes three times as long
+                        ready[t] = there
+        for value in tables.inputs[i]:
+            _wait(ready, edges.from_home(value), 0.0)
+        return ready
+
+    def _fit(self, lane: int, ready: float, ms: float) -> tuple[float, int]:
+        """The earliest start on a lane, and the number of its gap; -1 behind all blocks."""
+        begins, ends = self._gap_begin[lane], self._gap_end[lane]
+        for gap in range(bisect_left(ends, ready + ms), len(ends)):
+            begin = begins[gap]
+            at = begin if begin > ready else ready
+            if at + ms <= ends[gap]:
+                return at, gap
+        return max(ready, self._free[lane]), -1
+
+    def _fit_any(self, lanes: list[int], ready: float, ms: float) -> tuple[float, tuple[int, int]]:
+        """The earliest start on any of the lanes, on the one that idles least before it."""
+        best, slot, idle = math.inf, (-1, -1), math.inf
+        for lane in lanes:
+            at, gap = self._fit(lane, ready, ms)
+            before = at - (self._free[lane] if gap < 0 else self._gap_begin[lane][gap])
+            if at < best or (at == best and before < idle):
+                best, slot, idle = at, (lane, gap), before
+        return best, slot
+
+    def place(self, i: int, t: int) -> Undo:
+        """Put block i on target t where the last ``ends(i)`` found it a place."""
+        at = self.starts[t]
+        lane, gap = self._slots[t]
+        end = at + self.tables.ms[i][t]
+        self.targets[i], self.start[i], self.finish[i] = t, at, end
+        if self._room is not None:
+            self._room.take(i, t)
+        if lane < 0:
+            return i, lane, 0.0, -1, 0.0, 0.0, 0
+        free = self._free[lane]
+        begins, ends = self._gap_begin[lane], self._gap_end[lane]
+        if gap < 0:
+            opened = int(self._insertion and at - free >= self._least[lane])
+            if opened:
+                begins.append(free)
+                ends.append(at)
+                self._longest[lane] = max(self._longest[lane], at - free)
+            self._free[lane] = end
+            return i, lane, free, -1, 0.0, 0.0, opened
+        begin, until, least = begins[gap], ends[gap], self._least[lane]
+        before, after = at - begin >= least, until - end >= least
+        if before and after:
+            ends[gap] = at
+            begins.insert(gap + 1, end)
+            ends.insert(gap + 1, until)
+        elif before:
+            ends[gap] = at
+        elif after:
+            begins[gap] = end
+        else:
+            del begins[gap], ends[gap]
+        return i, lane, free, gap, begin, until, before + after
+
+    def undo(self, what: Undo) -> None:
+        """Take the block off again that was placed last, and so on backwards."""
+        i, lane, free, gap, begin, until, gaps = what
+        if self._room is not None:
+            self._room.give_back(i, self.targets[i])
+        self.targets[i], self.finish[i] = -1, 0.0
+        if lane < 0:
+            return
+        begins, ends = self._gap_begin[lane], self._gap_end[lane]
+        if gap < 0:
+            self._free[lane] = free
+            if gaps:
+                begins.pop()
+                ends.pop()
+        else:
+            begins[gap : gap + gaps] = [begin]
+            ends[gap : gap + gaps] = [until]
+
+    def result_ms(self, i: int) -> float:
+        """When the results of a placed block are there; what of it is a model output, at home."""
+        row = self.edges.results.get(i)
+        return self.finish[i] + (row[self.targets[i]] if row else 0.0)
+
+    @property
+    def total_ms(self) -> float:
+        """When the last result is there."""
+        return max(map(self.result_ms, range(self.tables.n)))
+
+    def assigned(self) -> Assigned:
+        """The targets, and the order in which blocks start: of those that start together the one
+        that ends first, and then the one that is first in the problem, so it is topological."""
+        order = np.lexsort((np.array(self.finish), np.array(self.start)))
+        return Assigned(self.targets, order.tolist())
+
+
+def _wait(ready: list[float], row: list[float], made: float) -> None:
+    """Put off what is ready to when a value is there."""
+    for t, ms in enumerate(row):
+        ready[t] = max(ready[t], made + ms)
