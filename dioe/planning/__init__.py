@@ -46,12 +46,14 @@ from dioe.planning.tradeoff import (
     tradeoff_curve,
     tradeoffs,
 )
+from dioe.planning.validator import VIOLATIONS, Violation, violations
 from dioe.planning.within import place_within
 
 __all__ = [
     "LEAST_GAIN",
     "POLICIES",
     "SCHEDULE_POLICIES",
+    "VIOLATIONS",
     "Allowed",
     "AnyPlan",
     "Assigned",
@@ -75,6 +77,7 @@ __all__ = [
     "Tables",
     "TargetCosts",
     "Transfer",
+    "Violation",
     "assigned_of",
     "best_single",
     "best_within",
@@ -112,4 +115,5 @@ __all__ = [
     "tradeoff_curve",
     "tradeoffs",
     "varied",
+    "violations",
 ]

@@ -67,7 +67,8 @@ def lifetimes(problem: Problem, placement: Placement, simulation: Simulation) ->
             _widen(spans, device, run.start_ms, max(run.end_ms, crossings.left(value, device)))
             if value in lasting:
                 last = problem.home or device
-                _widen(spans, last, spans.get(last, (run.end_ms, 0.0))[0], simulation.total_ms)
+                start = crossings.arriving(value, last, run.end_ms)
+                _widen(spans, last, start, simulation.total_ms)
             nbytes = size * PRECISION_SHARE[costs.precision]
             for where, (start, end) in spans.items():
                 yield Held(where, value, nbytes, start, end)
