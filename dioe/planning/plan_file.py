@@ -6,22 +6,17 @@ among the installed plugins only.
 
 from __future__ import annotations
 
-import dataclasses
-import enum
 import json
-import math
-import types as pytypes
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dioe.types import InputError, PipelinePlan, Plan, PlanMismatch, Precision, Target
+from dioe.planning.strict_json import Misfit, read_json
+from dioe.types import InputError, PipelinePlan, Plan, PlanMismatch, Precision
 
 AnyPlan = Plan | PipelinePlan
-
-T = TypeVar("T")
 
 POLICIES = ("latency",)
 """What a plan may optimise."""
@@ -124,8 +119,8 @@ def _read_versioned(kind: type[P], data: dict[str, Any], place: str) -> P:
         )
     body = {key: value for key, value in data.items() if key not in ("format", "version")}
     try:
-        return typing.cast(P, _read(kind, body, ""))
-    except _Misfit as error:
+        return typing.cast(P, read_json(kind, body, ""))
+    except Misfit as error:
         raise PlanMismatch(str(error), place=place, fix=fix) from None
     except RecursionError:  # from the repr of what was found instead
         raise PlanMismatch("nested too deeply", place=place, fix=fix) from None
@@ -199,94 +194,3 @@ def _problems(plan: Plan) -> Iterator[str]:
             yield f"boundary of {edge.value!r} names an unknown stage"
         elif names.index(edge.source) >= names.index(edge.destination):
             yield f"boundary of {edge.value!r} goes backwards"
-
-
-class _Misfit(Exception):
-    """A JSON value that doesn't fit the type it should have."""
-
-
-def _read(kind: Any, value: Any, where: str) -> Any:
-    """``value`` as ``kind``: dataclasses, enums, tuples, mappings, unions and scalars."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise _Misfit(f"{where}: {value} is not a finite number")
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, pytypes.UnionType):
-        return _read_union(args, value, where)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise _Misfit(f"{where or 'plan'}: a list is wanted")
-        return tuple(_read(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(value, dict):
-            raise _Misfit(f"{where}: an object is wanted")
-        return {k: _read(args[1], item, f"{where}.{k}") for k, item in value.items()}
-    if kind is Target:
-        return _read_target(value, where)
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _read_dataclass(kind, value, where)
-    if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        try:
-            return kind(value)
-        except ValueError:
-            known = ", ".join(str(member.value) for member in kind)
-            raise _Misfit(f"{where}: {value!r:.60} is none of {known}") from None
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return _read_whole_float(value, where)
-    if kind is type(None) and value is None:
-        return None
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise _Misfit(f"{where}: {kind.__name__} is wanted, not {value!r:.60}")
-    return value
-
-
-def _read_whole_float(value: int, where: str) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        raise _Misfit(f"{where}: a number of {value.bit_length()} bits is too large") from None
-
-
-def _read_target(value: Any, where: str) -> Target:
-    try:
-        return Target.parse(_read(str, value, where))
-    except InputError as error:
-        raise _Misfit(f"{where}: {error.cause}") from None
-
-
-def _read_union(args: tuple[Any, ...], value: Any, where: str) -> Any:
-    # exact scalar types first, so that 1 stays an int where both int and float are allowed
-    if type(value) in args or (value is None and type(None) in args):
-        return value
-    errors = []
-    for arg in args:
-        try:
-            return _read(arg, value, where)
-        except _Misfit as error:
-            errors.append(error)
-    raise errors[0]
-
-
-def _read_dataclass(kind: type[T], value: Any, where: str) -> T:
-    if not isinstance(value, dict):
-        raise _Misfit(f"{where or 'plan'}: an object is wanted")
-    hints = typing.get_type_hints(kind)
-    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(value) - set(fields))
-    if unknown:
-        raise _Misfit(f"{where + '.' if where else ''}{unknown[0]}: unknown key")
-    for name, f in fields.items():
-        needed = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        if needed and name not in value:
-            raise _Misfit(f"{where + '.' if where else ''}{name}: is missing")
-    prefix = f"{where}." if where else ""
-    read = {name: _read(hints[name], item, prefix + name) for name, item in value.items()}
-    for name, item in read.items():
-        if _never_negative(name) and item is not None and item < 0:
-            raise _Misfit(f"{prefix}{name}: {item!r:.60} is below 0")
-    return kind(**read)
-
-
-def _never_negative(name: str) -> bool:
-    """Whether a field is a time, an error or a count; a difference of times has a sign."""
-    count = name in ("runs", "nbytes", "lowered_ops")
-    return count or (name.endswith(("_ms", "_l2")) and name != "difference_ms")
