@@ -51,7 +51,16 @@ def judged(problem: Problem, placement: Placement, policy: str) -> Judged:
     isn't known, and as ``simulate`` does.
     """
     simulation = simulate(problem, placement)
-    over = list(_over(problem, placement, simulation))
+    limits = sizes(problem)
+    peaks: Mapping[str, float] = {}
+    if limits or policy == "memory":
+        peaks = peak_bytes(problem, placement, simulation)
+    over = [
+        Excess("memory", device, peaks[device], limit)
+        for device, limit in limits.items()
+        if peaks.get(device, 0.0) > limit
+    ]
+    over += _over(problem, placement, simulation)
     if policy == "latency":
         value = simulation.total_ms
     elif policy == "throughput":
@@ -59,7 +68,7 @@ def judged(problem: Problem, placement: Placement, policy: str) -> Judged:
     elif policy == "efficiency":
         value = energy_j(problem, simulation)
     elif policy == "memory":
-        value = max(peak_bytes(problem, placement, simulation).values(), default=0.0)
+        value = max(peaks.values(), default=0.0)
     else:
         raise InputError(
             f"no policy {policy!r}", place="policy", fix=f"one of {', '.join(SCHEDULE_POLICIES)}"
@@ -68,15 +77,8 @@ def judged(problem: Problem, placement: Placement, policy: str) -> Judged:
 
 
 def _over(problem: Problem, placement: Placement, simulation: Simulation) -> list[Excess]:
+    """Limits beside memory."""
     found = []
-    limits = sizes(problem)
-    if limits:
-        peaks = peak_bytes(problem, placement, simulation)
-        found += [
-            Excess("memory", device, peaks[device], limit)
-            for device, limit in limits.items()
-            if peaks.get(device, 0.0) > limit
-        ]
     allowed = problem.allowed
     stages = len(placement.stages)
     if allowed.max_stages is not None and stages > allowed.max_stages:

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from dioe.planning.problem import ContextKey, Problem
+from dioe.planning.problem import Cost, Problem, TargetCosts
 from dioe.planning.timeline import Crossing, Jobs, Timeline, run
 from dioe.types import UnsupportedError
 
@@ -118,11 +119,13 @@ def simulate(problem: Problem, placement: Placement) -> Simulation:
     stage that can't share it.
     """
     _check(problem, placement)
-    ways = _Ways(problem, placement)
+    prices = _Prices(problem)
+    ways = _Ways(problem, placement) if prices.copies else None
     all_times = []
     for stage in placement.stages:
-        all_times.append(stage_times(problem, stage, ways))
-        ways.note(stage)
+        all_times.append(_stage_times(prices, stage, ways))
+        if ways is not None:
+            ways.note(stage)
     timed = run_stages(problem, placement, [times.total_ms for times in all_times])
     devices = [problem.targets[stage.targets[0]].target.device for stage in placement.stages]
     stages = tuple(
@@ -131,8 +134,10 @@ def simulate(problem: Problem, placement: Placement) -> Simulation:
             timed.start, timed.end, timed.handover, all_times, devices, timed.lane, strict=True
         )
     )
-    alone = (stage_times(problem, stage).boundary_ms for stage in placement.stages)
-    spared_ms = sum(ms - times.boundary_ms for ms, times in zip(alone, all_times, strict=True))
+    spared_ms = 0.0
+    if prices.copies:
+        alone = (_stage_times(prices, stage, None).boundary_ms for stage in placement.stages)
+        spared_ms = sum(ms - times.boundary_ms for ms, times in zip(alone, all_times, strict=True))
     return Simulation(
         timed.total_ms,
         stages,
@@ -190,8 +195,9 @@ def _period_ms(
     """The load of the busiest resource; lanes of a device share its load evenly at best."""
     net = problem.network
     load: dict[object, float] = {}
+    number = {name: at for at, name in enumerate(net.devices)} if problem.devices else {}
     for stage in stages:
-        at = net.devices.index(stage.device) if problem.devices else 0
+        at = number.get(stage.device, 0)
         if net.lanes[at]:
             ms = (stage.handover_ms + stage.end_ms - stage.start_ms) / net.lanes[at]
             load[at] = load.get(at, 0.0) + ms
@@ -202,59 +208,110 @@ def _period_ms(
     return max(load.values(), default=0.0)
 
 
+class _Price(NamedTuple):
+    """What a stage pays on a target; lines as their fixed part and their part by byte."""
+
+    dispatch_ms: float
+    entry: tuple[float, float]
+    copied_in: tuple[float, float]
+    exit: tuple[float, float]
+    copied_out: tuple[float, float]
+    blocks: Mapping[str, Cost]
+
+
+class _Prices:
+    """A problem's prices by target, and what else the times of stages need, at hand."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.by_target = [_price(costs) for costs in problem.targets]
+        self.copies = any(
+            price.entry != price.copied_in or price.exit != price.copied_out
+            for price in self.by_target
+        )
+        self.switch = problem.switch
+        self.blocks = problem.blocks
+        self.positions = problem.positions
+        self.readers = problem.readers
+        self.outputs = frozenset(problem.outputs)
+
+
+def _price(costs: TargetCosts) -> _Price:
+    copied_in, copied_out = costs.entry + costs.copy_in, costs.exit + costs.copy_out
+    return _Price(
+        costs.dispatch_ms,
+        (costs.entry.fixed_ms, costs.entry.ms_per_byte),
+        (copied_in.fixed_ms, copied_in.ms_per_byte),
+        (costs.exit.fixed_ms, costs.exit.ms_per_byte),
+        (copied_out.fixed_ms, copied_out.ms_per_byte),
+        costs.blocks,
+    )
+
+
 class _Ways:
-    """Which values are in which memories while the stages of a placement run."""
+    """Which values are in which memories (by number) while the stages of a placement run."""
 
     def __init__(self, problem: Problem, placement: Placement) -> None:
         self._problem = problem
+        self._context_of = problem.network.context_of
         self._memory_of = {
-            block: problem.targets[target].context for block, target in placement.targets.items()
+            problem.positions[block]: self._context_of[target]
+            for stage in placement.stages
+            for block, target in zip(stage.blocks, stage.targets, strict=True)
         }
-        self._held: set[tuple[str, ContextKey]] = set()
+        self._outputs = frozenset(problem.outputs)
+        self._held: set[tuple[str, int]] = set()
 
     def note(self, stage: PlacedStage) -> None:
         """The stage has run: what it read and made is in its memory."""
         for name in stage.blocks:
-            block = self._problem.blocks[self._problem.positions[name]]
-            memory = self._memory_of[name]
-            self._held.update((value, memory) for value in (*block.reads, *block.gives))
+            position = self._problem.positions[name]
+            block, memory = self._problem.blocks[position], self._memory_of[position]
+            self._held.update((value, memory) for value in block.reads)
+            self._held.update((value, memory) for value in block.gives)
 
-    def comes_in(self, value: str, memory: ContextKey) -> bool:
-        """Whether the value has to be copied into that memory."""
-        return (value, memory) not in self._held
+    def comes_in(self, value: str, target: int) -> bool:
+        """Whether the value has to be copied into that target's memory."""
+        return (value, self._context_of[target]) not in self._held
 
-    def goes_out(self, value: str, memory: ContextKey) -> bool:
+    def goes_out(self, value: str, target: int) -> bool:
         """Whether it has to be copied out of it, where it was made."""
-        problem = self._problem
-        readers = (problem.blocks[user].id for user in problem.readers.get(value, ()))
-        return value in problem.outputs or any(self._memory_of[r] != memory for r in readers)
+        memory = self._context_of[target]
+        return value in self._outputs or any(
+            self._memory_of[user] != memory for user in self._problem.readers.get(value, ())
+        )
 
 
-def stage_times(problem: Problem, stage: PlacedStage, ways: _Ways | None = None) -> StageTimes:
+def stage_times(problem: Problem, stage: PlacedStage) -> StageTimes:
     """The parts of one stage's time; the stage is taken to be a possible one.
 
-    Looked at alone, without the ``ways`` of its plan, it copies whatever it reads and gives.
+    Looked at alone it copies whatever it reads and gives.
     """
-    given: dict[str, int] = {}
+    return _stage_times(_Prices(problem), stage, None)
+
+
+def _stage_times(prices: _Prices, stage: PlacedStage, ways: _Ways | None) -> StageTimes:
+    given: dict[str, tuple[int, int]] = {}  # by value: the target that makes it, bytes
     entries: dict[str, float] = {}
     blocks: dict[str, float] = {}
     switches, switch_ms = 0, 0.0
     for name, target in zip(stage.blocks, stage.targets, strict=True):
-        costs, block = problem.targets[target], problem.blocks[problem.positions[name]]
+        price, block = prices.by_target[target], prices.blocks[prices.positions[name]]
         for value, nbytes in block.reads.items():
             if value not in given:
-                copied = ways is None or ways.comes_in(value, costs.context)
-                line = costs.entry + costs.copy_in if copied else costs.entry
-                entries.setdefault(value, line.ms(nbytes))
-            elif given[value] != target:
+                if value not in entries:
+                    copied = ways is None or ways.comes_in(value, target)
+                    fixed_ms, ms_per_byte = price.copied_in if copied else price.entry
+                    entries[value] = fixed_ms + ms_per_byte * nbytes
+            elif given[value][0] != target:
                 switches += 1
-                switch_ms += problem.switch.ms(nbytes)
-        blocks[name] = costs.blocks[name].ms
-        given.update(dict.fromkeys(block.gives, target))
+                switch_ms += prices.switch.ms(nbytes)
+        blocks[name] = price.blocks[name].ms
+        for value, nbytes in block.gives.items():
+            given[value] = target, nbytes
     return StageTimes(
-        dispatch_ms=problem.targets[stage.targets[0]].dispatch_ms,
+        dispatch_ms=prices.by_target[stage.targets[0]].dispatch_ms,
         entries=entries,
-        exits=_exits(problem, stage, given, ways),
+        exits=_exits(prices, stage, given, ways),
         blocks=blocks,
         switches=switches,
         switch_ms=switch_ms,
@@ -262,17 +319,19 @@ def stage_times(problem: Problem, stage: PlacedStage, ways: _Ways | None = None)
 
 
 def _exits(
-    problem: Problem, stage: PlacedStage, given: Mapping[str, int], ways: _Ways | None
+    prices: _Prices,
+    stage: PlacedStage,
+    given: Mapping[str, tuple[int, int]],
+    ways: _Ways | None,
 ) -> dict[str, float]:
-    inside = {problem.positions[name] for name in stage.blocks}
+    inside = {prices.positions[name] for name in stage.blocks}
     exits = {}
-    for value, target in given.items():
-        leaves = any(user not in inside for user in problem.readers.get(value, ()))
-        if leaves or value in problem.outputs:
-            nbytes = problem.blocks[problem.producers[value]].gives[value]
-            costs = problem.targets[target]
-            copied = ways is None or ways.goes_out(value, costs.context)
-            exits[value] = (costs.exit + costs.copy_out if copied else costs.exit).ms(nbytes)
+    for value, (target, nbytes) in given.items():
+        if value in prices.outputs or not inside.issuperset(prices.readers.get(value, ())):
+            price = prices.by_target[target]
+            copied = ways is None or ways.goes_out(value, target)
+            fixed_ms, ms_per_byte = price.copied_out if copied else price.exit
+            exits[value] = fixed_ms + ms_per_byte * nbytes
     return exits
 
 
