@@ -115,14 +115,31 @@ class Tables:
         return way.fixed_ms, way.ms_per_byte
 
     @cached_property
+    def cross(self) -> list[list[list[float]]]:
+        """``transfer_ms`` as ``cross[value][source device][destination device]``, for searches:
+        values of one size share what they have."""
+        count = range(len(self.devices))
+        known: dict[tuple[float | None, float], list[list[float]]] = {}
+        found = []
+        for value, nbytes in enumerate(self.nbytes):
+            key = self.own_transfer_ms.get(value), nbytes
+            if key not in known:
+                known[key] = [[self.transfer_ms(value, a, b) for b in count] for a in count]
+            found.append(known[key])
+        return found
+
+    @cached_property
     def queued(self) -> bool:
         """Whether transfers may wait for each other."""
         return any(way.queue >= 0 for way in self._ways.values())
 
     @cached_property
     def flat(self) -> bool:
-        """Whether a block as a stage of its own costs nothing but its time: stages don't matter."""
+        """Whether a block as a stage of its own costs nothing but its time, and no limit counts
+        stages: they don't matter then."""
         problem = self.problem
+        if problem.allowed.max_stages is not None:
+            return False
         free = all(
             not (
                 t.dispatch_ms or any(_line(t.entry + t.copy_in)) or any(_line(t.exit + t.copy_out))

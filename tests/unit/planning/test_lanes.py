@@ -104,7 +104,7 @@ def test_energy_is_that_of_busy_lanes() -> None:
 
 def test_limits_that_are_not_kept_are_named() -> None:
     problem = task_problem(MS, DIAMOND, weight_bytes=[50] * 4, memory_bytes=[120, None])
-    allowed = Allowed((frozenset({"machine:0"}),), max_stages=3, latency_ms=5.0)
+    allowed = Allowed((frozenset({"machine:0"}),), max_stages=2, latency_ms=5.0)
     problem = dataclasses.replace(problem, allowed=allowed)
     placement = placed(Tables(problem), Assigned([0, 0, 1, 0], [0, 1, 2, 3]))
     over = {each.what: each for each in judged(problem, placement, "latency").over}

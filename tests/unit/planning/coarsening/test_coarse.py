@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dioe.planning import Assigned, Budget, Problem, Tables, judged, placed, simulate
 from dioe.planning.coarsening import CoarseTables, hierarchy, multilevel
-from dioe.planning.solve import single_devices
+from dioe.planning.portfolio import single_devices
 from tests.unit.planning import problems as small
 from tests.unit.planning.coarsening.graphs import dags, transformer
 

@@ -1,0 +1,71 @@
+"""What is tried before anything is searched: a hint, every device by itself, every scheduler.
+
+No answer of ``solve`` is worse than the best of these.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from dioe.planning.assigned import Assigned, placed
+from dioe.planning.problem import Problem
+from dioe.planning.schedulers import SCHEDULERS
+from dioe.planning.search.decode import decode, upward_ranks
+from dioe.planning.simulator import Placement
+from dioe.planning.tables import Tables
+from dioe.planning.within import place_within
+from dioe.types import UnsupportedError
+
+
+def portfolio(tables: Tables, hint: Placement | None = None) -> Iterator[tuple[str, Placement]]:
+    """Placements by the name of what found them; groups are kept in all of them."""
+    if hint is not None and keeps_groups(tables.problem, hint):
+        yield "hint", hint
+    for name, assigned in single_devices(tables):
+        yield name, placed(tables, assigned)
+    if not tables.problem.devices:
+        yield from _on_one_lane(tables.problem)
+    for name, scheduler in SCHEDULERS.items():
+        found = scheduler(tables)
+        if found is not None:
+            yield name, placed(tables, found)
+    ranked = decode(tables, upward_ranks(tables))
+    if ranked is not None:
+        yield "list", placed(tables, ranked)
+
+
+def keeps_groups(problem: Problem, placement: Placement) -> bool:
+    """Whether each colocation group is on one device."""
+    targets = placement.targets
+    device: dict[str, str] = {}
+    for block in problem.blocks:
+        if block.group and block.id in targets:
+            own = problem.targets[targets[block.id]].target.device
+            if device.setdefault(block.group, own) != own:
+                return False
+    return True
+
+
+def single_devices(tables: Tables) -> Iterator[tuple[str, Assigned]]:
+    """For each device that runs everything, each block on its fastest target there; and every
+    target by itself."""
+    order = list(range(tables.n))
+    for device, name in enumerate(tables.devices):
+        own = [t for t in range(tables.m) if tables.device_of[t] == device]
+        targets = [min(own, key=row.__getitem__) if own else -1 for row in tables.ms]
+        if own and all(row[t] < math.inf for row, t in zip(tables.ms, targets, strict=True)):
+            yield f"all on {name}", Assigned(targets, order)
+        for t in own if len(own) > 1 else ():
+            if all(row[t] < math.inf for row in tables.ms):
+                yield f"all on {tables.problem.targets[t].target}", Assigned([t] * tables.n, order)
+
+
+def _on_one_lane(problem: Problem) -> Iterator[tuple[str, Placement]]:
+    """The exact segmentation of a problem that runs on its caller's lane."""
+    try:
+        found = place_within(problem, allowed=problem.allowed)
+    except UnsupportedError:
+        return  # nothing keeps its limits: what fails by how much is judged on the others
+    for placement in found:
+        yield "chain", placement
