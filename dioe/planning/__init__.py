@@ -8,6 +8,7 @@ from dioe.planning.by_hand import task_problem
 from dioe.planning.chain import place, single_stage, varied
 from dioe.planning.choice import LEAST_GAIN, best_single, choose, default_choice
 from dioe.planning.explain import block_reports
+from dioe.planning.json_text import problem_to_json, schedule_to_json
 from dioe.planning.lifetimes import BlockTime, Held, block_times, lifetimes, peak_bytes
 from dioe.planning.names import on_threads
 from dioe.planning.objective import Excess, Judged, energy_j, judged
@@ -33,6 +34,7 @@ from dioe.planning.problem import (
     block_nodes,
     build_problem,
 )
+from dioe.planning.problem_file import load_problem, problem_from_json
 from dioe.planning.schedule import SCHEDULE_POLICIES, Schedule
 from dioe.planning.simulator import PlacedStage, Placement, Simulation, Transfer, simulate
 from dioe.planning.single import single_target_plan
@@ -95,6 +97,7 @@ __all__ = [
     "judged",
     "lifetimes",
     "load_plan",
+    "load_problem",
     "on_threads",
     "over_caps",
     "over_memory",
@@ -105,6 +108,9 @@ __all__ = [
     "placed",
     "plan_from_json",
     "predicted_error",
+    "problem_from_json",
+    "problem_to_json",
+    "schedule_to_json",
     "simulate",
     "single_stage",
     "single_target_plan",

@@ -7,7 +7,7 @@ import enum
 import math
 import types as pytypes
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from dioe.types import InputError, Target
@@ -98,12 +98,23 @@ def _read_dataclass(kind: type[T], value: Any, where: str) -> T:
     prefix = f"{where}." if where else ""
     read = {name: read_json(hints[name], item, prefix + name) for name, item in value.items()}
     for name, item in read.items():
-        if _never_negative(name) and item is not None and item < 0:
-            raise Misfit(f"{prefix}{name}: {item!r:.60} is below 0")
+        for key, number in _numbers(item) if _never_negative(name) else ():
+            if number < 0:
+                raise Misfit(f"{prefix}{name}{key}: {number!r:.60} is below 0")
     return kind(**read)
 
 
+def _numbers(item: Any) -> Iterator[tuple[str, float]]:
+    """A number, or those of a mapping with their keys."""
+    if isinstance(item, int | float):
+        yield "", item
+    elif isinstance(item, dict):
+        for key, number in item.items():
+            yield from ((f".{key}", each) for _, each in _numbers(number))
+
+
 def _never_negative(name: str) -> bool:
-    """Whether a field is a time, an error or a count; a difference of times has a sign."""
-    count = name in ("runs", "nbytes", "lowered_ops")
-    return count or (name.endswith(("_ms", "_l2")) and name != "difference_ms")
+    """Whether a field is a time, an error, a size or a count; a difference of times has a sign."""
+    count = name in ("ms", "runs", "nbytes", "bytes", "lowered_ops")
+    size = name.endswith(("_ms", "_l2", "_bytes", "_per_byte", "_w")) and name != "difference_ms"
+    return count or size
