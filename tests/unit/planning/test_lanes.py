@@ -111,7 +111,7 @@ def test_limits_that_are_not_kept_are_named() -> None:
     assert set(over) == {"memory", "stages", "latency", "devices"}
     assert over["memory"].place == "machine:0"
     assert over["memory"].needed > 150
-    assert (over["stages"].needed, over["stages"].limit) == (4, 3)
+    assert (over["stages"].needed, over["stages"].limit) == (3, 2)
     with pytest.raises(InputError, match="no policy"):
         judged(problem, placement, "speed")
 
