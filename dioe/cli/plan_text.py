@@ -46,7 +46,18 @@ def print_plan_line(out: Console, plan: Plan) -> None:
     error = "" if plan.relative_l2 is None else f", error {error_text(plan.relative_l2)}"
     limit = "" if plan.max_relative_l2 is None else f" (limit {error_text(plan.max_relative_l2)})"
     out.print(_text(f"plan: {plan_title(plan)}, {cost} ({plan.basis_text()}){error}{limit}"))
+    print_bound(out, plan.predicted_ms, plan.bound_ms)
     print_shapes(out, plan)
+
+
+def print_bound(out: Console, cost_ms: float | None, bound_ms: float | None) -> None:
+    """How much faster another placement of the blocks could be at most; nothing if not known."""
+    if cost_ms is None or bound_ms is None:
+        return
+    gap = max(0.0, cost_ms - bound_ms) / cost_ms if cost_ms else 0.0
+    out.print(
+        _text(f"bound: {ms(bound_ms)} ms, all blocks at their cheapest: {gap:.0%} to gain at most")
+    )
 
 
 def print_shapes(out: Console, plan: Plan) -> None:

@@ -67,6 +67,9 @@ def _report(problem: Problem, moves: _Moves, number: int, block: str, target: in
         runner_up="" if best is None else _names(problem)[best[1]],
         difference_ms=None if best is None else best[0],
         reason=reason,
+        least_ms=min(
+            [cost.ms, *(t.blocks[block].ms for t in problem.targets if block in t.blocks)]
+        ),
     )
 
 

@@ -82,7 +82,8 @@ class BlockReport:
     """Where one block of ops was placed, and why. Times in ms.
 
     ``difference_ms`` is what the whole plan would lose with this block on ``runner_up``, boundaries
-    and precision changes included; ``reason`` says what decided it.
+    and precision changes included; ``reason`` says what decided it. ``least_ms`` is the block's
+    cost on the target where it is cheapest.
     """
 
     block: str
@@ -96,6 +97,7 @@ class BlockReport:
     runner_up: str = ""
     difference_ms: float | None = None
     reason: str = ""
+    least_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,14 @@ class Plan:
     def targets(self) -> tuple[str, ...]:
         """The distinct targets, in the order of the stages."""
         return tuple(dict.fromkeys(str(stage.target) for stage in self.stages))
+
+    @property
+    def bound_ms(self) -> float | None:
+        """What no placement of the blocks on one lane can be below, by what they cost where each is
+        cheapest; None where that isn't known of all."""
+        least = [block.least_ms for block in self.blocks]
+        known = [ms for ms in least if ms is not None]
+        return sum(known) if known and len(known) == len(least) else None
 
     @property
     def stand_ins(self) -> Mapping[str, KnownAs]:

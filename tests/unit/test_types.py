@@ -237,6 +237,17 @@ def test_explaining_a_mixed_plan() -> None:
     ]
 
 
+def test_the_bound_of_a_plan_is_known_where_the_least_of_every_block_is() -> None:
+    blocks = [
+        BlockReport("b0", "conv", ("a",), "s0", "cpu/a/bf16", 0.5, least_ms=0.5),
+        BlockReport("b1", "conv", ("b",), "s0", "cpu/a/fp32", 2.0, least_ms=1.25),
+    ]
+    assert dataclasses.replace(PLAN, blocks=tuple(blocks)).bound_ms == 1.75
+    blocks.append(BlockReport("b2", "conv", ("c",), "s1", "cpu/a/bf16", 0.25))
+    assert dataclasses.replace(PLAN, blocks=tuple(blocks)).bound_ms is None
+    assert dataclasses.replace(PLAN, blocks=()).bound_ms is None
+
+
 # --- the package itself
 
 
