@@ -22,6 +22,7 @@ from dioe.cli.demo import demo
 from dioe.cli.devices import devices
 from dioe.cli.inspect import inspect
 from dioe.cli.node_suite import node_suite
+from dioe.cli.placement import placement
 from dioe.cli.plan import plan
 from dioe.cli.predict import predict
 from dioe.cli.profile import profile
@@ -44,6 +45,7 @@ app.command()(devices)
 app.command()(inspect)
 app.command()(profile)
 app.command()(plan)
+app.command()(placement)
 app.command()(predict)
 app.command(name="run")(run_command)
 app.command()(bench)

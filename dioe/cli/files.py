@@ -32,6 +32,10 @@ POOL = Kind(  # of its keys only the devices have to be there, which modelled on
         re.DOTALL,
     ),
 )
+SPLIT = Kind(
+    "a split of a placement",
+    re.compile(rb'\s*\{\s*("[a-zA-Z]+"\s*:\s*[-+.eE\d]+\s*,\s*)*"(cpus|fpgas)"\s*:'),
+)
 HTML = Kind(
     "an HTML page",
     re.compile(

@@ -1,0 +1,150 @@
+"""Finding a split: starts by dynamic programming, then annealing, in as many processes as help."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dioe.planning.splits.anneal import Annealing, Budget
+from dioe.planning.splits.instance import Instance
+from dioe.planning.splits.objectives import Latency, MaxLoad, Objective, ObjectiveName, Overflow
+from dioe.planning.splits.starts import Blocks, Place, cut
+from dioe.planning.splits.state import State
+from dioe.types import OutOfMemory
+
+_ORDERS = 8
+"""Orders that are cut for starts, at most."""
+
+_START_SHARE = 0.15
+"""Of the budget, for starts."""
+
+_FEW_PLACES = 5000
+"""Ways to place all groups, of which as many are tried one by one."""
+
+_HOT = 0.02
+"""The first temperature, as a share of the objective."""
+
+_ROUNDS = ((0.5, _HOT), (0.6, 0.2), (0.85, 0.005), (1.0, 0.001))
+"""The annealings one after another, each from the best found: the share of the budget that is spent
+when it ends, and its first temperature."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where a search ended: ``place`` has the device of each node as in ``State``."""
+
+    value: float
+    place: Place
+    moves: int
+
+
+def search(
+    instance: Instance, objective: ObjectiveName, seed: int, *, seconds: float, moves: float
+) -> Found:
+    """Search in this process until the seconds or the moves are over, whichever is first.
+
+    With ``seconds`` infinite the answer depends on nothing but the arguments. Raises OutOfMemory
+    where no split was found that fits.
+    """
+    budget = Budget(seconds=seconds, moves=moves)
+    rng = random.Random(seed)
+    cpus = min(instance.max_cpus, 1) if objective == "latency" else instance.max_cpus
+    goal: Objective = Latency() if objective == "latency" else MaxLoad()
+
+    def state_at(place: Place) -> State:
+        return State(instance, instance.max_accelerators, cpus, place)
+
+    best: tuple[float, Place] | None = None
+    for place in _starts(instance, objective, rng, budget, cpus):
+        value = goal.value(state_at(place))
+        if value is not None and (best is None or value < best[0]):
+            best = value, place
+    place = _made_to_fit(instance, rng, budget) if best is None else best[1]
+    annealing = Annealing(state_at(place), goal, rng, limit_bytes(instance))
+    if (instance.max_accelerators + cpus) ** len(instance.groups) <= _FEW_PLACES:
+        annealing.try_all()
+    for until, hot in _ROUNDS:
+        if budget.spent() < until:
+            annealing.restart(annealing.best_place)
+            annealing.run(budget, until, hot)
+    return Found(annealing.best, annealing.best_place, int(budget.used))
+
+
+def limit_bytes(instance: Instance) -> float:
+    """What a search lets an accelerator hold: its memory, a trifle less where sizes have fractions,
+    as sums of those depend on their order."""
+    whole = all(node.size_bytes.is_integer() for node in instance.nodes)
+    return instance.memory_bytes * (1.0 if whole else 1 - 1e-9)
+
+
+def _starts(
+    instance: Instance, objective: ObjectiveName, rng: random.Random, budget: Budget, cpus: int
+) -> Iterator[Place]:
+    """All on CPUs if they can take it, and the best cuttings of some orders."""
+    if cpus:
+        yield on_cpus(instance, [instance.max_accelerators] * len(instance.nodes), cpus)
+    if not instance.max_accelerators:
+        return
+    blocks = Blocks(instance)
+    for _ in range(_ORDERS):
+        order = blocks.order(rng)
+        for by_load in (False, True) if objective == "throughput" else (False,):
+            place = cut(instance, blocks, order, by_load=by_load)
+            if place is not None:
+                yield on_cpus(instance, place, cpus)
+        if budget.spent() > _START_SHARE:
+            return
+
+
+def on_cpus(instance: Instance, place: Place, cpus: int) -> Place:
+    """The place with what is on CPUs spread over all of them: the longest group first, each to the
+    CPU with the least to do (Graham, SIAM J. Appl. Math. 17, 1969)."""
+    spread = list(place)
+    groups = [group for group in instance.groups if place[group[0]] >= instance.max_accelerators]
+    times = [math.fsum(instance.nodes[node].cpu_time for node in group) for group in groups]
+    loads = [(0.0, instance.max_accelerators + number) for number in range(cpus)]
+    for time, group in sorted(zip(times, groups, strict=True), reverse=True):
+        load, device = heapq.heappop(loads)
+        heapq.heappush(loads, (load + time, device))
+        for node in group:
+            spread[node] = device
+    return spread
+
+
+def _made_to_fit(instance: Instance, rng: random.Random, budget: Budget) -> Place:
+    """A place where memory suffices, found from one where it doesn't; there are no CPUs to help.
+
+    Raises OutOfMemory if none was found.
+    """
+    blocks = Blocks(instance)
+    count = instance.max_accelerators
+    share = math.fsum(node.size_bytes for node in instance.nodes) / count
+    best = math.inf
+    for _ in range(_ORDERS):
+        place, device, filled = [0] * len(instance.nodes), 0, 0.0
+        for block in blocks.order(rng):
+            size = math.fsum(instance.nodes[node].size_bytes for node in blocks.nodes[block])
+            if filled and filled + size / 2 > share * (device + 1) and device < count - 1:
+                device += 1
+            filled += size
+            for node in blocks.nodes[block]:
+                place[node] = device
+        state = State(instance, count, 0, place)
+        annealing = Annealing(state, Overflow(limit_bytes(instance)), rng, math.inf)
+        annealing.run(budget, min(1.0, budget.spent() + _FIT_SHARE), _HOT, enough=0.0)
+        if annealing.best <= 0.0:
+            return annealing.best_place
+        best = min(best, annealing.best)
+    raise OutOfMemory(
+        f"no split was found that fits: {count} accelerators of {instance.memory_bytes:.0f} bytes "
+        f"lack {best:.0f} bytes in the best, and there are no CPUs to take the rest",
+        place="placement",
+        fix="allow CPUs (maxCPUs), more accelerators or more memory, or more time",
+    )
+
+
+_FIT_SHARE = 0.1
+"""Of the budget, for one attempt at fitting everything into accelerators."""

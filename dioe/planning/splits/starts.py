@@ -1,0 +1,177 @@
+"""Splits to start from: dynamic programming over the runs of linear orders.
+
+Blocks are the colour classes, with those that wait for each other merged, so that they form a
+directed acyclic graph (Tarnawski et al., NeurIPS 2020, appendix F, make theirs the same way). Runs
+of one of its topological orders are convex, and no two of them wait for each other: any cutting of
+an order into runs is a split that may be written.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from itertools import pairwise
+
+import networkx as nx
+import numpy as np
+
+from dioe.planning.splits.instance import Instance
+
+Adjacent = Sequence[Sequence[int]]
+Place = list[int]
+"""The device of each node, as in ``State``: accelerators first, then CPUs."""
+
+_MOST_STEPS = 500
+"""Steps of an order that is cut; where there are more, neighbours are taken together."""
+
+_MOST_LEVELS = 64
+"""Accelerators that a cutting uses."""
+
+
+class Blocks:
+    """The blocks of an instance: ``nodes`` of each, and who reads whom among them."""
+
+    def __init__(self, instance: Instance):
+        group_of = {node: index for index, group in enumerate(instance.groups) for node in group}
+        graph: nx.DiGraph[int] = nx.DiGraph()
+        graph.add_nodes_from(range(len(instance.groups)))
+        graph.add_edges_from((group_of[a], group_of[b]) for a, b in instance.edges)
+        merged = nx.condensation(graph)
+        rank = {node: position for position, node in enumerate(instance.order)}
+        self.nodes: list[tuple[int, ...]] = [
+            tuple(
+                sorted(
+                    (node for group in merged.nodes[each]["members"]
+                     for node in instance.groups[group]),
+                    key=rank.__getitem__,
+                )
+            )
+            for each in merged
+        ]  # fmt: skip
+        self.successors = [sorted(merged.successors(each)) for each in merged]
+        self.predecessors = [sorted(merged.predecessors(each)) for each in merged]
+
+    def order(self, rng: random.Random) -> list[int]:
+        """A topological order of the blocks."""
+        return linear_order(self.successors, self.predecessors, rng)
+
+
+def linear_order(
+    successors: Adjacent, predecessors: Adjacent, rng: random.Random, *, deep: bool = True
+) -> list[int]:
+    """A random topological order, made from its end: what nothing waits for stands right before
+    its first reader. ``deep`` follows one branch to its beginning before the next."""
+    waiting = [len(after) for after in successors]
+    ready = [vertex for vertex, count in enumerate(waiting) if count == 0]
+    rng.shuffle(ready)
+    order = []
+    while ready:
+        if not deep:
+            chosen = rng.randrange(len(ready))
+            ready[chosen], ready[-1] = ready[-1], ready[chosen]
+        vertex = ready.pop()
+        order.append(vertex)
+        for before in rng.sample(predecessors[vertex], len(predecessors[vertex])):
+            waiting[before] -= 1
+            if waiting[before] == 0:
+                ready.append(before)
+    return order[::-1]
+
+
+def cut(
+    instance: Instance,
+    blocks: Blocks,
+    order: Sequence[int],
+    *,
+    by_load: bool = False,
+) -> Place | None:
+    """The best cutting of an order of the blocks into runs, each on an accelerator or on CPUs.
+
+    The best for latency, where a run starts when all before it have finished: the split is at least
+    as good. Or ``by_load``, where the largest load of an accelerator counts and only blocks that
+    none can take go to CPUs. None if there is no such cutting.
+    """
+    combine = np.maximum if by_load else np.add
+    steps = _steps(blocks, order)
+    count, levels = len(steps), min(instance.max_accelerators, len(steps), _MOST_LEVELS)
+    best = np.full((levels + 1, count + 1), math.inf)
+    best[0, 0] = 0.0
+    begin = np.full((levels + 1, count + 1), -1)
+    for first, step in enumerate(steps):
+        loads = np.array(_run_loads(instance, steps, first))
+        end = first + len(loads)
+        if len(loads):
+            reached = combine(best[:-1, first, None], loads[None, :])
+            better = reached < best[1:, first + 1 : end + 1]
+            best[1:, first + 1 : end + 1][better] = reached[better]
+            begin[1:, first + 1 : end + 1][better] = first
+        if instance.max_cpus and not (by_load and len(loads)):
+            time = 0.0 if by_load else _cpu_time(instance, step)
+            alone = combine(best[:, first], np.full(levels + 1, time))
+            better = alone < best[:, first + 1]
+            best[:, first + 1][better] = alone[better]
+            begin[:, first + 1][better] = -1
+    level, position = int(np.argmin(best[:, count])), count
+    if math.isinf(best[level, count]):
+        return None
+    place = [instance.max_accelerators] * len(instance.nodes)
+    while position:
+        first = int(begin[level, position])
+        if first < 0:
+            position -= 1
+            continue
+        level -= 1
+        for step in steps[first:position]:
+            for node in step:
+                place[node] = level
+        position = first
+    return place
+
+
+def _steps(blocks: Blocks, order: Sequence[int]) -> list[list[int]]:
+    """The nodes of the order's blocks, of neighbours together where there are too many."""
+    count = min(len(order), _MOST_STEPS)
+    bounds = [len(order) * each // count for each in range(count + 1)]
+    return [
+        [node for block in order[first:last] for node in blocks.nodes[block]]
+        for first, last in pairwise(bounds)
+    ]
+
+
+def _run_loads(instance: Instance, steps: Sequence[Sequence[int]], first: int) -> list[float]:
+    """The loads of an accelerator that has the steps from the first on: 1, 2, … of them, as long as
+    it can take them."""
+    loads: list[float] = []
+    load = size = 0.0
+    unread: dict[int, int] = {}
+    seen: set[int] = set()
+    for step in steps[first:]:
+        for node in step:
+            about = instance.nodes[node]
+            size += about.size_bytes
+            if size > instance.memory_bytes or not about.supported:
+                return loads
+            load += about.accelerator_time
+            for before in instance.predecessors[node]:
+                if before in unread:
+                    unread[before] -= 1
+                    if not unread[before]:
+                        load -= instance.costs[before]
+                elif before not in seen:
+                    seen.add(before)
+                    load += instance.costs[before]
+            unread[node] = len(instance.successors[node])
+            if unread[node]:
+                load += instance.costs[node]
+        loads.append(load)
+    return loads
+
+
+def _cpu_time(instance: Instance, step: Sequence[int]) -> float:
+    """The longest path in a step, on CPUs."""
+    finish: dict[int, float] = {}
+    for node in step:
+        start = max((finish.get(each, 0.0) for each in instance.predecessors[node]), default=0.0)
+        finish[node] = start + instance.nodes[node].cpu_time
+    return max(finish.values())
