@@ -10,14 +10,36 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from dioe.planning.assigned import Assigned
+from dioe.planning.schedulers.cpop import cpop
+from dioe.planning.schedulers.dmda import dmda
 from dioe.planning.schedulers.heft import heft
+from dioe.planning.schedulers.lookahead import lookahead
+from dioe.planning.schedulers.metf import metf
+from dioe.planning.schedulers.min_min import min_min
+from dioe.planning.schedulers.peft import peft
 from dioe.planning.tables import Tables
 
 Scheduler = Callable[[Tables], Assigned | None]
 
 SCHEDULERS: Mapping[str, Scheduler] = {
     "heft": heft,
+    "peft": peft,
+    "cpop": cpop,
+    "lookahead": lookahead,
+    "m-etf": metf,
+    "min-min": min_min,
+    "dmda": dmda,
 }
-"""From the one that is usually best to the simplest."""
+"""All of them by name; ``lookahead`` takes several times as long as the others."""
 
-__all__ = ["SCHEDULERS", "Scheduler", "heft"]
+__all__ = [
+    "SCHEDULERS",
+    "Scheduler",
+    "cpop",
+    "dmda",
+    "heft",
+    "lookahead",
+    "metf",
+    "min_min",
+    "peft",
+]

@@ -9,8 +9,6 @@ gap between two others if one is long enough.
 
 from __future__ import annotations
 
-import math
-
 from dioe.planning.assigned import Assigned
 from dioe.planning.edge_costs import EdgeCosts
 from dioe.planning.schedulers.ranks import by_rank, upward
@@ -28,13 +26,7 @@ def heft_times(tables: Tables) -> Timetable | None:
     """The same with the times it assumes."""
     edges = EdgeCosts(tables)
     timetable = Timetable(tables, edges)
-    results = edges.results
     for i in by_rank(upward(tables, edges)):
-        ends = timetable.ends(i)
-        if i in results:
-            ends = [end + ms for end, ms in zip(ends, results[i], strict=True)]
-        end = min(ends)
-        if end == math.inf:
+        if not timetable.place_best(i, timetable.ends_with_results(i)):
             return None
-        timetable.place(i, ends.index(end))
     return timetable

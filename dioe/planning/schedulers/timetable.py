@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -156,6 +157,32 @@ class Timetable:
         else:
             del begins[gap], ends[gap]
         return i, lane, free, gap, begin, until, before + after
+
+    def place_best(
+        self, i: int, ends: Sequence[float], scores: Sequence[float] | None = None
+    ) -> bool:
+        """Place block i, after ``ends(i)``, on the target with the least score, of equal ones where
+        it ends first; ``ends`` are the scores where there are none. False where all are inf."""
+        least = min(ends if scores is None else scores)
+        if least == math.inf:
+            return False
+        if scores is None:
+            t = ends.index(least)
+        else:
+            t = min(
+                (score, end, t) for t, (score, end) in enumerate(zip(scores, ends, strict=True))
+            )[2]
+        self.place(i, t)
+        return True
+
+    def ends_with_results(self, i: int) -> list[float]:
+        """``ends(i)``, and what of the block is a model output at home by then."""
+        ends, more = self.ends(i), self.edges.results.get(i)
+        return ends if more is None else [a + b for a, b in zip(ends, more, strict=True)]
+
+    def free(self, t: int) -> float:
+        """When a lane of target t is free behind all blocks."""
+        return min((self._free[lane] for lane in self._lanes[t]), default=0.0)
 
     def undo(self, what: Undo) -> None:
         """Take the block off again that was placed last, and so on backwards."""
