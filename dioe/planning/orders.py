@@ -32,8 +32,8 @@ def block_orders(problem: Problem, *, most: int = MAX_ORDERS) -> list[Order]:
     count = len(after)
     orders: list[Order] = [tuple(range(count))]
     for backwards in (False, True):
-        orders.append(_depth_first(after, before, backwards=backwards))
-        orders.append(_depth_first(before, after, backwards=backwards)[::-1])
+        orders.append(depth_first(after, before, backwards=backwards))
+        orders.append(depth_first(before, after, backwards=backwards)[::-1])
     wanted = _cheapest_groups(problem)
     for group in sorted(set(wanted)):
         orders.append(_staying(after, before, wanted, group))
@@ -89,7 +89,7 @@ def _all_orders(
     return found
 
 
-def _depth_first(
+def depth_first(
     after: Sequence[Sequence[int]], before: Sequence[Sequence[int]], *, backwards: bool
 ) -> Order:
     """Reverse postorder of a depth-first walk: branches one after the other."""

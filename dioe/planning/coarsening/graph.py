@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from dioe.planning.edge_costs import EdgeCosts
 from dioe.planning.tables import Tables
 
 Ints: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
@@ -71,9 +72,7 @@ class Graph:
         ends = [(source, i, value) for i, row in enumerate(tables.preds) for source, value in row]
         found = np.array(ends, dtype=np.int64).reshape(-1, 3)
         nbytes = np.array(tables.nbytes, dtype=np.float64)[found[:, 2]]
-        used = np.unique(found[:, 2])
-        border = np.zeros(len(tables.nbytes))
-        border[used] = [_border_ms(tables, value) for value in used.tolist()]
+        border = np.array(EdgeCosts(tables).mean(), dtype=np.float64)
         group = np.array([row[0] if row else -1 for row in tables.peers], dtype=np.int64)
         return cls(
             tables.durations,
@@ -112,20 +111,6 @@ class Graph:
             ),
             labels,
         )
-
-
-def _border_ms(tables: Tables, value: int) -> float:
-    """What it costs on average that a value is read on another device."""
-    devices = range(len(tables.devices))
-    pairs = [(a, b) for a in devices for b in devices if a != b]
-    cross = sum(tables.transfer_ms(value, a, b) for a, b in pairs) / max(len(pairs), 1)
-    if tables.flat:
-        return cross
-    size = int(tables.nbytes[value])
-    stages = sum(
-        (t.exit + t.copy_out + t.entry + t.copy_in).ms(size) for t in tables.problem.targets
-    )
-    return cross + stages / tables.m
 
 
 def topological(count: int, source: Ints, destination: Ints, wish: Ints) -> Ints:
