@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from dioe.planning.assigned import Assigned, placed
 from dioe.planning.problem import Problem
-from dioe.planning.schedulers import SCHEDULERS
+from dioe.planning.schedulers import SCHEDULERS, SPECIAL
 from dioe.planning.search.decode import decode, upward_ranks
 from dioe.planning.simulator import Placement
 from dioe.planning.tables import Tables
@@ -18,7 +18,9 @@ from dioe.planning.within import place_within
 from dioe.types import UnsupportedError
 
 
-def portfolio(tables: Tables, hint: Placement | None = None) -> Iterator[tuple[str, Placement]]:
+def portfolio(
+    tables: Tables, hint: Placement | None = None, policy: str = "latency"
+) -> Iterator[tuple[str, Placement]]:
     """Placements by the name of what found them; groups are kept in all of them."""
     if hint is not None and keeps_groups(tables.problem, hint):
         yield "hint", hint
@@ -26,7 +28,7 @@ def portfolio(tables: Tables, hint: Placement | None = None) -> Iterator[tuple[s
         yield name, placed(tables, assigned)
     if not tables.problem.devices:
         yield from _on_one_lane(tables.problem)
-    for name, scheduler in SCHEDULERS.items():
+    for name, scheduler in {**SCHEDULERS, **SPECIAL.get(policy, {})}.items():
         found = scheduler(tables)
         if found is not None:
             yield name, placed(tables, found)

@@ -89,7 +89,7 @@ def _tried(
     """The best of the portfolio, and the values of all that keep the limits."""
     best: _Found | None = None
     tried: dict[str, float] = {}
-    for name, placement in portfolio(tables, hint):
+    for name, placement in portfolio(tables, hint, policy):
         found = judged(tables.problem, placement, policy)
         budget.spend()
         if not found.over:

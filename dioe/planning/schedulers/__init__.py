@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from dioe.planning.assigned import Assigned
+from dioe.planning.schedulers.contiguous import contiguous
 from dioe.planning.schedulers.cpop import cpop
 from dioe.planning.schedulers.dmda import dmda
 from dioe.planning.schedulers.heft import heft
@@ -17,6 +18,7 @@ from dioe.planning.schedulers.lookahead import lookahead
 from dioe.planning.schedulers.metf import metf
 from dioe.planning.schedulers.min_min import min_min
 from dioe.planning.schedulers.peft import peft
+from dioe.planning.schedulers.series_parallel import series_parallel
 from dioe.planning.tables import Tables
 
 Scheduler = Callable[[Tables], Assigned | None]
@@ -32,9 +34,17 @@ SCHEDULERS: Mapping[str, Scheduler] = {
 }
 """All of them by name; ``lookahead`` takes several times as long as the others."""
 
+SPECIAL: Mapping[str, Mapping[str, Scheduler]] = {
+    "latency": {"series-parallel": series_parallel},
+    "throughput": {"contiguous": contiguous},
+}
+"""By the policy they are for: exact for some graphs, and with no answer for others."""
+
 __all__ = [
     "SCHEDULERS",
+    "SPECIAL",
     "Scheduler",
+    "contiguous",
     "cpop",
     "dmda",
     "heft",
@@ -42,4 +52,5 @@ __all__ = [
     "metf",
     "min_min",
     "peft",
+    "series_parallel",
 ]

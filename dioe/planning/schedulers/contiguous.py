@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,9 @@ from dioe.planning.tables import Tables
 
 MOST_CUTS = 256
 MOST_STATES = 4096
+MOST_ROWS = 1000
+"""Orders of devices that are looked at, where there are too many states."""
+
 _WORK = 3e7
 """Comparisons of one order; with many states there are fewer cuts."""
 
@@ -187,18 +191,27 @@ def _by_state(kinds: Sequence[_Kind], loads: Sequence[_Load]) -> tuple[float, li
 
 
 def _by_order(kinds: Sequence[_Kind], loads: Sequence[_Load]) -> tuple[float, list[_Piece]] | None:
-    """The same for devices in an order, the fastest first, changed as long as that helps."""
+    """The same for devices in an order, the fastest first, changed as long as that helps; then for
+    others."""
     row = [k for k, kind in enumerate(kinds) for _ in kind.devices]
     row.sort(key=lambda k: float(loads[k].ms[0, -1]))
     best = _along(kinds, loads, row)
-    improved = True
-    while improved:
-        improved = False
-        for changed in _neighbours(row):
-            found = _along(kinds, loads, changed)
-            if found is not None and (best is None or found[0] < best[0] * (1 - 1e-9)):
-                best, row, improved = found, changed, True
-                break
+    rng, tries = random.Random(0), MOST_ROWS
+    while tries > 0:
+        found = _along(kinds, loads, row)
+        improved = found is not None
+        while improved and tries > 0:
+            improved = False
+            for changed in _neighbours(row):
+                tries -= 1
+                other = _along(kinds, loads, changed)
+                if other is not None and (found is None or other[0] < found[0] * (1 - 1e-9)):
+                    found, row, improved = other, changed, True
+                    break
+        if found is not None and (best is None or found[0] < best[0]):
+            best = found
+        row = rng.sample(row, len(row))
+        tries -= 1
     return best
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
 from dataclasses import replace
@@ -12,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dioe.planning import Assigned, Line, Problem, Tables, judged, placed, simulate, task_problem
-from dioe.planning.schedulers import contiguous as module
 from dioe.planning.schedulers.contiguous import contiguous
 from dioe.planning.schedulers.segment_loads import SegmentLoads
 
@@ -99,6 +99,7 @@ def test_one_device_after_another_where_kinds_are_too_many(
     )
     tables = Tables(problem)
     exact = contiguous(tables)
+    module = importlib.import_module("dioe.planning.schedulers.contiguous")
     monkeypatch.setattr(module, "MOST_STATES", 1)
     swapped = contiguous(tables)
     assert exact is not None
