@@ -159,6 +159,17 @@ def check_placeable(problem: Problem, penalty: Penalties) -> None:
         ]
         if all(penalty.get((block.id, i), 0.0) == math.inf for i in able):
             ops = ", ".join(block.ops[:3]) + (", …" if len(block.ops) > 3 else "")
+            full = [
+                overfull(problem, {block.id: i})
+                for i, target in enumerate(problem.targets)
+                if block.id in target.blocks
+            ]
+            if full and not able:
+                raise UnsupportedError(
+                    f"no target has the memory for it: {'; '.join(dict.fromkeys(full))}",
+                    place=f"block {block.id} ({block.kind})",
+                    fix="raise the limit, or add a device",
+                )
             raise UnsupportedError(
                 f"no target {'may run it' if able else 'can run it'} (ops {ops})",
                 place=f"block {block.id} ({block.kind})",

@@ -62,6 +62,13 @@ def infeasible(tables: Tables, over: tuple[Excess, ...]) -> UnsupportedError:
             place="planning",
             fix="raise the limit, or add a device",
         )
+    apart = next((i for i, row in enumerate(tables.ms) if min(row) == math.inf), None)
+    if apart is not None:
+        return UnsupportedError(
+            f"no device runs all blocks of group {tables.problem.blocks[apart].group!r}",
+            place="planning",
+            fix="leave some of them out of the group, or add a target that runs them",
+        )
     if not over:
         return UnsupportedError(
             "no schedule was found: no target runs every block",
