@@ -52,7 +52,8 @@ def bound(tables: Tables, policy: str) -> float:
     if policy == "efficiency":
         watts = {device.id: device.busy_w for device in tables.problem.devices}
         draw = [watts.get(tables.devices[d]) or 0.0 for d in tables.device_of]
-        lanes = [tables.lanes[d] or 1 for d in tables.device_of]
+        # with any number of lanes, blocks that run at the same time draw no more than one of them
+        lanes = [tables.lanes[d] or math.inf for d in tables.device_of]
         return (
             sum(
                 min(ms * draw[t] / lanes[t] for t, ms in enumerate(row) if ms < math.inf)

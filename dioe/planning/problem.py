@@ -211,8 +211,9 @@ class Problem:
         if len(ids) != len(self.devices):
             raise ValueError("two devices have one id")
         if not ids:
-            if self.links or self.home or self.edge_ms:
-                raise ValueError("links, a home and costs of edges need devices")
+            groups = any(block.group for block in self.blocks)
+            if self.links or self.home or self.edge_ms or groups:
+                raise ValueError("links, a home, groups and costs of edges need devices")
             return
         ends = [end for link in self.links for end in (link.source, link.destination)]
         named = [t.target.device for t in self.targets] + ends + ([self.home] if self.home else [])

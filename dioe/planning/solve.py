@@ -61,6 +61,8 @@ def solve(
         work_limit = max(20, min(2000, DEFAULT_WORK // len(problem.blocks)))
     budget = Budget(time_limit_s, work_limit)
     tables = Tables(problem)
+    if any(min(row) == math.inf for row in tables.ms):
+        raise infeasible(tables, ())
     least = bound(tables, policy)
     best, tried = _tried(tables, policy, hint, budget)
     if budget.left and best is not None and not _at(best, least):

@@ -83,7 +83,8 @@ def targets_of(
 def problems(draw: st.DrawFn, most: int = 7, *, devices: int = 3, limited: bool = True) -> Problem:
     """Any problem: with devices and links or on the caller's lane, with stages that cost or don't,
     shared buses, colocation, memory that may be too small, inputs that are at home."""
-    blocks = draw(blocks_of(most))
+    lanes = draw(st.integers(0, 4)) > 0
+    blocks = draw(blocks_of(most, groups=lanes))
     staged = draw(st.booleans())
     names = tuple(f"d:{i}" for i in range(draw(st.integers(1, devices))))
     targets = draw(targets_of(blocks, names, staged=staged))
@@ -99,29 +100,38 @@ def problems(draw: st.DrawFn, most: int = 7, *, devices: int = 3, limited: bool 
         contexts = list(dict.fromkeys(t.context for t in targets))
         for a in contexts:
             handover |= {(a, b): draw(times) for b in contexts if draw(st.integers(0, 2)) == 0}
-    whole = Problem(blocks, targets, outputs, ("x", "y"), handover, draw(lines) if staged else FREE)
-    if draw(st.integers(0, 4)) == 0:
-        return whole
-    return replace(
-        whole,
-        devices=tuple(
-            DeviceNode(
-                name,
-                draw(st.sampled_from((1, 1, 2, 3, None))),
-                draw(st.integers(1, 80)) if limited and draw(st.integers(0, 4)) == 0 else None,
-                draw(times) + 1,
-                draw(st.sampled_from((0.0, 0.5))),
-            )
-            for name in names
-        ),
-        links=tuple(
-            LinkCosts(a, b, draw(lines), draw(st.sampled_from(("", None, "bus"))))
-            for a in names
-            for b in names
-            if a != b and draw(st.integers(0, 4))
-        ),
-        edge_ms={v: draw(times) for v in values if draw(st.integers(0, 9)) == 0},
-        home=draw(st.sampled_from(("", *names))),
+    nodes: tuple[DeviceNode, ...] = ()
+    links: tuple[LinkCosts, ...] = ()
+    edge_ms: Mapping[str, float] = {}
+    if lanes:
+        nodes = tuple(draw(devices_named(name, limited=limited)) for name in names)
+        pairs = [(a, b) for a in names for b in names if a != b and draw(st.integers(0, 4))]
+        queues = st.sampled_from(("", None, "bus"))
+        links = tuple(LinkCosts(a, b, draw(lines), draw(queues)) for a, b in pairs)
+        edge_ms = {v: draw(times) for v in values if draw(st.integers(0, 9)) == 0}
+    return Problem(
+        blocks,
+        targets,
+        outputs,
+        ("x", "y"),
+        handover,
+        draw(lines) if staged else FREE,
+        nodes,
+        links,
+        edge_ms,
+        draw(st.sampled_from(("", *names))) if lanes else "",
+    )
+
+
+@st.composite
+def devices_named(draw: st.DrawFn, name: str, *, limited: bool) -> DeviceNode:
+    """A device with some lanes, and perhaps too little memory."""
+    return DeviceNode(
+        name,
+        draw(st.sampled_from((1, 1, 2, 3, None))),
+        draw(st.integers(1, 80)) if limited and draw(st.integers(0, 4)) == 0 else None,
+        draw(times) + 1,
+        draw(st.sampled_from((0.0, 0.5))),
     )
 
 
