@@ -35,7 +35,9 @@ from dioe.planning.problem import (
     build_problem,
 )
 from dioe.planning.problem_file import load_problem, problem_from_json
+from dioe.planning.reasons import block_reasons, gap_text
 from dioe.planning.schedule import SCHEDULE_POLICIES, Schedule
+from dioe.planning.schedulers import SCHEDULERS
 from dioe.planning.simulator import PlacedStage, Placement, Simulation, Transfer, simulate
 from dioe.planning.single import single_target_plan
 from dioe.planning.solve import solve
@@ -54,6 +56,7 @@ from dioe.planning.within import place_within
 __all__ = [
     "LEAST_GAIN",
     "POLICIES",
+    "SCHEDULERS",
     "SCHEDULE_POLICIES",
     "VIOLATIONS",
     "Allowed",
@@ -85,6 +88,7 @@ __all__ = [
     "best_within",
     "block_nodes",
     "block_orders",
+    "block_reasons",
     "block_reports",
     "block_times",
     "bound",
@@ -94,6 +98,7 @@ __all__ = [
     "choose",
     "default_choice",
     "energy_j",
+    "gap_text",
     "judged",
     "lifetimes",
     "load_plan",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 from dioe.planning.allowed import Allowed
 from dioe.planning.memory import overfull
-from dioe.planning.names import on_threads, stage_name
+from dioe.planning.names import ms_text, stage_name, target_names
 from dioe.planning.problem import Problem, TargetCosts
 from dioe.planning.simulator import PlacedStage, Placement, simulate, stage_times
 from dioe.types import BlockReport, Precision
@@ -37,24 +38,34 @@ def block_reports(
 
 
 def _report(problem: Problem, moves: _Moves, number: int, block: str, target: int) -> BlockReport:
-    node, own = problem.blocks[problem.positions[block]], problem.targets[target]
     others = [
         (moves.difference_ms(number, block, i), i)
         for i, costs in enumerate(problem.targets)
         if i != target and block in costs.blocks
     ]
     best = min(others, default=None)
-    cost = own.blocks[block]
     full = "" if best is None else moves.overfull(block, best[1])
     beyond = "" if best is None else moves.beyond(number, block, best[1])
     if best is None:
-        reason = f"only {_names(problem)[target]} runs it"
+        reason = f"only {target_names(problem.targets)[target]} runs it"
     elif full:
         reason = f"memory: {full}"
     elif beyond and best[0] < -ALIKE_MS:
         reason = f"limits: {beyond}"
     else:
         reason = _reason(problem, block, target, best)
+    return replace(
+        described(problem, number, block, target),
+        runner_up="" if best is None else target_names(problem.targets)[best[1]],
+        difference_ms=None if best is None else best[0],
+        reason=reason,
+    )
+
+
+def described(problem: Problem, number: int, block: str, target: int) -> BlockReport:
+    """What is known of a block of the stage ``number`` without comparing it with another target."""
+    node, own = problem.blocks[problem.positions[block]], problem.targets[target]
+    cost = own.blocks[block]
     return BlockReport(
         block=block,
         kind=node.kind,
@@ -64,9 +75,6 @@ def _report(problem: Problem, moves: _Moves, number: int, block: str, target: in
         cost_ms=cost.ms,
         basis=cost.basis,
         runs=cost.runs,
-        runner_up="" if best is None else _names(problem)[best[1]],
-        difference_ms=None if best is None else best[0],
-        reason=reason,
         least_ms=min(
             [cost.ms, *(t.blocks[block].ms for t in problem.targets if block in t.blocks)]
         ),
@@ -77,9 +85,9 @@ def _reason(problem: Problem, block: str, target: int, other: tuple[float, int])
     """In one sentence, what decided for ``target`` and against the runner-up."""
     loss, index = other
     ours, theirs = problem.targets[target], problem.targets[index]
-    name = _names(problem)[index]
+    name = target_names(problem.targets)[index]
     if loss < -ALIKE_MS:
-        faster = f"{name} is predicted {_ms(-loss)} faster"
+        faster = f"{name} is predicted {ms_text(-loss)} faster"
         if _is_lower(theirs, ours):
             return f"the error limit: {faster}"
         return f"measured time of whole plans: {faster}"
@@ -89,30 +97,24 @@ def _reason(problem: Problem, block: str, target: int, other: tuple[float, int])
     around = loss - alone
     inside = ours.context == theirs.context and ours.mixes and theirs.mixes
     what = "changes of precision" if inside else "boundaries"
+    return cost_reason(name, alone, around, what)
+
+
+def cost_reason(name: str, alone: float, around: float, what: str) -> str:
+    """Why a move to the target ``name`` costs time: the block by itself, or ``what`` is around it;
+    both in ms, below 0 where it is cheaper there."""
     if alone <= ALIKE_MS:
-        gain = f"{_ms(-alone)} cheaper there, but " if alone < -ALIKE_MS else ""
-        return f"{what}: {gain}moving it costs {_ms(around)} around it"
+        gain = f"{ms_text(-alone)} cheaper there, but " if alone < -ALIKE_MS else ""
+        return f"{what}: {gain}moving it costs {ms_text(around)} around it"
     if around <= alone:
-        return f"its own cost: {_ms(alone)} more on {name}"
-    return f"{what}: moving it costs {_ms(around)} around it, and it is {_ms(alone)} slower there"
+        return f"its own cost: {ms_text(alone)} more on {name}"
+    slower = f"it is {ms_text(alone)} slower there"
+    return f"{what}: moving it costs {ms_text(around)} around it, and {slower}"
 
 
 def _is_lower(theirs: TargetCosts, ours: TargetCosts) -> bool:
     """Whether the precision is another and not the one as written."""
     return theirs.precision is not ours.precision and theirs.precision is not Precision.FP32
-
-
-def _names(problem: Problem) -> list[str]:
-    """Targets by name; with their threads where only the resources tell them apart."""
-    names = [str(costs.target) for costs in problem.targets]
-    return [
-        on_threads(name, costs.resources.threads) if names.count(name) > 1 else name
-        for name, costs in zip(names, problem.targets, strict=True)
-    ]
-
-
-def _ms(value: float) -> str:
-    return f"{value:.3f} ms" if value >= 0.001 else f"{value * 1000:.2g} µs"
 
 
 class _Moves:
