@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dioe.hardware import Pool, host_pool, load_pool
     from dioe.planning import load_plan
     from dioe.runtime import BoundRequest, Pipeline, PipelineSession, Runtime, Session
-    from dioe.tuning import bench, calibrate, predict
+    from dioe.tuning import ModelledPlan, bench, calibrate, plan, predict
     from dioe.tuning import compile_model as compile  # noqa: A004 - the word users expect
     from dioe.types import DioeError, PipelinePlan, Plan
 
@@ -32,6 +32,7 @@ except PackageNotFoundError:  # a checkout that was never installed
 __all__ = [
     "BoundRequest",
     "DioeError",
+    "ModelledPlan",
     "Pipeline",
     "PipelinePlan",
     "PipelineSession",
@@ -46,12 +47,14 @@ __all__ = [
     "host_pool",
     "load_plan",
     "load_pool",
+    "plan",
     "predict",
 ]
 
 _HOME = {
     "BoundRequest": "dioe.runtime",
     "DioeError": "dioe.types",
+    "ModelledPlan": "dioe.tuning",
     "Pipeline": "dioe.runtime",
     "PipelinePlan": "dioe.types",
     "PipelineSession": "dioe.runtime",
@@ -65,6 +68,7 @@ _HOME = {
     "host_pool": "dioe.hardware",
     "load_plan": "dioe.planning",
     "load_pool": "dioe.hardware",
+    "plan": "dioe.tuning",
     "predict": "dioe.tuning",
 }
 

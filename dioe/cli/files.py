@@ -25,6 +25,11 @@ _TOLD_BY_BYTES = 2**20
 """So much of a file tells its kind: tools that sort the keys of JSON put others first."""
 
 PLAN = Kind("a plan", re.compile(rb'\s*\{.*?"format"\s*:\s*"dioe-(pipeline-)?plan"', re.DOTALL))
+MODELLED_PLAN = Kind(
+    "a modelled plan", re.compile(rb'\s*\{.*?"format"\s*:\s*"dioe-modelled-plan"', re.DOTALL)
+)
+TRACE = Kind("a trace", re.compile(rb'\s*(\[|\{.*?"traceEvents"\s*:)', re.DOTALL))
+PICTURE_SVG = Kind("an SVG picture", re.compile(rb"(<\?xml.*?\?>\s*)?\s*<svg\b", re.DOTALL))
 POOL = Kind(  # of its keys only the devices have to be there, which modelled ones' files have too
     "a pool",
     re.compile(

@@ -33,7 +33,8 @@ MaxStages = Annotated[
 PowerCap = Annotated[
     str | None,
     typer.Option(
-        "--power-cap", help="What a plan's devices may draw together, by their TDP: 60W.",
+        "--power-cap", "--power",
+        help="What a plan's devices may draw together, by their TDP: 60W.",
         metavar="WATTS",
     ),
 ]  # fmt: skip

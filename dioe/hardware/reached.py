@@ -163,3 +163,10 @@ def known_precisions(figures: Figures) -> tuple[Precision, ...]:
     software = figures.precisions.software
     exposed = {p.precision for p in figures.peaks} & set(software or Arithmetic)
     return tuple(p for p in Precision if p in {str(a) for a in exposed})
+
+
+def measured_backends(figures: Figures, precision: Precision) -> list[str]:
+    """The backends through which there is a peak of a precision, sorted: what another one reaches
+    says nothing of one that may not compute in it at all."""
+    peaks = (peak for peak in figures.peaks if peak.precision is Arithmetic(precision))
+    return sorted({peak.backend for peak in peaks if peak.backend})

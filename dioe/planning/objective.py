@@ -102,20 +102,34 @@ def busy_ms(problem: Problem, simulation: Simulation) -> Mapping[str, float]:
     return found
 
 
-def energy_j(problem: Problem, simulation: Simulation) -> float:
-    """What the devices of a placement draw during one request, in joules: ``busy_w`` in proportion
-    to the lanes that compute, ``idle_w`` for the rest of the time. Devices without a stage count
-    for nothing. Raises UnsupportedError where ``busy_w`` of one isn't known."""
-    total = 0.0
+def energies_j(problem: Problem, simulation: Simulation) -> Mapping[str, float | None]:
+    """What each device with a stage draws during one request, in joules: ``busy_w`` in proportion
+    to the lanes that compute, ``idle_w`` for the rest of the time. None where ``busy_w`` isn't
+    known."""
+    found: dict[str, float | None] = {}
     nodes = {device.id: device for device in problem.devices}
     for device, busy in busy_ms(problem, simulation).items():
         node = nodes.get(device)
         if node is None or node.busy_w is None:
+            found[device] = None
+            continue
+        share = min(busy / (node.lanes or 1), simulation.total_ms)
+        idle_ms = simulation.total_ms - share
+        found[device] = (node.busy_w * share + node.idle_w * idle_ms) / 1e3
+    return found
+
+
+def energy_j(problem: Problem, simulation: Simulation) -> float:
+    """What the devices of a placement draw during one request, in joules (``energies_j``). Devices
+    without a stage count for nothing. Raises UnsupportedError where ``busy_w`` of one isn't
+    known."""
+    total = 0.0
+    for device, energy in energies_j(problem, simulation).items():
+        if energy is None:
             raise UnsupportedError(
                 f"no figure says what {device or 'the device'} draws",
                 place="efficiency",
                 fix="give its power in the pool file (figures: power), or forbid the device",
             )
-        share = min(busy / (node.lanes or 1), simulation.total_ms)
-        total += node.busy_w * share + node.idle_w * (simulation.total_ms - share)
-    return total / 1e3
+        total += energy
+    return total

@@ -21,6 +21,9 @@ AnyPlan = Plan | PipelinePlan
 POLICIES = ("latency",)
 """What a plan may optimise."""
 
+MODELLED_PLAN_FORMAT = "dioe-modelled-plan"
+"""The format of what ``dioe.plan`` writes: figures of devices that aren't here, nothing to run."""
+
 MAKE_ANEW = "make one with `dioe plan MODEL -o plan.json`"
 """What to do about a plan that can't be used."""
 
@@ -108,6 +111,8 @@ def _read_versioned(kind: type[P], data: dict[str, Any], place: str) -> P:
         others = {
             PipelinePlan.FORMAT: "the plan of a pipeline, not of a model",
             Plan.FORMAT: "the plan of a model, not of a pipeline",
+            MODELLED_PLAN_FORMAT: "a modelled plan: figures of devices that aren't here, nothing "
+            "that could be run",
         }
         what = others.get(str(data.get("format")), "not a DIOE plan")
         raise PlanMismatch(what, place=place, fix=fix)

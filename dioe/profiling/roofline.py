@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dioe.flops import VALUE_BITS
-from dioe.graph import Kernel
+from dioe.graph import Block, Kernel
 from dioe.hardware import DeviceSpec
 from dioe.hardware.figures import Arithmetic
 from dioe.hardware.reached import compute_rate, dispatch_s, launch_s, memory_rate
@@ -133,6 +133,18 @@ class Roofline:
     def run_ms(self, kernels: Iterable[Kernel]) -> float:
         """The predicted time of a run of all these kernels, one after the other."""
         return sum(self.of(kernel).ms for kernel in kernels) + self.dispatch_ms
+
+    def block_ms(self, kernels: Iterable[Kernel], blocks: Iterable[Block]) -> dict[str, float]:
+        """The predicted times of blocks, by id: a kernel is that of the block with its main op."""
+        block_of = {}
+        found = {}
+        for block in blocks:
+            found[block.id] = 0.0
+            block_of.update(dict.fromkeys(block.ops, block.id))
+        for kernel in kernels:
+            if kernel.main in block_of:
+                found[block_of[kernel.main]] += self.of(kernel).ms
+        return found
 
     @property
     def basis(self) -> str:

@@ -25,9 +25,8 @@ from dioe.graph import (
 )
 from dioe.graph.tensors import tensors
 from dioe.hardware import DeviceSpec, Pool, pool_from, with_devices
-from dioe.hardware.figures import Arithmetic
 from dioe.hardware.power import Draw, draws_of
-from dioe.hardware.reached import known_precisions
+from dioe.hardware.reached import known_precisions, measured_backends
 from dioe.profiling import Bound, KernelTime, Roofline
 from dioe.runtime import Runtime
 from dioe.types import KnownAs, Precision, Target, UnsupportedError
@@ -148,7 +147,7 @@ def _on(
         return
     mode = "" if draw is None else draw.mode
     for precision in allowed:
-        for backend in _backends(device, precision) or [""]:
+        for backend in measured_backends(device.figures, precision) or [""]:
             target = Target(device.id, backend, (precision,))
             yield _prediction(device, pool, target, mode, found, weights)
 
@@ -162,13 +161,6 @@ def _draw(device: DeviceSpec, pool: Pool) -> Draw | None:
         return Draw(device.id, 0.0)
     fitting = [draw for draw in draws if draw.watts <= cap_w]
     return fitting[-1] if fitting else None
-
-
-def _backends(device: DeviceSpec, precision: Precision) -> list[str]:
-    """The backends through which a device has a peak of a precision, sorted: what another one
-    reaches says nothing of one that may not compute in it at all."""
-    peaks = (p for p in device.figures.peaks if p.precision is Arithmetic(precision))
-    return sorted({peak.backend for peak in peaks if peak.backend})
 
 
 def _prediction(

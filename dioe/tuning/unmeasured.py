@@ -72,9 +72,4 @@ class Unmeasured:
         except UnsupportedError as error:
             log.debug("no roofline of %s: %s", setting.name, error.cause)
             return None
-        block_of = {op: block.id for block in self._blocks.values() for op in block.ops}
-        found = dict.fromkeys(self._blocks, 0.0)
-        for kernel in self._kernels:
-            if kernel.main in block_of:
-                found[block_of[kernel.main]] += roofline.of(kernel).ms
-        return found
+        return roofline.block_ms(self._kernels, self._blocks.values())

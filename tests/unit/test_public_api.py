@@ -14,6 +14,7 @@ import dioe
 PUBLIC = {
     "BoundRequest": "dioe.runtime",
     "DioeError": "dioe.types",
+    "ModelledPlan": "dioe.tuning",
     "Pipeline": "dioe.runtime",
     "PipelinePlan": "dioe.types",
     "PipelineSession": "dioe.runtime",
@@ -28,6 +29,7 @@ PUBLIC = {
     "host_pool": "dioe.hardware",
     "load_plan": "dioe.planning",
     "load_pool": "dioe.hardware",
+    "plan": "dioe.tuning",
     "predict": "dioe.tuning",
 }
 

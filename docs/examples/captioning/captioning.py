@@ -1,0 +1,81 @@
+"""Captions of pictures, planned for a machine that isn't here: ``python captioning.py [POOL]``.
+
+A CNN sees the picture, a transformer finds the caption word by word, Python puts it into writing.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import models
+import numpy as np
+
+import dioe
+
+STEPS = models.LENGTH
+"""Words of a caption: the decoder runs once for each."""
+
+COSTS_MS = {"tell": 0.4, "write": 0.2}
+"""What the Python steps take on the CPU, without the models that they call."""
+
+
+def tell(step, features):
+    """The caption word by word, the likeliest one each time."""
+    words = np.zeros((1, STEPS), np.int64)
+    for _ in range(STEPS):
+        scores = step({"words": words, "features": features})["scores"]
+        words = np.roll(words, -1, axis=1)
+        words[0, -1] = scores[0].argmax()
+    return {"words": words}
+
+
+def write(words):
+    """The caption as text."""
+    return " ".join(f"word{number}" for number in words[0])
+
+
+def captions():
+    """The pipeline: the picture's model, a loop over words that calls the decoder, the text."""
+    return dioe.Pipeline(
+        {"encode": models.encoder(), "tell": tell, "decode": models.decoder(), "write": write},
+        edges=[("encode.features", "tell.features"), ("tell.words", "write.words")],
+        calls={"tell.step": "decode"},
+    )
+
+
+def where(plan):
+    """Which devices each node of the pipeline is on."""
+    found = {}
+    for block, target in plan.schedule.assignment.items():
+        found.setdefault(block.partition(".")[0].partition(" ")[0], set()).add(target)
+    return ", ".join(f"{node} on {' and '.join(sorted(on))}" for node, on in found.items())
+
+
+def main(pool="captioning"):
+    """Print where each policy places the nodes, and what that takes, beside the GPU alone."""
+    pipeline = captions()
+
+    def planned(policy, devices="auto"):
+        return dioe.plan(
+            pipeline, hardware=pool, policy=policy, precision="auto", devices=devices,
+            runs={"decode": STEPS}, cost_ms=COSTS_MS,
+        )  # fmt: skip
+
+    alone = planned("throughput", ["gpu:0"])
+    for policy in ("latency", "throughput", "efficiency"):
+        plan = planned(policy)
+        print(f"{policy}: {where(plan)}")
+        print(
+            f"  {plan.latency_ms:.2f} ms, {plan.throughput_per_s:.0f} captions/s, "
+            f"{plan.energy_j * 1e3:.0f} mJ a caption (modelled); "
+            f"{plan.throughput_per_s / alone.throughput_per_s:.2f} times as many as GPU-only, "
+            f"{alone.energy_j / plan.energy_j:.2f} times as many per joule"
+        )
+    print(
+        f"GPU-only: {alone.latency_ms:.2f} ms, {alone.throughput_per_s:.0f} captions/s, "
+        f"{alone.energy_j * 1e3:.0f} mJ a caption (modelled)"
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
