@@ -65,9 +65,11 @@ def task_problem(
         if edge_ms is not None and (source, destination) in edge_ms:
             costs[value] = float(edge_ms[source, destination])
     weights = dict(weight_bytes if isinstance(weight_bytes, Mapping) else enumerate(weight_bytes))
+    tasks = [f"t{i}" for i in range(count)]
+    own_weights = {tasks[i]: size for i, size in weights.items()}
     nodes = tuple(
         BlockNode(
-            f"t{i}", "task", (f"t{i}",), preds[i], gives[i],
+            tasks[i], "task", (tasks[i],), preds[i], gives[i],
             int(weights.get(i, 0)), (groups or {}).get(i, ""),
         )
         for i in _topological(after)
@@ -77,11 +79,11 @@ def task_problem(
         TargetCosts(
             Target(name, "task"),
             {
-                f"t{i}": Cost(value, Basis.DEFAULT)
-                for i, value in enumerate(ms[:, d].tolist())
+                task: Cost(value, Basis.DEFAULT)
+                for task, value in zip(tasks, ms[:, d].tolist(), strict=True)
                 if value != math.inf
             },
-            weight_bytes={f"t{i}": size for i, size in weights.items()},
+            weight_bytes=own_weights,
         )
         for d, name in enumerate(names)
     )

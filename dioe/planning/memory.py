@@ -27,6 +27,14 @@ def weight_bytes(costs: TargetCosts, block: BlockNode) -> float:
     return PRECISION_SHARE[costs.precision] * block.weight_bytes
 
 
+def weights_bytes(costs: TargetCosts, blocks: Iterable[BlockNode]) -> list[float]:
+    """``weight_bytes`` of many blocks."""
+    share, own = PRECISION_SHARE[costs.precision], costs.weight_bytes
+    if not own:
+        return [share * block.weight_bytes for block in blocks]
+    return [own[b.id] if b.id in own else share * b.weight_bytes for b in blocks]
+
+
 def value_bytes(costs: TargetCosts, block: BlockNode) -> float:
     """What a block reads and gives and works with takes there while it runs, at the least."""
     return PRECISION_SHARE[costs.precision] * (

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from dioe.planning.memory import sizes, weight_bytes
+from dioe.planning.memory import sizes, weights_bytes
 from dioe.planning.problem import Line, Problem
 from dioe.planning.timeline import NO_WAY
 
@@ -44,12 +44,12 @@ class Tables:
         columns = []
         for costs in problem.targets:
             own = costs.blocks
-            columns.append([own[name].ms if name in own else math.inf for name in ids])
-        self.ms: list[list[float]] = [list(row) for row in zip(*columns, strict=True)]
+            found = map(own.get, ids)
+            columns.append([math.inf if cost is None else cost.ms for cost in found])
+        self.ms: list[list[float]] = list(map(list, zip(*columns, strict=True)))
         self.peers = self._peers()
-        self.weights = [
-            [weight_bytes(costs, block) for costs in problem.targets] for block in problem.blocks
-        ]
+        held = [weights_bytes(costs, problem.blocks) for costs in problem.targets]
+        self.weights: list[list[float]] = list(map(list, zip(*held, strict=True)))
         self.nbytes = list(net.nbytes)
         self.maker = list(net.makers)
         self.preds: list[list[tuple[int, int]]] = [[] for _ in ids]
