@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dioe.planning import Assigned, Budget, Problem, Tables, assigned_of, judged, placed
-from dioe.planning.portfolio import portfolio
-from dioe.planning.search import improve
+from dioe.planning import Budget, Problem, Tables
+from dioe.planning.fast import Fast
+from dioe.planning.search import search
+from dioe.planning.solve import starts, tried
 
 
 def search_alone(
@@ -16,12 +17,8 @@ def search_alone(
     seed: int = 0,
 ) -> float:
     """The value that is found."""
-    tables = Tables(problem)
     budget = Budget(time_limit_s, work_limit)
-    keys = {}
-    for number, (_, placement) in enumerate(portfolio(tables)):
-        keys[judged(problem, placement, policy).key, number] = placement
-    best = min(keys)
-    start: Assigned = assigned_of(tables, keys[best])
-    found = placed(tables, improve(tables, policy, start, budget, seed))
-    return min(best[0], judged(problem, found, policy).key)[1]
+    fast = Fast(Tables(problem), policy)
+    candidates = tried(fast, None, budget)
+    found = search(fast.tables, policy, starts(candidates), budget, seed, exact=False)
+    return min(candidates[0].key, fast.key(found.assigned))[1]

@@ -34,8 +34,15 @@ class Budget:
         """Seconds that are left; None where no time was given."""
         return None if self._end is None else max(0.0, self._end - time.perf_counter())
 
-    def part(self, share: float) -> Budget:
-        """A budget with a share of what is left of this one; the work done in it isn't counted
-        here, so ``spend`` it."""
+    @property
+    def left_work(self) -> int | None:
+        """Evaluations that are left; None where no number was given."""
+        return None if self._limit is None else max(0, self._limit - self.work)
+
+    def part(self, share: float, most: int | None = None) -> Budget:
+        """A budget with a share of what is left of this one, and at most so many evaluations; the
+        work done in it isn't counted here, so ``spend`` it."""
         work = None if self._limit is None else int((self._limit - self.work) * share)
+        if most is not None:
+            work = most if work is None else min(work, most)
         return Budget(None if self.left_s is None else self.left_s * share, work)

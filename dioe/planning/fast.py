@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from dioe.planning.assigned import Assigned
@@ -57,7 +58,6 @@ class Fast:
         self.tables = tables
         self.policy = policy
         problem, net = tables.problem, tables.problem.network
-        self._stages = Stages(tables)
         self._limits = [
             (net.devices.index(name), float(limit))
             for name, limit in sizes(problem).items()
@@ -121,6 +121,10 @@ class Fast:
             ]
             for row in tables.inputs
         ]
+
+    @cached_property
+    def _stages(self) -> Stages:
+        return Stages(self.tables)
 
     @property
     def plain(self) -> bool:

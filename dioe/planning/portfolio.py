@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from dioe.planning.assigned import Assigned, placed
+from dioe.planning.assigned import Assigned, assigned_of
 from dioe.planning.problem import Problem
 from dioe.planning.schedulers import SCHEDULERS, SPECIAL
 from dioe.planning.search.decode import decode, upward_ranks
@@ -17,24 +17,33 @@ from dioe.planning.tables import Tables
 from dioe.planning.within import place_within
 from dioe.types import UnsupportedError
 
+QUICK = ("heft", "contiguous")
+"""Schedulers for many thousand blocks."""
+
 
 def portfolio(
-    tables: Tables, hint: Placement | None = None, policy: str = "latency"
-) -> Iterator[tuple[str, Placement]]:
-    """Placements by the name of what found them; groups are kept in all of them."""
-    if hint is not None and keeps_groups(tables.problem, hint):
-        yield "hint", hint
-    for name, assigned in single_devices(tables):
-        yield name, placed(tables, assigned)
+    tables: Tables,
+    hint: Placement | None = None,
+    policy: str = "latency",
+    *,
+    few: bool = False,
+) -> Iterator[tuple[str, Assigned]]:
+    """Assignments by the name of what found them; groups are kept in all of them. ``few`` leaves
+    out the schedulers that take long for many thousand blocks."""
+    if hint is not None:
+        yield "hint", assigned_of(tables, hint)
+    yield from single_devices(tables)
     if not tables.problem.devices:
-        yield from _on_one_lane(tables.problem)
+        yield from _on_one_lane(tables)
     for name, scheduler in {**SCHEDULERS, **SPECIAL.get(policy, {})}.items():
+        if few and name not in QUICK:
+            continue
         found = scheduler(tables)
         if found is not None:
-            yield name, placed(tables, found)
-    ranked = decode(tables, upward_ranks(tables))
+            yield name, found
+    ranked = None if few else decode(tables, upward_ranks(tables))
     if ranked is not None:
-        yield "list", placed(tables, ranked)
+        yield "list", ranked
 
 
 def keeps_groups(problem: Problem, placement: Placement) -> bool:
@@ -63,11 +72,12 @@ def single_devices(tables: Tables) -> Iterator[tuple[str, Assigned]]:
                 yield f"all on {tables.problem.targets[t].target}", Assigned([t] * tables.n, order)
 
 
-def _on_one_lane(problem: Problem) -> Iterator[tuple[str, Placement]]:
+def _on_one_lane(tables: Tables) -> Iterator[tuple[str, Assigned]]:
     """The exact segmentation of a problem that runs on its caller's lane."""
+    problem = tables.problem
     try:
         found = place_within(problem, allowed=problem.allowed)
     except UnsupportedError:
         return  # nothing keeps its limits: what fails by how much is judged on the others
     for placement in found:
-        yield "chain", placement
+        yield "chain", assigned_of(tables, placement)

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from typing import NamedTuple
 
+from dioe.planning import cpsat
 from dioe.planning.assigned import Assigned
 from dioe.planning.bounds import bound
 from dioe.planning.budget import Budget
 from dioe.planning.fast import Fast
 from dioe.planning.search.late import late_acceptance
 from dioe.planning.search.tabu import tabu
+from dioe.planning.search.windows import prove, reopen_windows
 from dioe.planning.tables import Tables
+
+SMALL_WORK = 200
+"""Placements that are judged of a small problem before CP-SAT takes over."""
+
+
+class Searched(NamedTuple):
+    """An assignment, and what no value can be below as far as the search has shown."""
+
+    assigned: Assigned
+    bound: float
 
 
 def improve(
@@ -18,12 +32,58 @@ def improve(
 ) -> Assigned:
     """An assignment that is no worse than ``start``, by ``Judged.key``, and better if the budget
     is enough to find one. The same for the same seed, where the budget is a work limit."""
+    return search(tables, policy, [start], budget, seed).assigned
+
+
+def search(
+    tables: Tables,
+    policy: str,
+    starts: Sequence[Assigned],
+    budget: Budget,
+    seed: int = 0,
+    *,
+    exact: bool = True,
+) -> Searched:
+    """Search from several assignments, the best first; ``exact`` with CP-SAT where that is
+    installed and knows the problem (latency, without stages or queues)."""
     rng = random.Random(seed)
     fast = Fast(tables, policy)
-    if fast.plain:
-        return tabu(tables, start, budget, rng, least=bound(tables, policy))
-    best, key = start, fast.key(start)
-    if policy == "latency" and tables.flat and tables.problem.allowed.together is None:
+    least = bound(tables, policy)
+    if not fast.plain:
+        return Searched(_general(fast, starts[0], budget, rng), least)
+    exact = exact and cpsat.available()
+    small = tables.n <= cpsat.MOST_BLOCKS
+    if exact and not cpsat.worth_loading(budget.left_s):
+        exact = False
+    part = budget.part(0.4 if exact else 1.0)
+    if exact and small:  # what the search finds soon helps CP-SAT, which then does the rest
+        part = budget.part(0.2, most=SMALL_WORK)
+    best = _from_all(fast, starts, part, rng, least)
+    budget.spend(part.work)
+    if exact and budget.left and fast.key(best)[1] > least * (1 + 1e-9):
+        if small:
+            best, least = prove(fast, best, least, budget, seed)
+        else:
+            best = reopen_windows(fast, best, budget, rng)
+    return Searched(best, least)
+
+
+def _from_all(
+    fast: Fast, starts: Sequence[Assigned], budget: Budget, rng: random.Random, least: float
+) -> Assigned:
+    """Tabu search from each start for a while, then from the best of what that found."""
+    found = []
+    for start in starts if len(starts) > 1 else ():
+        part = budget.part(0.4 / len(starts))
+        found.append(tabu(fast.tables, start, part, rng, least=least))
+        budget.spend(part.work)
+    best = min(found or starts, key=fast.key)
+    return tabu(fast.tables, best, budget, rng, least=least)
+
+
+def _general(fast: Fast, start: Assigned, budget: Budget, rng: random.Random) -> Assigned:
+    tables, best, key = fast.tables, start, fast.key(start)
+    if fast.policy == "latency" and tables.flat and tables.problem.allowed.together is None:
         part = budget.part(0.5)
         found = tabu(tables, start, part, rng, fast.key)
         budget.spend(part.work)

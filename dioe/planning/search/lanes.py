@@ -36,11 +36,15 @@ class Move(NamedTuple):
 class Lanes:
     """An assignment of a ``flat`` problem as sequences, with heads and tails.
 
-    Each block runs on the fastest target of its device unless ``targets`` of the assignment are
-    kept (``keep_targets``, where memory makes them matter).
+    Each block runs on the fastest target of its device. By block and device are ``ms`` (its time
+    there), ``begin`` (when the model inputs that it reads are there) and ``leave`` (what its model
+    outputs take home); ``fastest`` is the target, -1 where there is none. By block are ``device``,
+    ``lane`` (-1: none), ``p`` (its time), its head's end ``finish`` and its ``tail``, itself
+    included. ``order`` is topological in all edges, ``at`` the place of a block in it, and
+    ``sequence`` has the blocks by lane.
     """
 
-    def __init__(self, tables: Tables, assigned: Assigned) -> None:
+    def __init__(self, tables: Tables, assigned: Assigned | None = None) -> None:
         self.tables = tables
         count = tables.n
         devices = len(tables.devices)
@@ -48,23 +52,23 @@ class Lanes:
         self._sources = [[(p, cross[v]) for p, v in row] for row in tables.preds]
         self._sinks = [[(s, cross[v]) for s, v in row] for row in tables.succs]
         self.fastest = [self._fastest(row, devices) for row in tables.ms]
-        self._ms = [
+        self.ms = [
             [math.inf if t < 0 else tables.ms[i][t] for t in row]
             for i, row in enumerate(self.fastest)
         ]
         home = tables.home
-        self._begin = [
+        self.begin = [
             [
                 max((cross[v][home][d] for v in row), default=0.0) if home >= 0 else 0.0
                 for d in range(devices)
             ]
             for row in tables.inputs
         ]
-        self._leave = [[0.0] * devices for _ in range(count)]
+        self.leave = [[0.0] * devices for _ in range(count)]
         for v in tables.outputs if home >= 0 else ():
             maker = tables.maker[v]
             if maker >= 0:
-                row = self._leave[maker]
+                row = self.leave[maker]
                 for d in range(devices):
                     row[d] = max(row[d], cross[v][d][home])
         self.lanes_of: list[list[int]] = []
@@ -72,10 +76,11 @@ class Lanes:
         for number in tables.lanes:
             self.lanes_of.append(list(range(self._lane_count, self._lane_count + number)))
             self._lane_count += number
-        self._able = [[d for d in range(devices) if row[d] < math.inf] for row in self._ms]
+        self._able = [[d for d in range(devices) if row[d] < math.inf] for row in self.ms]
         # what a group shares can't be changed one block at a time
         self._fixed = [len(row) > 1 for row in tables.peers]
-        self.load(assigned)
+        if assigned is not None:
+            self.load(assigned)
 
     def _fastest(self, row: Sequence[float], devices: int) -> list[int]:
         found = [-1] * devices
@@ -97,7 +102,7 @@ class Lanes:
         self.sequence: list[list[int]] = [[] for _ in range(self._lane_count)]
         self._before = [-1] * count
         self._behind = [-1] * count
-        self.p = [row[d] for row, d in zip(self._ms, self.device, strict=True)]
+        self.p = [row[d] for row, d in zip(self.ms, self.device, strict=True)]
         self.ready = [0.0] * count
         self.finish = [0.0] * count
         self.rest = [0.0] * count
@@ -105,7 +110,7 @@ class Lanes:
         free = [0.0] * self._lane_count
         for i in self.order:
             d = self.device[i]
-            ready = self._begin[i][d]
+            ready = self.begin[i][d]
             for p, cross in self._sources[i]:
                 ready = max(ready, self.finish[p] + cross[self.device[p]][d])
             lanes = self.lanes_of[d]
@@ -141,7 +146,7 @@ class Lanes:
 
     def _heads(self, since: int) -> None:
         device, finish, ready, p = self.device, self.finish, self.ready, self.p
-        sources, begin, before = self._sources, self._begin, self._before
+        sources, begin, before = self._sources, self.begin, self._before
         for i in self.order[since:] if since else self.order:
             d = device[i]
             now = begin[i][d]
@@ -157,7 +162,7 @@ class Lanes:
 
     def _tails(self, since: int) -> None:
         device, tail, rest, p = self.device, self.tail, self.rest, self.p
-        sinks, leave, behind = self._sinks, self._leave, self._behind
+        sinks, leave, behind = self._sinks, self.leave, self._behind
         for i in self.order[since::-1]:
             d = device[i]
             now = leave[i][d]
@@ -176,7 +181,7 @@ class Lanes:
         if self.tables.home < 0:
             return max(self.finish)
         return max(
-            f + row[d] for f, row, d in zip(self.finish, self._leave, self.device, strict=True)
+            f + row[d] for f, row, d in zip(self.finish, self.leave, self.device, strict=True)
         )
 
     def critical(self, latency: float) -> list[int]:
@@ -199,7 +204,7 @@ class Lanes:
             devices = (self.device[v],) if self._fixed[v] else self._able[v]
             for d in devices:
                 ready, rest = self._around(v, d)
-                ms = self._ms[v][d]
+                ms = self.ms[v][d]
                 least = ready + ms + rest
                 if not self.lanes_of[d]:
                     if d != self.device[v]:
@@ -235,12 +240,12 @@ class Lanes:
     def _around(self, v: int, d: int) -> tuple[float, float]:
         """When what a block reads would be on a device, and what lies behind it from there."""
         device, finish, tail = self.device, self.finish, self.tail
-        ready = self._begin[v][d]
+        ready = self.begin[v][d]
         for s, cross in self._sources[v]:
             there = finish[s] + cross[device[s]][d]
             if there > ready:
                 ready = there
-        rest = self._leave[v][d]
+        rest = self.leave[v][d]
         for s, cross in self._sinks[v]:
             there = tail[s] + cross[d][device[s]]
             if there > rest:
@@ -294,7 +299,7 @@ class Lanes:
 
     def _link(self, v: int, device: int, lane: int, place: int) -> None:
         self.device[v], self.lane[v] = device, lane
-        self.p[v] = self._ms[v][device]
+        self.p[v] = self.ms[v][device]
         if lane < 0:
             return
         row = self.sequence[lane]

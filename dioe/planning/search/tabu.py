@@ -16,8 +16,9 @@ from dioe.planning.fast import Key
 from dioe.planning.search.lanes import Lanes
 from dioe.planning.tables import Tables
 
-MOST_BLOCKS = 16
-"""Blocks of longest paths that a step looks at; more make it slower and hardly better."""
+MOST_BLOCKS = 4
+"""Blocks of longest paths that a step looks at: of 1 to 100, the best on random problems of 60 to
+200 blocks within half a second (fewer choose badly, more are slow)."""
 
 
 def tabu(
