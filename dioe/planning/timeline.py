@@ -10,9 +10,9 @@ carries.
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import NamedTuple
 
 
@@ -81,75 +81,107 @@ def run(jobs: Jobs) -> Timeline:
 
 
 class _Run:
+    """One run. Loops look things up in lists: this is where a search spends its time.
+
+    A value on a device has the number ``value * devices + device`` here.
+    """
+
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
-        count = len(jobs.ms)
+        count, devices = len(jobs.ms), len(jobs.lanes)
         self._start = [0.0] * count
         self._end = [-1.0] * count
         self._lane = [-1] * count
         self._handover = [0.0] * count
         self._missing = [0] * count
         self._made: list[list[int]] = [[] for _ in range(count)]
-        self._readers: dict[tuple[int, int], list[int]] = {}  # by value and device
-        self._destinations: list[list[int]] = [[] for _ in jobs.source]
-        self._waiting: list[deque[int]] = [deque() for _ in jobs.lanes]
+        """By job the values that somebody waits for."""
+        self._readers: dict[int, list[int]] = {}
+        self._destinations: dict[int, list[int]] = {}
+        """By value the devices that wait for it."""
+        self._waiting: list[list[int]] = [[] for _ in jobs.lanes]
+        self._next = [0] * devices
         self._free: list[list[tuple[float, int, int]]] = [[] for _ in jobs.lanes]
-        self._opened = [0] * len(jobs.lanes)
+        self._opened = [0] * devices
         self._last_context: dict[tuple[int, int], int] = {}
-        self._queue_free: dict[int, float] = {}
+        self._queue_free = [0.0] * (max((way.queue for way in jobs.ways.values()), default=-1) + 1)
+        ways = jobs.ways
+        self._ways = [[ways.get((a, b), NO_WAY) for b in range(devices)] for a in range(devices)]
         self._crossings: list[Crossing] = []
-        self._events: list[tuple[float, int, int, int]] = []  # time, number, kind, what
+        self._events: list[tuple[float, int, int]] = []
+        """Time, number, and what ends: a job, or behind all jobs a crossing."""
         self._number = 0
         self._prepare()
 
     def _prepare(self) -> None:
-        jobs = self._jobs
-        for value, source in enumerate(jobs.source):
-            if source >= 0:
-                self._made[source].append(value)
-        for job, reads in enumerate(jobs.reads):
-            device = jobs.device[job]
+        jobs, devices = self._jobs, len(self._jobs.lanes)
+        sources, home, made = jobs.source, jobs.home, self._made
+        readers, destinations = self._readers, self._destinations
+        for job, (device, reads) in enumerate(zip(jobs.device, jobs.reads, strict=True)):
             self._waiting[device].append(job)
+            missing = 0
             for value in reads:
-                source = jobs.source[value]
-                if source < 0 and (jobs.home < 0 or jobs.home == device):
+                source = sources[value]
+                if source < 0 and (home < 0 or home == device):
                     continue  # an input that is there
-                self._missing[job] += 1
-                readers = self._readers.setdefault((value, device), [])
-                if not readers:
-                    self._destinations[value].append(device)
-                readers.append(job)
-        if jobs.home >= 0:
+                missing += 1
+                key = value * devices + device
+                if key in readers:
+                    readers[key].append(job)
+                    continue
+                readers[key] = [job]
+                if value in destinations:
+                    destinations[value].append(device)
+                else:
+                    destinations[value] = [device]
+                    if source >= 0:
+                        made[source].append(value)
+            self._missing[job] = missing
+        if home >= 0:
             for value in jobs.lasting:
-                if jobs.home not in self._destinations[value]:
-                    self._destinations[value].append(jobs.home)
+                known = destinations.setdefault(value, [])
+                if not known and sources[value] >= 0:
+                    made[sources[value]].append(value)
+                if home not in known:
+                    known.append(home)
+        for values in made:
+            if len(values) > 1:
+                values.sort()
 
     def timeline(self) -> Timeline:
-        jobs = self._jobs
-        for device in range(len(jobs.lanes)):
+        jobs, events, crossings = self._jobs, self._events, self._crossings
+        devices, count, pop = len(jobs.lanes), len(jobs.ms), heapq.heappop
+        for device in range(devices):
             self._claim(device, 0.0)
-        for value, source in enumerate(jobs.source):
-            if source < 0:
+        for value in sorted(self._destinations):
+            if jobs.source[value] < 0:
                 self._send(value, jobs.home, 0.0)
         total = 0.0
-        while self._events:
-            now, _, kind, what = heapq.heappop(self._events)
+        end, free, lane, device_of = self._end, self._free, self._lane, jobs.device
+        while events:
+            now, _, what = pop(events)
             total = max(total, now)
-            if kind == _JOB:
-                self._finish(what, now)
-            else:
-                crossing = self._crossings[what]
-                self._arrive(crossing.value, crossing.destination, now)
-        if min(self._end, default=0.0) < 0.0:
+            if what >= count:
+                crossing = crossings[what - count]
+                self._arrive(crossing.value * devices + crossing.destination, now)
+                continue
+            device = device_of[what]
+            end[what] = now
+            heapq.heappush(free[device], (now, what, lane[what]))
+            for value in self._made[what]:
+                self._send(value, device, now)
+            self._claim(device, now)
+        if min(end, default=0.0) < 0.0:
             raise ValueError("stages wait for each other in a circle")
-        self._crossings.sort(key=lambda c: (c.start_ms, c.end_ms))
-        return Timeline(self._start, self._end, self._lane, self._handover, self._crossings, total)
+        crossings.sort(key=itemgetter(3, 4))
+        return Timeline(self._start, end, lane, self._handover, crossings, total)
 
     def _claim(self, device: int, now: float) -> None:
         """Give free lanes to the first jobs that wait for one."""
-        waiting, lanes = self._waiting[device], self._jobs.lanes[device]
-        while waiting:
-            free = self._free[device]
+        jobs, waiting, lanes = self._jobs, self._waiting[device], self._jobs.lanes[device]
+        free = self._free[device]
+        at = self._next[device]
+        while at < len(waiting):
             if lanes and self._opened[device] < lanes:
                 lane, self._opened[device] = self._opened[device], self._opened[device] + 1
             elif free:
@@ -157,58 +189,50 @@ class _Run:
             elif not lanes:
                 lane, self._opened[device] = self._opened[device], self._opened[device] + 1
             else:
-                return
-            job = waiting.popleft()
+                break
+            job = waiting[at]
+            at += 1
             self._lane[job] = lane
-            before = self._last_context.get((device, lane))
-            if before is not None:
-                pair = (before, self._jobs.context[job])
-                self._handover[job] = self._jobs.handover.get(pair, 0.0)
-            self._last_context[device, lane] = self._jobs.context[job]
-            self._start[job] = now + self._handover[job]  # at the earliest
+            start = now
+            if jobs.handover:
+                context = jobs.context[job]
+                before = self._last_context.get((device, lane))
+                if before is not None:
+                    self._handover[job] = jobs.handover.get((before, context), 0.0)
+                    start += self._handover[job]
+                self._last_context[device, lane] = context
+            self._start[job] = start  # at the earliest
             if not self._missing[job]:
                 self._begin(job, now)
+        self._next[device] = at
 
     def _begin(self, job: int, now: float) -> None:
         start = self._start[job] = max(self._start[job], now)
-        self._push(start + self._jobs.ms[job], _JOB, job)
-
-    def _finish(self, job: int, now: float) -> None:
-        device = self._jobs.device[job]
-        self._end[job] = now
-        heapq.heappush(self._free[device], (now, job, self._lane[job]))
-        for value in self._made[job]:
-            self._send(value, device, now)
-        self._claim(device, now)
+        heapq.heappush(self._events, (start + self._jobs.ms[job], self._number, job))
+        self._number += 1
 
     def _send(self, value: int, device: int, now: float) -> None:
         """The value is on ``device``: readers there have it, others get it over links."""
+        jobs, crossings = self._jobs, self._crossings
         for destination in self._destinations[value]:
             if destination == device:
-                self._arrive(value, device, now)
+                self._arrive(value * len(jobs.lanes) + device, now)
                 continue
-            way = self._jobs.ways.get((device, destination), NO_WAY)
-            ms = self._jobs.fixed.get(value)
+            fixed_ms, ms_per_byte, queue = self._ways[device][destination]
+            ms = jobs.fixed.get(value)
             if ms is None:
-                ms = way.fixed_ms + way.ms_per_byte * self._jobs.nbytes[value]
+                ms = fixed_ms + ms_per_byte * jobs.nbytes[value]
             start = now
-            if way.queue >= 0:
-                start = max(now, self._queue_free.get(way.queue, 0.0))
-                self._queue_free[way.queue] = start + ms
-            self._crossings.append(
-                Crossing(value, device, destination, start, start + ms, way.queue)
-            )
-            self._push(start + ms, _TRANSFER, len(self._crossings) - 1)
+            if queue >= 0:
+                start = max(now, self._queue_free[queue])
+                self._queue_free[queue] = start + ms
+            what = len(jobs.ms) + len(crossings)
+            crossings.append(Crossing(value, device, destination, start, start + ms, queue))
+            heapq.heappush(self._events, (start + ms, self._number, what))
+            self._number += 1
 
-    def _arrive(self, value: int, device: int, now: float) -> None:
-        for job in self._readers.get((value, device), ()):
+    def _arrive(self, key: int, now: float) -> None:
+        for job in self._readers.get(key, ()):
             self._missing[job] -= 1
             if not self._missing[job] and self._lane[job] >= 0:
                 self._begin(job, now)
-
-    def _push(self, time: float, kind: int, what: int) -> None:
-        heapq.heappush(self._events, (time, self._number, kind, what))
-        self._number += 1
-
-
-_JOB, _TRANSFER = 0, 1

@@ -10,8 +10,8 @@ parallel, pipelined, and distributed computing", IEEE Trans. Comput. 37(1), 1988
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -35,8 +35,8 @@ def series_parallel(tables: Tables) -> Assigned | None:
     """
     if any(tables.peers):
         return None
-    graph = _Reduction(tables)
-    targets = graph.targets()
+    parts = _parts(tables)
+    targets = None if parts is None else _chosen(tables, parts)
     if targets is None:
         return None
     held = [0.0] * len(tables.devices)
@@ -47,105 +47,140 @@ def series_parallel(tables: Tables) -> Assigned | None:
     return Assigned(targets, by_rank(upward(tables, EdgeCosts(tables))))
 
 
-@dataclass(frozen=True, eq=False)
-class _Edge:
-    """What lies between two blocks: ``ms`` by their targets, from the end of one to the start of
-    the other. ``middle`` is a block that was there, on the targets of ``choice``, between the edges
-    of ``parts``; without one they lie side by side."""
+class _Part(NamedTuple):
+    """An edge: with a ``middle`` that block and the two edges around it, else edges side by side
+    (by their numbers), and without any ``parts`` an edge of the graph itself, with its ends."""
 
-    ms: Floats
-    parts: tuple[_Edge, ...] = ()
+    parts: tuple[int, ...] = ()
     middle: int = -1
-    choice: Ints | None = None
+    before: int = -1
+    after: int = -1
 
 
-class _Reduction:
-    """The graph with a start and an end of its own, reduced as far as it goes."""
+def _parts(tables: Tables) -> list[_Part] | None:
+    """What the graph is made of, every edge behind its parts, the whole graph last; None if it
+    isn't series-parallel.
+
+    The graph has a start and an end of its own, numbered behind the blocks.
+    """
+    start, end = tables.n, tables.n + 1
+    parts: list[_Part] = []
+    succs: list[dict[int, int]] = [{} for _ in range(tables.n + 2)]
+    preds: list[set[int]] = [set() for _ in range(tables.n + 2)]
+
+    def add(before: int, after: int, part: _Part) -> None:
+        parts.append(part)
+        known = succs[before].get(after)
+        if known is not None:
+            parts.append(_Part((known, len(parts) - 1)))
+        succs[before][after] = len(parts) - 1
+        preds[after].add(before)
+
+    for before, after in _edges(tables):
+        add(before, after, _Part((), -1, before, after))
+    ready = list(range(tables.n))
+    left = tables.n
+    while ready:
+        i = ready.pop()
+        if len(preds[i]) != 1 or len(succs[i]) != 1:
+            continue
+        (before,) = preds[i]
+        ((after, second),) = succs[i].items()
+        first = succs[before].pop(i)
+        preds[after].discard(i)
+        succs[i], preds[i] = {}, set()
+        add(before, after, _Part((first, second), i))
+        left -= 1
+        ready += [j for j in (before, after) if j < tables.n]
+    return None if left or end not in succs[start] else parts
+
+
+def _edges(tables: Tables) -> Iterator[tuple[int, int]]:
+    """Between blocks; from the start to those that read nothing or inputs from home, and to the end
+    from those that nothing reads, or whose values go home."""
+    start, end, home = tables.n, tables.n + 1, tables.home >= 0
+    last = {tables.maker[value] for value in tables.outputs} if home else set()
+    for i, pairs in enumerate(tables.preds):
+        if not pairs or (home and tables.inputs[i]):
+            yield start, i
+        for source in dict.fromkeys(source for source, _ in pairs):
+            yield source, i
+        if not tables.succs[i] or i in last:
+            yield i, end
+
+
+def _chosen(tables: Tables, parts: Sequence[_Part]) -> list[int] | None:
+    """The targets with which the last block ends first; None if a block has none."""
+    leaf_ms = _Leaves(tables)
+    times: list[Floats] = []
+    """By edge and the targets of its ends: from the end of one to the start of the other."""
+    choices: dict[int, Ints] = {}
+    for number, part in enumerate(parts):
+        if part.middle >= 0:
+            first, second = (times[each] for each in part.parts)
+            ways = (first + leaf_ms.own(part.middle))[:, :, None] + second[None, :, :]
+            times.append(ways.min(axis=1))
+            choices[number] = ways.argmin(axis=1)
+        elif part.parts:
+            times.append(np.maximum(*(times[each] for each in part.parts)))
+        else:
+            times.append(leaf_ms.between(part.before, part.after))
+    if times[-1][0, 0] == math.inf:
+        return None
+    targets = [-1] * tables.n
+    stack = [(len(parts) - 1, 0, 0)]
+    while stack:
+        number, a, b = stack.pop()
+        part = parts[number]
+        if part.middle < 0:
+            stack += [(each, a, b) for each in part.parts]
+            continue
+        t = targets[part.middle] = int(choices[number][a, b])
+        stack += [(part.parts[0], a, t), (part.parts[1], t, b)]
+    return targets
+
+
+class _Leaves:
+    """What blocks and the edges of the graph itself cost."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
-        self._start, self._end = tables.n, tables.n + 1
-        self._own = np.array([_own_ms(tables, i) for i in range(tables.n)])
-        self._succs: list[dict[int, _Edge]] = [{} for _ in range(tables.n + 2)]
-        self._preds: list[set[int]] = [set() for _ in range(tables.n + 2)]
-        self._add_all()
-
-    def targets(self) -> list[int] | None:
-        """The best target of each block; None if the graph isn't series-parallel, or none runs."""
-        tables = self._tables
-        ready = [i for i in range(tables.n) if self._between_two(i)]
-        left = tables.n
-        while ready:
-            i = ready.pop()
-            if not self._between_two(i):
-                continue
-            (before,) = self._preds[i]
-            ((after, second),) = self._succs[i].items()
-            first = self._succs[before].pop(i)
-            self._preds[after].discard(i)
-            self._succs[i], self._preds[i] = {}, set()
-            self._add(before, after, _series(first, i, self._own[i], second))
-            left -= 1
-            ready += [j for j in (before, after) if j < tables.n and self._between_two(j)]
-        whole = self._succs[self._start].get(self._end)
-        if left or whole is None or whole.ms[0, 0] == math.inf:
-            return None
-        return _chosen(whole, tables.n)
-
-    def _between_two(self, i: int) -> bool:
-        return len(self._preds[i]) == 1 and len(self._succs[i]) == 1
-
-    def _add(self, before: int, after: int, edge: _Edge) -> None:
-        """Add an edge; beside one that is there both have to be through."""
-        known = self._succs[before].get(after)
-        if known is not None:
-            edge = _Edge(np.maximum(known.ms, edge.ms), (known, edge))
-        self._succs[before][after] = edge
-        self._preds[after].add(before)
-
-    def _add_all(self) -> None:
-        tables = self._tables
-        dispatch = np.array([[costs.dispatch_ms for costs in tables.problem.targets]])
-        values: dict[tuple[int, int], list[int]] = {}
-        for i, pairs in enumerate(tables.preds):
-            for source, value in pairs:
-                values.setdefault((source, i), []).append(value)
-            if not pairs:
-                self._add(self._start, i, _Edge(dispatch))
-            if tables.home >= 0 and tables.inputs[i]:
-                row = [self._home_ms(tables.inputs[i], t, into=True) for t in range(tables.m)]
-                self._add(self._start, i, _Edge(np.array([row]) + (0.0 if pairs else dispatch)))
-        for (source, i), carried in values.items():
-            self._add(source, i, _Edge(_between(tables, carried)))
-        last: dict[int, list[int]] = {}
+        self._lasting: dict[int, list[int]] = {}
         for value in tables.outputs:
-            if tables.maker[value] >= 0 and tables.home >= 0:
-                last.setdefault(tables.maker[value], []).append(value)
-        for i in range(tables.n):
-            if i in last:
-                row = [self._home_ms(last[i], t, into=False) for t in range(tables.m)]
-                self._add(i, self._end, _Edge(np.array(row)[:, None]))
-            elif not tables.succs[i]:
-                self._add(i, self._end, _Edge(np.zeros((tables.m, 1))))
+            self._lasting.setdefault(tables.maker[value], []).append(value)
+        self._dispatch = np.array([[costs.dispatch_ms for costs in tables.problem.targets]])
+
+    def own(self, i: int) -> Floats:
+        """A block's time with what its model inputs and outputs cost its stage, by target."""
+        tables = self._tables
+        rows = np.array(tables.ms[i])
+        if tables.flat:
+            return rows
+        for t, costs in enumerate(tables.problem.targets):
+            entry, leave = costs.entry + costs.copy_in, costs.exit + costs.copy_out
+            rows[t] += sum(entry.ms(int(tables.nbytes[v])) for v in tables.inputs[i])
+            rows[t] += sum(leave.ms(int(tables.nbytes[v])) for v in self._lasting.get(i, ()))
+        return rows
+
+    def between(self, before: int, after: int) -> Floats:
+        """What an edge takes, by the targets of its ends."""
+        tables = self._tables
+        targets = range(tables.m)
+        if before == tables.n:
+            inputs = tables.inputs[after] if tables.home >= 0 else []
+            row = [self._home_ms(inputs, t, into=True) for t in targets]
+            return np.array([row]) + (0.0 if tables.preds[after] else self._dispatch)
+        if after == tables.n + 1:
+            outputs = self._lasting.get(before, []) if tables.home >= 0 else []
+            return np.array([[self._home_ms(outputs, t, into=False)] for t in targets])
+        return _between(tables, [v for source, v in tables.preds[after] if source == before])
 
     def _home_ms(self, values: list[int], target: int, *, into: bool) -> float:
         tables = self._tables
         device, home = tables.device_of[target], tables.home
         ends = (home, device) if into else (device, home)
         times = [tables.transfer_ms(value, *ends) for value in values]
-        return sum(times) if tables.queued else max(times)
-
-
-def _own_ms(tables: Tables, i: int) -> list[float]:
-    """A block's time with what its model inputs and outputs cost its stage, by target."""
-    block, rows = tables.problem.blocks[i], list(tables.ms[i])
-    inputs = [tables.nbytes[value] for value in tables.inputs[i]]
-    lasting = set(tables.problem.outputs) & block.gives.keys() if not tables.flat else ()
-    for t, costs in enumerate(tables.problem.targets):
-        entry, leave = costs.entry + costs.copy_in, costs.exit + costs.copy_out
-        rows[t] += sum(entry.fixed_ms + entry.ms_per_byte * nbytes for nbytes in inputs)
-        rows[t] += sum(leave.ms(block.gives[value]) for value in lasting)
-    return rows
+        return sum(times) if tables.queued else max(times, default=0.0)
 
 
 def _between(tables: Tables, values: list[int]) -> Floats:
@@ -173,23 +208,3 @@ def _between(tables: Tables, values: list[int]) -> Floats:
             times = [tables.transfer_ms(value, *there) for value in values]
             found[a, b] = ms + (sum(times) if tables.queued else max(times))
     return found
-
-
-def _series(first: _Edge, middle: int, own: Floats, second: _Edge) -> _Edge:
-    ways = (first.ms + own)[:, :, None] + second.ms[None, :, :]
-    return _Edge(ways.min(axis=1), (first, second), middle, ways.argmin(axis=1))
-
-
-def _chosen(whole: _Edge, count: int) -> list[int]:
-    """The targets that the least time of an edge from the start to the end stands for."""
-    targets = [-1] * count
-    stack = [(whole, 0, 0)]
-    while stack:
-        edge, a, b = stack.pop()
-        if edge.choice is None:
-            stack += [(part, a, b) for part in edge.parts]
-            continue
-        t = targets[edge.middle] = int(edge.choice[a, b])
-        first, second = edge.parts
-        stack += [(first, a, t), (second, t, b)]
-    return targets
