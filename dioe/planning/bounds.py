@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
+from dioe.planning.assigned import Assigned
 from dioe.planning.memory import PRECISION_SHARE
 from dioe.planning.tables import Tables
 
@@ -36,6 +39,22 @@ def largest_block_ms(tables: Tables) -> float:
         return 0.0
     return max(
         min(ms / tables.lanes[tables.device_of[t]] for t, ms in enumerate(row)) for row in tables.ms
+    )
+
+
+def assigned_bound(tables: Tables, policy: str, assigned: Assigned) -> float:
+    """What an assignment can't be below in latency and throughput, known without simulating it: the
+    work of its busiest device, shared by the lanes; 0 for other policies."""
+    if policy not in ("latency", "throughput"):
+        return 0.0
+    targets = np.array(assigned.targets)
+    work = np.bincount(
+        np.array(tables.device_of)[targets],
+        tables.durations[np.arange(tables.n), targets],
+        minlength=len(tables.devices),
+    ).tolist()
+    return max(
+        (ms / lanes for ms, lanes in zip(work, tables.lanes, strict=True) if lanes), default=0.0
     )
 
 

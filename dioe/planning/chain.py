@@ -9,7 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from dioe.planning.memory import fits, overfull, overfull_devices, priced, sizes
+from dioe.planning.memory import (
+    fits,
+    overfull,
+    overfull_devices,
+    priced,
+    sizes,
+    value_bytes,
+    weight_bytes,
+)
 from dioe.planning.orders import Order, block_orders
 from dioe.planning.problem import Problem
 from dioe.planning.segments import Costs, Penalties, Segments
@@ -151,11 +159,17 @@ def varied(placements: Iterable[Placement]) -> list[Placement]:
 
 def check_placeable(problem: Problem, penalty: Penalties) -> None:
     """Raise UnsupportedError naming the first block that no target runs, or may run."""
+    limits = sizes(problem)
+    room = [limits.get(target.target.device, math.inf) for target in problem.targets]
     for block in problem.blocks:
         able = [
             i
             for i, target in enumerate(problem.targets)
-            if block.id in target.blocks and not overfull(problem, {block.id: i})
+            if block.id in target.blocks
+            and (
+                room[i] == math.inf
+                or weight_bytes(target, block) + value_bytes(target, block) <= room[i]
+            )
         ]
         if all(penalty.get((block.id, i), 0.0) == math.inf for i in able):
             ops = ", ".join(block.ops[:3]) + (", …" if len(block.ops) > 3 else "")

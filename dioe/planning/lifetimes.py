@@ -9,7 +9,9 @@ share of 32 bits by the precision of the target that makes them.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
+from operator import itemgetter
 from typing import NamedTuple
 
 from dioe.planning.memory import PRECISION_SHARE, weight_bytes
@@ -48,38 +50,7 @@ def block_times(stage: PlacedStage, simulated: SimulatedStage) -> Iterator[Block
 
 def lifetimes(problem: Problem, placement: Placement, simulation: Simulation) -> Iterator[Held]:
     """All that devices hold for a part of the timeline: values and workspaces, not weights."""
-    runs = {
-        run.block: run
-        for stage, simulated in zip(placement.stages, simulation.stages, strict=True)
-        for run in block_times(stage, simulated)
-    }
-    crossings = _Crossings(simulation)
-    lasting = set(problem.outputs)
-    for block in problem.blocks:
-        run = runs[block.id]
-        costs = problem.targets[run.target]
-        device = costs.target.device
-        workspace = costs.workspace_bytes.get(block.id, 0)
-        if workspace:
-            yield Held(device, block.id, workspace, run.start_ms, run.end_ms)
-        for value, size in block.gives.items():
-            spans = _spans(problem, runs, value, crossings)
-            _widen(spans, device, run.start_ms, max(run.end_ms, crossings.left(value, device)))
-            if value in lasting:
-                last = problem.home or device
-                start = crossings.arriving(value, last, run.end_ms)
-                _widen(spans, last, start, simulation.total_ms)
-            nbytes = size * PRECISION_SHARE[costs.precision]
-            for where, (start, end) in spans.items():
-                yield Held(where, value, nbytes, start, end)
-    for value in problem.inputs:
-        readers = problem.readers.get(value, ())
-        nbytes = max((problem.blocks[i].reads[value] for i in readers), default=0)
-        spans = _spans(problem, runs, value, crossings)
-        if problem.home:
-            _widen(spans, problem.home, 0.0, crossings.left(value, problem.home))
-        for where, (start, end) in spans.items():
-            yield Held(where, value, nbytes, start, end)
+    return itertools.starmap(Held, _Runs(problem, placement, simulation).held())
 
 
 def peak_bytes(
@@ -94,54 +65,94 @@ def peak_bytes(
         node = problem.blocks[problem.positions[block]]
         weights[device] = weights.get(device, 0.0) + weight_bytes(costs, node)
     changes: dict[str, list[tuple[float, bool, float]]] = {}
-    for held in lifetimes(problem, placement, simulation):
-        if held.nbytes:
-            row = changes.setdefault(held.device, [])
-            row.append((held.start_ms, True, held.nbytes))
+    for device, _, nbytes, start, end in _Runs(problem, placement, simulation).held():
+        if nbytes:
+            row = changes.setdefault(device, [])
+            row.append((start, True, nbytes))
             # what takes no time takes room all the same, at its instant
-            row.append((held.end_ms, held.end_ms <= held.start_ms, -held.nbytes))
+            row.append((end, end <= start, -nbytes))
     peaks = dict(weights)
     for device, row in changes.items():
         now = most = weights.get(device, 0.0)
-        for _, _, nbytes in sorted(row, key=lambda change: (change[0], change[1], -change[2])):
+        row.sort(key=itemgetter(2), reverse=True)
+        row.sort(key=itemgetter(0, 1))
+        for _, _, nbytes in row:
             now += nbytes
             most = max(most, now)
         peaks[device] = most
     return peaks
 
 
-def _spans(
-    problem: Problem, runs: Mapping[str, BlockTime], value: str, crossings: _Crossings
-) -> dict[str, tuple[float, float]]:
-    """Where a value is read, from when it is there to the end of its last reader."""
-    spans: dict[str, tuple[float, float]] = {}
-    for user in problem.readers.get(value, ()):
-        run = runs[problem.blocks[user].id]
-        device = problem.targets[run.target].target.device
-        start = crossings.arriving(value, device, run.stage_start_ms)
-        _widen(spans, device, start, run.end_ms)
-    return spans
+_Span = tuple[str, str, float, float, float]
+"""What ``Held`` has."""
 
 
-def _widen(spans: dict[str, tuple[float, float]], device: str, start: float, end: float) -> None:
-    known = spans.get(device, (start, end))
-    spans[device] = (min(start, known[0]), max(end, known[1]))
+class _Runs:
+    """When and where blocks run, by position, and when values set out for and leave devices."""
 
-
-class _Crossings:
-    """When values set out for and left devices' memories."""
-
-    def __init__(self, simulation: Simulation) -> None:
+    def __init__(self, problem: Problem, placement: Placement, simulation: Simulation) -> None:
+        count = len(problem.blocks)
+        self._problem = problem
+        self._total_ms = simulation.total_ms
+        self._target = [0] * count
+        self._device = [""] * count
+        self._start, self._end, self._outer = [0.0] * count, [0.0] * count, [0.0] * count
+        names = [costs.target.device for costs in problem.targets]
+        positions = problem.positions
+        for stage, simulated in zip(placement.stages, simulation.stages, strict=True):
+            for block, target, start, end, outer in block_times(stage, simulated):
+                at = positions[block]
+                self._target[at], self._device[at] = target, names[target]
+                self._start[at], self._end[at], self._outer[at] = start, end, outer
         self._arriving = {(t.value, t.destination): t.start_ms for t in simulation.transfers}
         self._left: dict[tuple[str, str], float] = {}
         for t in simulation.transfers:
             key = (t.value, t.source)
             self._left[key] = max(self._left.get(key, 0.0), t.end_ms)
 
-    def arriving(self, value: str, device: str, otherwise: float) -> float:
-        """The start of its transfer there; ``otherwise`` where there was none."""
-        return self._arriving.get((value, device), otherwise)
+    def held(self) -> Iterator[_Span]:
+        """What devices hold, and for how long."""
+        problem, left = self._problem, self._left
+        lasting = frozenset(problem.outputs)
+        shares = [PRECISION_SHARE[costs.precision] for costs in problem.targets]
+        for at, block in enumerate(problem.blocks):
+            target, device = self._target[at], self._device[at]
+            begin, done = self._start[at], self._end[at]
+            workspace = problem.targets[target].workspace_bytes.get(block.id, 0)
+            if workspace:
+                yield device, block.id, workspace, begin, done
+            for value, size in block.gives.items():
+                spans = self._spans(value)
+                _widen(spans, device, begin, max(done, left.get((value, device), 0.0)))
+                if value in lasting:
+                    last = problem.home or device
+                    _widen(spans, last, spans.get(last, (done, 0.0))[0], self._total_ms)
+                nbytes = size * shares[target]
+                for where, (start, end) in spans.items():
+                    yield where, value, nbytes, start, end
+        for value in problem.inputs:
+            readers = problem.readers.get(value, ())
+            nbytes = max((problem.blocks[i].reads[value] for i in readers), default=0)
+            spans = self._spans(value)
+            if problem.home:
+                _widen(spans, problem.home, 0.0, left.get((value, problem.home), 0.0))
+            for where, (start, end) in spans.items():
+                yield where, value, nbytes, start, end
 
-    def left(self, value: str, device: str) -> float:
-        """The end of the last transfer that reads it there, 0 where there is none."""
-        return self._left.get((value, device), 0.0)
+    def _spans(self, value: str) -> dict[str, tuple[float, float]]:
+        """Where a value is read, from when it is there to the end of its last reader: from the
+        start of its transfer, or of the stage where there was none."""
+        spans: dict[str, tuple[float, float]] = {}
+        for user in self._problem.readers.get(value, ()):
+            device = self._device[user]
+            start = self._arriving.get((value, device), self._outer[user])
+            _widen(spans, device, start, self._end[user])
+        return spans
+
+
+def _widen(spans: dict[str, tuple[float, float]], device: str, start: float, end: float) -> None:
+    known = spans.get(device)
+    if known is None:
+        spans[device] = start, end
+    else:
+        spans[device] = min(start, known[0]), max(end, known[1])

@@ -33,7 +33,7 @@ def portfolio(
     if hint is not None:
         yield "hint", assigned_of(tables, hint)
     yield from single_devices(tables)
-    if not tables.problem.devices:
+    if not (tables.problem.devices or few):
         yield from _on_one_lane(tables)
     for name, scheduler in {**SCHEDULERS, **SPECIAL.get(policy, {})}.items():
         if few and name not in QUICK:

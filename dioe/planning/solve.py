@@ -9,15 +9,16 @@ of blocks first.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from dioe.planning.assigned import Assigned, placed
-from dioe.planning.bounds import bound
+from dioe.planning.bounds import assigned_bound, bound
 from dioe.planning.budget import Budget
 from dioe.planning.chain import check_placeable
-from dioe.planning.coarsening.multilevel import multilevel
-from dioe.planning.fast import Fast, Key
+from dioe.planning.coarsening import multilevel_answers
+from dioe.planning.collector import collector_paused
+from dioe.planning.fast import NEVER, Fast, Key
 from dioe.planning.infeasible import infeasible
 from dioe.planning.objective import Judged, judged
 from dioe.planning.portfolio import keeps_groups, portfolio
@@ -33,6 +34,9 @@ second on one core of the 2020s, up to a thousand blocks."""
 
 LARGE = 1_500
 """Blocks from which on clusters of them are searched first."""
+
+CLUSTER_WORK = 300
+"""Placements of clusters that are judged where no limit is given."""
 
 STARTS = 3
 """Of the portfolio: how many a search starts from."""
@@ -58,7 +62,8 @@ def solve(
         time_limit_s: How long to search at most, in seconds.
         work_limit: How many placements to evaluate at most; with it alone the answer is the same
             every time. Without either limit it is ``DEFAULT_WORK`` divided by the number of blocks,
-            20 to 1000; with 0 the answer is the portfolio's best.
+            20 to 1000; with 0 the answer is the portfolio's best. Of more than ``LARGE`` blocks
+            only clusters are searched then.
         hint: A placement to start from as well, such as that of the plan so far; the answer is
             never worse. One that breaks a colocation group isn't looked at.
         seed: Of the random choices of the search.
@@ -68,17 +73,33 @@ def solve(
         UnsupportedError: a block that no target runs, or limits that no placement found keeps; says
             which one, and by how much. Or a hint that puts a block where it can't run.
     """
-    check_placeable(problem, {})
-    if time_limit_s is None and work_limit is None:
+    large = len(problem.blocks) > LARGE
+    limited = time_limit_s is not None or work_limit is not None
+    if not limited:
         work_limit = max(20, min(1000, DEFAULT_WORK // len(problem.blocks)))
+        work_limit = CLUSTER_WORK if large else work_limit
     budget = Budget(time_limit_s, work_limit)
+    with collector_paused(if_=large):
+        return _solved(problem, policy, budget, hint, seed, deep=limited or not large)
+
+
+def _solved(
+    problem: Problem,
+    policy: str,
+    budget: Budget,
+    hint: Placement | None,
+    seed: int,
+    *,
+    deep: bool,
+) -> Schedule:
+    check_placeable(problem, {})
     tables = Tables(problem)
     if any(min(row) == math.inf for row in tables.ms):
         raise infeasible(tables, ())
     fast = Fast(tables, policy)
     kept = hint if hint is not None and keeps_groups(problem, hint) else None
     hinted = None if kept is None else judged(problem, kept, policy)
-    found, least = _search(fast, kept, budget, seed)
+    found, least = _search(fast, kept, budget, seed, deep=deep)
     if found is None:
         raise infeasible(tables, ())
     placement, name = placed(tables, found.best.assigned), found.best.name
@@ -119,15 +140,18 @@ class _Found(NamedTuple):
 
 
 def _search(
-    fast: Fast, hint: Placement | None, budget: Budget, seed: int
+    fast: Fast, hint: Placement | None, budget: Budget, seed: int, *, deep: bool
 ) -> tuple[_Found | None, float]:
-    """The best candidate with the values of the portfolio, and the bound."""
+    """The best candidate with the values of the portfolio, and the bound; ``deep`` searches the
+    blocks themselves too where clusters of them have been searched."""
     tables, policy = fast.tables, fast.policy
     least = bound(tables, policy)
     candidates = tried(fast, hint, budget)
-    if tables.n > LARGE and budget.left and tables.problem.devices:
-        assigned = multilevel(tables, policy, budget.part(0.9), seed, _inner)
-        candidates.append(Candidate(fast.key(assigned), "multilevel", assigned))
+    if tables.n > LARGE and budget.left:
+        part = budget.part(0.5)
+        answers = multilevel_answers(tables, policy, part, seed, _inner)
+        candidates += _judged(fast, (("multilevel", each) for each in answers), candidates)
+        budget.spend(part.work)
     if not candidates:
         return None, least
     candidates.sort(key=lambda each: each.key)
@@ -136,7 +160,7 @@ def _search(
         if not key[0]:
             values.setdefault(name, key[1])
     best = candidates[0]
-    if budget.left and (best.key[0] or best.key[1] > least * (1 + PROVED)):
+    if deep and budget.left and (best.key[0] or best.key[1] > least * (1 + PROVED)):
         result = search(tables, policy, starts(candidates), budget, seed)
         key = fast.key(result.assigned)
         least = max(least, result.bound)
@@ -146,14 +170,34 @@ def _search(
 
 
 def tried(fast: Fast, hint: Placement | None, budget: Budget) -> list[Candidate]:
-    """The portfolio, judged, the best first."""
-    found = []
-    for name, assigned in portfolio(fast.tables, hint, fast.policy, few=fast.tables.n > LARGE):
+    """The portfolio, judged, the best first. Of thousands of blocks only what can be better than
+    those before; what has the least work goes first there."""
+    tables, few = fast.tables, fast.tables.n > LARGE
+    answers: Iterable[tuple[str, Assigned]] = portfolio(tables, hint, fast.policy, few=few)
+    if few:
+        answers = sorted(answers, key=lambda each: assigned_bound(tables, fast.policy, each[1]))
+    found = _judged(fast, answers, ())
+    budget.spend(len(found))
+    return sorted(found, key=lambda each: each.key)
+
+
+def _judged(
+    fast: Fast, answers: Iterable[tuple[str, Assigned]], known: Sequence[Candidate]
+) -> list[Candidate]:
+    found: list[Candidate] = []
+    best = min((each.key[:2] for each in known), default=NEVER[:2])
+    for name, assigned in answers:
+        if fast.tables.n > LARGE and not best[0]:
+            least = assigned_bound(fast.tables, fast.policy, assigned)
+        else:
+            least = -math.inf
+        if least >= best[1]:
+            continue
         key = fast.key(assigned)
-        budget.spend()
         if key[2] < math.inf:
             found.append(Candidate(key, name, assigned))
-    return sorted(found, key=lambda each: each.key)
+            best = min(best, key[:2])
+    return found
 
 
 def starts(candidates: list[Candidate]) -> list[Assigned]:

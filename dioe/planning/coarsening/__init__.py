@@ -2,6 +2,14 @@
 
 from dioe.planning.coarsening.coarse import CoarseTables
 from dioe.planning.coarsening.hierarchy import CLUSTERS, Hierarchy, hierarchy
-from dioe.planning.coarsening.multilevel import Inner, multilevel
+from dioe.planning.coarsening.multilevel import Inner, multilevel, multilevel_answers
 
-__all__ = ["CLUSTERS", "CoarseTables", "Hierarchy", "Inner", "hierarchy", "multilevel"]
+__all__ = [
+    "CLUSTERS",
+    "CoarseTables",
+    "Hierarchy",
+    "Inner",
+    "hierarchy",
+    "multilevel",
+    "multilevel_answers",
+]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
-from dioe.planning.assigned import Assigned, placed
+from dioe.planning.assigned import Assigned
 from dioe.planning.budget import Budget
 from dioe.planning.coarsening.coarse import CoarseTables
 from dioe.planning.coarsening.hierarchy import CLUSTERS, Hierarchy, hierarchy
-from dioe.planning.coarsening.refine import Machine, Refiner
-from dioe.planning.objective import judged
+from dioe.planning.coarsening.refine import Machine, Pass, Refiner
+from dioe.planning.fast import Fast
 from dioe.planning.tables import Tables
 
 Inner = Callable[[Tables, str, Budget, int], Assigned]
@@ -18,7 +19,7 @@ Inner = Callable[[Tables, str, Budget, int], Assigned]
 SEARCH_SHARE = 0.5
 """Of the budget: what the search among the clusters gets."""
 
-MOST_PASSES = 3
+MOST_PASSES = 2
 """Refinements of one level; the first that finds nothing is the last."""
 
 _WORTH = 1e-3
@@ -43,18 +44,32 @@ def multilevel(
 
     Raises what ``inner`` does.
     """
+    found = list(multilevel_answers(tables, policy, budget, seed, inner, count=count))
+    if len(found) == 1:
+        return found[0]
+    budget.spend(len(found))
+    return min(found, key=Fast(tables, policy).key)
+
+
+def multilevel_answers(
+    tables: Tables,
+    policy: str,
+    budget: Budget,
+    seed: int,
+    inner: Inner,
+    *,
+    count: int = CLUSTERS,
+) -> Iterator[Assigned]:
+    """The answers among which ``multilevel`` chooses: what ``inner`` found, expanded; and what
+    became of it by refinement, in the same order of blocks and in one of its own."""
     levels = hierarchy(tables, count)
     coarse = CoarseTables(tables, levels.clusters)
     part = budget.part(SEARCH_SHARE)
     found = inner(coarse, policy, part, seed)
     budget.spend(part.work)
     expanded = coarse.expand(found)
-    candidates = [expanded, *_refined(tables, policy, budget, levels, found, expanded)]
-    if len(candidates) == 1:
-        return expanded
-    budget.spend(len(candidates))
-    keys = [judged(tables.problem, placed(tables, each), policy).key for each in candidates]
-    return candidates[keys.index(min(keys))]
+    yield expanded
+    yield from _refined(tables, policy, budget, levels, found, expanded)
 
 
 def _refined(
@@ -65,40 +80,33 @@ def _refined(
     found: Assigned,
     expanded: Assigned,
 ) -> Iterator[Assigned]:
-    """What becomes of it on the way back, in the order of the clusters and in one of its own."""
+    """What becomes of it on the way back."""
     if policy not in ("latency", "throughput") or len(tables.devices) == 1:
         return
     machine = Machine.of(tables)
-    targets = list(found.targets)
-    refiner = None
+    best = Pass(math.inf, list(found.targets), [])
     for level in range(len(levels.graphs) - 1, -1, -1):
+        targets = best.targets
         if level < len(levels.labels):
             targets = [targets[cluster] for cluster in levels.labels[level].tolist()]
-        if budget.left_s == 0.0 and level:
+        best = Pass(best.value, targets, [])
+        if level and budget.left_s == 0.0:
             continue
-        refiner = Refiner(levels.graphs[level], machine)
-        targets = _passes(refiner, policy, targets)
-    assert refiner is not None  # there is at least the level of the blocks
+        best = _passes(Refiner(levels.graphs[level], machine), policy, best)
     if not tables.flat:
-        yield Assigned(targets, expanded.order, expanded.cuts)
-    yield Assigned(targets, refiner.order(refiner.tails(targets)))
+        yield Assigned(best.targets, expanded.order, expanded.cuts)
+    yield Assigned(best.targets, best.order)
 
 
-def _passes(refiner: Refiner, policy: str, targets: list[int]) -> list[int]:
-    """Passes over one level as long as they gain something."""
-    if policy == "throughput":
-        value = float("inf")
-        for _ in range(MOST_PASSES):
-            reached, targets = refiner.throughput(targets)
-            if reached > value * (1 - _WORTH):
-                break
-            value = reached
-        return targets
-    value, _ = refiner.latency(targets, move=False)
+def _passes(refiner: Refiner, policy: str, best: Pass) -> Pass:
+    """Passes over one level as long as they gain something over the level before; what it was worth
+    there is close to what it is worth here."""
+    one = refiner.throughput if policy == "throughput" else refiner.latency
     for _ in range(MOST_PASSES):
-        _, moved = refiner.latency(targets)
-        reached, _ = refiner.latency(moved, move=False)
-        if reached > value * (1 - _WORTH):
+        found = one(best.targets)
+        worth = found.value <= best.value * (1 - _WORTH)
+        if found.value < best.value:
+            best = found
+        if not worth:
             break
-        value, targets = reached, moved
-    return targets
+    return best if best.order else refiner.latency(best.targets, move=False)

@@ -11,8 +11,11 @@ busiest one moves where that lowers the largest. Both work on ``Graph``, so at e
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
 
 from dioe.planning.coarsening.graph import Graph
 from dioe.planning.tables import Tables
@@ -31,6 +34,17 @@ class Machine:
     def of(cls, tables: Tables) -> Machine:
         """The devices of a problem."""
         return cls(tables.device_of, tables.lanes, tables.memory)
+
+
+class Pass(NamedTuple):
+    """What a pass comes to, where nodes are then, and in which order lanes take them."""
+
+    value: float
+    targets: list[int]
+    order: list[int]
+
+
+_NONE: frozenset[int] = frozenset()
 
 
 class Refiner:
@@ -54,71 +68,65 @@ class Refiner:
         self._held = graph.group.tolist()
         """A member of a colocation group stays where the group is: -1 for all others."""
 
-    def tails(self, targets: Sequence[int]) -> list[float]:
+    def _tails(self, targets: Sequence[int]) -> list[float]:
         """By node the longest way from its start to the end, where everything is placed so."""
-        device_of = self._machine.device_of
+        where = [self._machine.device_of[t] for t in targets]
         tail = [0.0] * self._graph.n
         for i in range(self._graph.n - 1, -1, -1):
-            t = targets[i]
-            tail[i] = self._rest(i, device_of[t], targets, tail) + self._ms[i][t]
+            tail[i] = _longest(self._succs[i], where, where[i], tail) + self._ms[i][targets[i]]
         return tail
 
-    def _rest(self, i: int, device: int, targets: Sequence[int], tail: Sequence[float]) -> float:
-        """The longest way from the end of a node on that device."""
-        device_of = self._machine.device_of
-        return max(
-            (
-                tail[j] if device_of[targets[j]] == device else tail[j] + ms
-                for j, ms in self._succs[i]
-            ),
-            default=0.0,
-        )
-
-    def order(self, tail: Sequence[float]) -> list[int]:
-        """Nodes by the longest way to the end; topological, as ways grow along edges backwards."""
-        return sorted(range(self._graph.n), key=lambda i: (-tail[i], i))
-
-    def latency(self, targets: list[int], *, move: bool = True) -> tuple[float, list[int]]:
-        """One pass: when the last node ends, and where nodes are then; without ``move`` as they
-        were."""
+    def latency(self, targets: Sequence[int], *, move: bool = True) -> Pass:
+        """One pass; without ``move`` nodes stay where they are. ``value`` is when the last one ends
+        if lanes take them in ``order``, which is that of the longest ways to the end."""
         machine, ms_of = self._machine, self._ms
+        preds, succs = self._preds, self._succs
         device_of, memory = machine.device_of, machine.memory
-        tail = self.tails(targets)
+        tail = self._tails(targets)
+        # topological: of equal ones the first, and ways grow along edges backwards
+        order: list[int] = np.argsort(-np.array(tail), kind="stable").tolist()
         free = [[0.0] * lanes for lanes in machine.lanes]
         weight = self._loads(targets)
         now = list(targets)
+        where = [device_of[t] for t in targets]
         end = [0.0] * self._graph.n
-        for i in self.order(tail):
-            t = now[i]
-            a = device_of[t]
+        for i in order:
+            t, a = now[i], where[i]
+            choices = self._choices(i, now) if move else _NONE
             best = (math.inf, math.inf, True, t)  # of equal ones it stays
-            for c in self._choices(i, now) if move else (t,):
-                ms, device = ms_of[i][c], device_of[c]
-                if ms == math.inf or (
-                    device != a and weight[device] + self._weights[i][c] > memory[device]
-                ):
-                    continue
-                start = max(
-                    (
-                        end[j] if device_of[now[j]] == device else end[j] + cross
-                        for j, cross in self._preds[i]
-                    ),
-                    default=0.0,
-                )
-                if free[device]:
-                    start = max(start, min(free[device]))
-                finish = start + ms
-                best = min(best, (finish + self._rest(i, device, now, tail), finish, c != t, c))
-            _, end[i], _, c = best
+            if len(choices) < 2:
+                start = _longest(preds[i], where, a, end)
+                if free[a]:
+                    start = max(start, min(free[a]))
+                best = (0.0, start + ms_of[i][t], False, t)
+            else:
+                for c in choices:
+                    ms, device = ms_of[i][c], device_of[c]
+                    if ms == math.inf or (
+                        device != a and weight[device] + self._weights[i][c] > memory[device]
+                    ):
+                        continue
+                    start = _longest(preds[i], where, device, end)
+                    if free[device]:
+                        start = max(start, min(free[device]))
+                    finish = start + ms
+                    rest = _longest(succs[i], where, device, tail)
+                    best = min(best, (finish + rest, finish, c != t, c))
+            _, finish, moved, c = best
             b = device_of[c]
-            weight[a] -= self._weights[i][t]
-            weight[b] += self._weights[i][c]
-            now[i] = c
-            if free[b]:
-                free[b][free[b].index(min(free[b]))] = end[i]
-        return max(end), now
+            if moved:
+                weight[a] -= self._weights[i][t]
+                weight[b] += self._weights[i][c]
+                now[i], where[i] = c, b
+            end[i] = finish
+            lanes = free[b]
+            if len(lanes) == 1:
+                lanes[0] = finish
+            elif lanes:
+                lanes[lanes.index(min(lanes))] = finish
+        return Pass(max(end), now, order)
 
-    def _choices(self, i: int, now: Sequence[int]) -> set[int]:
+    def _choices(self, i: int, now: Sequence[int]) -> Collection[int]:
         """Where a node may be: where it is, and where its neighbours are."""
         found = {now[i]}
         if self._held[i] < 0:
@@ -133,9 +141,9 @@ class Refiner:
             found[self._machine.device_of[t]] += self._weights[i][t]
         return found
 
-    def throughput(self, targets: list[int]) -> tuple[float, list[int]]:
-        """One pass: the largest load of a device (its lanes share it) or of the way between two,
-        and where nodes are then."""
+    def throughput(self, targets: Sequence[int]) -> Pass:
+        """One pass; ``value`` is the largest load of a device, which its lanes share, or of the way
+        between two."""
         device_of, lanes, memory = (
             self._machine.device_of, self._machine.lanes, self._machine.memory,
         )  # fmt: skip
@@ -191,4 +199,16 @@ class Refiner:
             weight[b] += self._weights[i][chosen]
             now[i] = chosen
             largest = max(*load, *map(max, way))
-        return largest, now
+        return Pass(largest, now, list(range(self._graph.n)))
+
+
+def _longest(
+    edges: Sequence[tuple[int, float]], where: Sequence[int], device: int, far: Sequence[float]
+) -> float:
+    """The longest of what lies behind edges, the way to ``device`` included."""
+    longest = 0.0
+    for j, ms in edges:
+        way = far[j] if where[j] == device else far[j] + ms
+        if way > longest:  # noqa: PLR1730 - a call of max takes three times as long
+            longest = way
+    return longest
