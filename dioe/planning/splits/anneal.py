@@ -55,18 +55,27 @@ class Annealing:
         self.state, self.objective, self.rng = state, objective, rng
         self.limit_bytes = limit_bytes
         self.moves = Moves(state, rng, limit_bytes)
-        value = objective.value(state)
-        self.best = math.inf if value is None else value
+        self.best = self.best_guide = self._guide = math.inf
         self.best_place: Place = state.place.copy()
-        self._guide = objective.guide(state, self.best)
-        self.best_guide = self._guide
+        self._weigh()
 
     def restart(self, place: Place) -> None:
         """Go on from another place."""
         self.state.place = list(place)
         self.state.rebuild()
-        value = self.objective.value(self.state)
-        self._guide = self.objective.guide(self.state, math.inf if value is None else value)
+        self._weigh()
+
+    def _weigh(self) -> None:
+        found = self.objective.weigh(self.state, math.inf)
+        if found is not None:
+            self._keep(*found)
+
+    def _keep(self, value: float, guide: float) -> None:
+        """The state is one to go on from."""
+        self._guide = guide
+        if value < self.best or (value == self.best and guide < self.best_guide):
+            self.best, self.best_guide = value, guide
+            self.best_place = self.state.place.copy()
 
     def try_all(self) -> None:
         """Try every place, for problems with few."""
@@ -113,28 +122,13 @@ class Annealing:
         undo = [(node, place[node]) for node, _ in changes]
         for node, to in changes:
             state.move(node, to)
-        found = self._acceptable(temperature)
+        found = None
+        if all(size <= self.limit_bytes for size in state.size[: state.accelerators]):
+            # Metropolis' rule, its chance drawn first: what is worse by more needn't be weighed
+            worse = -math.log(1.0 - self.rng.random()) * temperature
+            found = self.objective.weigh(state, self._guide + worse)
         if found is None:
             for node, to in reversed(undo):
                 state.move(node, to)
-            return
-        value, self._guide = found
-        if value < self.best or (value == self.best and self._guide < self.best_guide):
-            self.best, self.best_guide, self.best_place = value, self._guide, place.copy()
-
-    def _acceptable(self, temperature: float) -> tuple[float, float] | None:
-        """Value and guide of the state, if it is to be kept."""
-        state = self.state
-        for device in range(state.accelerators):
-            if state.size[device] > self.limit_bytes:
-                return None
-        value = self.objective.value(state)
-        if value is None:
-            return None
-        guide = self.objective.guide(state, value)
-        worse = guide - self._guide
-        if worse > 0 and self.rng.random() >= math.exp(-worse / temperature):
-            return None
-        if not self.objective.walks and state.latency() is None:
-            return None
-        return value, guide
+        else:
+            self._keep(*found)

@@ -19,8 +19,9 @@ from dioe.types import OutOfMemory
 
 _log = logging.getLogger(__name__)
 
-_LATE_S = 0.5
-"""How long past the deadline a helper is waited for."""
+_EARLY_S, _LATE_S = 0.2, 0.2
+"""How long before the deadline a helper ends, so that its answer is there in time, and how long
+past it one is waited for."""
 
 _SEED_STEP = 1_000_003
 """Between the seeds of processes, so that those of neighbouring seeds differ."""
@@ -124,7 +125,9 @@ def _help(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it ends it
     answer: Found | str
     try:
-        answer = search(instance, objective, seed, seconds=deadline - time.time(), moves=moves)
+        answer = search(
+            instance, objective, seed, seconds=deadline - _EARLY_S - time.time(), moves=moves
+        )
     except OutOfMemory as error:
         answer = error.cause
     with contextlib.suppress(BrokenPipeError):  # who asked is gone

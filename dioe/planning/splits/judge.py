@@ -76,13 +76,18 @@ def judge(instance: Instance, split: Split) -> Judgement:
     for number, held in enumerate(split.accelerators):
         for node in held:
             place[node] = number
-    piece_of, pieces_of = _pieces(instance, split, place)
-    times = _times(instance, piece_of)
+    whole: list[Vertex] = [
+        (CPU, node) if number == CPU else (number, 1) for node, number in enumerate(place)
+    ]
+    vertex_of, times = whole, _times(instance, whole)
+    if times is None:  # a set that isn't convex waits for itself, too
+        vertex_of = _pieces(instance, split, place)
+        times = _times(instance, vertex_of)
     if times is None:
         faults.append("accelerators wait for each other in a circle")
     devices = []
     for number, held in enumerate(split.accelerators):
-        pieces = pieces_of[number]
+        pieces = {vertex_of[node] for node in held}
         if len(pieces) > 1:
             faults.append(f"accelerator {number} isn't convex: it is cut into {len(pieces)}")
         begin, end = _span(pieces, times)
@@ -98,7 +103,7 @@ def judge(instance: Instance, split: Split) -> Judgement:
     for number, held in enumerate(split.cpus):
         compute = math.fsum(instance.nodes[node].cpu_time for node in held)
         size = math.fsum(instance.nodes[node].size_bytes for node in held)
-        begin, end = _span([piece_of[node] for node in held], times)
+        begin, end = _span([vertex_of[node] for node in held], times)
         devices.append(Device("cpu", number, len(held), size, compute, 0.0, 1, begin, end))
     latency = math.inf if times is None else max((end for _, end in times.values()), default=0.0)
     load = max((device.load for device in devices), default=0.0)
@@ -137,30 +142,22 @@ Vertex = tuple[int, int]
 """(CPU, node), or (accelerator, piece)."""
 
 
-def _pieces(
-    instance: Instance, split: Split, place: Sequence[int]
-) -> tuple[list[Vertex], list[list[Vertex]]]:
-    """The vertex that each node is part of, and the pieces of each accelerator."""
+def _pieces(instance: Instance, split: Split, place: Sequence[int]) -> list[Vertex]:
+    """The vertex that each node is part of, where sets that aren't convex are cut."""
     vertex_of: list[Vertex] = [(CPU, node) for node in range(len(place))]
-    pieces_of: list[list[Vertex]] = []
     for number, held in enumerate(split.accelerators):
-        if not held:
-            pieces_of.append([])
-            continue
         depth = [0] * len(place)
         inside = set(held)
         for node in instance.order:
             before = instance.predecessors[node]
             if node in inside:
-                depth[node] = max(
-                    (depth[each] + (place[each] != number) for each in before), default=1
-                )
-                depth[node] = max(depth[node], 1)
+                # one more than where a path comes back into the set
+                depths = [depth[each] + (place[each] != number) for each in before]
+                depth[node] = max(1, *depths) if depths else 1
                 vertex_of[node] = (number, depth[node])
             else:
                 depth[node] = max((depth[each] for each in before), default=0)
-        pieces_of.append(sorted({vertex_of[node] for node in held}))
-    return vertex_of, pieces_of
+    return vertex_of
 
 
 def _times(

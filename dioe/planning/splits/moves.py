@@ -13,11 +13,11 @@ _ORDERS = 8
 _LOOKS = 6
 """Nodes that are looked at for one with a neighbour on another device."""
 
-_SINGLE, _RUN = 0.45, 0.7
+_SINGLE, _RUN = 0.3, 0.4
 """Shares of the kinds of changes: one group up to the first, runs of an order up to the second, the
 rest are nodes with what they wait for, or with what waits for them."""
 
-_TO_NEIGHBOUR, _TO_CPU = 0.75, 0.9
+_TO_NEIGHBOUR, _TO_CPU = 0.35, 0.65
 """Shares of where they go: to a neighbour's device up to the first, to a CPU up to the second."""
 
 

@@ -11,56 +11,46 @@ ObjectiveName: TypeAlias = Literal["latency", "throughput"]
 
 
 class Objective(Protocol):
-    """A number to make small. ``walks`` says whether finding it finds states that may not be
-    written, too: where not, the search asks ``State.latency`` of those that it takes."""
+    """A number to make small."""
 
-    walks: bool
-
-    def value(self, state: State) -> float | None:
-        """The number; None for a state that may not be written."""
-
-    def guide(self, state: State, value: float) -> float:
-        """What the search follows: the number, and something small that tells equals apart."""
+    def weigh(self, state: State, most: float) -> tuple[float, float] | None:
+        """The number, and what the search follows: the number with something small that tells
+        equals apart. None if that is above ``most``, and for a state that may not be written:
+        where a set isn't convex, or accelerators wait for each other."""
 
 
 class Latency:
     """When all is done; of equals those with the least load, which is the least traffic."""
 
-    walks = True
     _LOADS = 1e-3
 
-    def value(self, state: State) -> float | None:
-        return state.latency()
-
-    def guide(self, state: State, value: float) -> float:
-        return value + self._LOADS * sum(state.load[: state.accelerators])
+    def weigh(self, state: State, most: float) -> tuple[float, float] | None:
+        loads = self._LOADS * sum(state.load[: state.accelerators])
+        latency = state.latency(most - loads)
+        return None if latency is None else (latency, latency + loads)
 
 
 class MaxLoad:
     """The largest load of any device; of equals those with small loads on the others."""
 
-    walks = False
     _OTHERS = 0.2
 
-    def value(self, state: State) -> float | None:
-        return max(state.load)
-
-    def guide(self, state: State, value: float) -> float:
+    def weigh(self, state: State, most: float) -> tuple[float, float] | None:
+        largest = max(state.load)
+        if largest > most:
+            return None
         squares = sum(load * load for load in state.load)
-        return value + self._OTHERS * math.sqrt(squares / len(state.load))
+        guide = largest + self._OTHERS * math.sqrt(squares / len(state.load))
+        return None if guide > most or state.latency() is None else (largest, guide)
 
 
 class Overflow:
     """Memory that accelerators lack: 0 is a split that fits."""
 
-    walks = False
-
     def __init__(self, memory_bytes: float):
         self.memory_bytes = memory_bytes
 
-    def value(self, state: State) -> float | None:
+    def weigh(self, state: State, most: float) -> tuple[float, float] | None:
         sizes = state.size[: state.accelerators]
-        return math.fsum(max(0.0, size - self.memory_bytes) for size in sizes)
-
-    def guide(self, state: State, value: float) -> float:
-        return value
+        lacking = sum(max(0.0, size - self.memory_bytes) for size in sizes)
+        return None if lacking > most or state.latency() is None else (lacking, lacking)

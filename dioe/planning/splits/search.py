@@ -5,11 +5,12 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from dioe.planning.splits.anneal import Annealing, Budget
 from dioe.planning.splits.instance import Instance
+from dioe.planning.splits.merged import merged
 from dioe.planning.splits.objectives import Latency, MaxLoad, Objective, ObjectiveName, Overflow
 from dioe.planning.splits.starts import Blocks, Place, cut
 from dioe.planning.splits.state import State
@@ -24,12 +25,16 @@ _START_SHARE = 0.15
 _FEW_PLACES = 5000
 """Ways to place all groups, of which as many are tried one by one."""
 
+_FEW_NODES = 100
+"""Instances with more are searched merged first."""
+
 _HOT = 0.02
 """The first temperature, as a share of the objective."""
 
-_ROUNDS = ((0.5, _HOT), (0.6, 0.2), (0.85, 0.005), (1.0, 0.001))
+_FIRST_ROUNDS = ((0.55, _HOT), (0.6, 0.2), (0.75, 0.005))
+_LAST_ROUNDS = ((0.95, 0.005), (1.0, 0.001))
 """The annealings one after another, each from the best found: the share of the budget that is spent
-when it ends, and its first temperature."""
+when it ends, and its first temperature. The last ones move all nodes, the first merged ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +56,56 @@ def search(
     """
     budget = Budget(seconds=seconds, moves=moves)
     rng = random.Random(seed)
-    cpus = min(instance.max_cpus, 1) if objective == "latency" else instance.max_cpus
-    goal: Objective = Latency() if objective == "latency" else MaxLoad()
+    smaller = merged(instance) if len(instance.nodes) > _FEW_NODES else None
+    try:
+        annealing = _started(smaller.instance if smaller else instance, objective, rng, budget)
+    except OutOfMemory:
+        if smaller is None:
+            raise
+        smaller = None  # what was merged may fit when it isn't
+        annealing = _started(instance, objective, rng, budget)
+    _run(annealing, budget, _FIRST_ROUNDS)
+    if smaller is not None:
+        place = smaller.expanded(annealing.best_place)
+        annealing = _annealing(instance, objective, rng, place)
+    _run(annealing, budget, _LAST_ROUNDS)
+    return Found(annealing.best, annealing.best_place, int(budget.used))
 
-    def state_at(place: Place) -> State:
-        return State(instance, instance.max_accelerators, cpus, place)
 
-    best: tuple[float, Place] | None = None
-    for place in _starts(instance, objective, rng, budget, cpus):
-        value = goal.value(state_at(place))
-        if value is not None and (best is None or value < best[0]):
-            best = value, place
-    place = _made_to_fit(instance, rng, budget) if best is None else best[1]
-    annealing = Annealing(state_at(place), goal, rng, limit_bytes(instance))
-    if (instance.max_accelerators + cpus) ** len(instance.groups) <= _FEW_PLACES:
-        annealing.try_all()
-    for until, hot in _ROUNDS:
+def _run(annealing: Annealing, budget: Budget, rounds: Iterable[tuple[float, float]]) -> None:
+    for until, hot in rounds:
         if budget.spent() < until:
             annealing.restart(annealing.best_place)
             annealing.run(budget, until, hot)
-    return Found(annealing.best, annealing.best_place, int(budget.used))
+
+
+def _started(
+    instance: Instance, objective: ObjectiveName, rng: random.Random, budget: Budget
+) -> Annealing:
+    """The annealing from the best start; raises OutOfMemory where there is none that fits."""
+    best: Annealing | None = None
+    for place in _starts(instance, objective, rng, budget):
+        started = _annealing(instance, objective, rng, place)
+        if best is None or started.best_guide < best.best_guide:
+            best = started
+    if best is None:
+        best = _annealing(instance, objective, rng, _made_to_fit(instance, rng, budget))
+    if len(best.state.load) ** len(instance.groups) <= _FEW_PLACES:
+        best.try_all()
+    return best
+
+
+def _annealing(
+    instance: Instance, objective: ObjectiveName, rng: random.Random, place: Place
+) -> Annealing:
+    goal: Objective = Latency() if objective == "latency" else MaxLoad()
+    state = State(instance, instance.max_accelerators, _cpus(instance, objective), place)
+    return Annealing(state, goal, rng, limit_bytes(instance))
+
+
+def _cpus(instance: Instance, objective: ObjectiveName) -> int:
+    """CPUs of a state: one stands for all where they don't queue."""
+    return min(instance.max_cpus, 1) if objective == "latency" else instance.max_cpus
 
 
 def limit_bytes(instance: Instance) -> float:
@@ -81,9 +116,10 @@ def limit_bytes(instance: Instance) -> float:
 
 
 def _starts(
-    instance: Instance, objective: ObjectiveName, rng: random.Random, budget: Budget, cpus: int
+    instance: Instance, objective: ObjectiveName, rng: random.Random, budget: Budget
 ) -> Iterator[Place]:
     """All on CPUs if they can take it, and the best cuttings of some orders."""
+    cpus = _cpus(instance, objective)
     if cpus:
         yield on_cpus(instance, [instance.max_accelerators] * len(instance.nodes), cpus)
     if not instance.max_accelerators:

@@ -3,6 +3,7 @@
 # ruff: noqa: PLR1730 - max() is a call, and these are the inner loops
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from dioe.planning.splits.instance import Instance
@@ -139,8 +140,9 @@ class State:
         else:
             load[to] += self.cpu_time[node]
 
-    def latency(self) -> float | None:  # noqa: PLR0915 - the inner loop: no calls
-        """When all is done; None where a set isn't convex or accelerators wait for each other.
+    def latency(self, most: float = math.inf) -> float | None:  # noqa: PLR0915 - the inner loop: no calls
+        """When all is done; None where a set isn't convex or accelerators wait for each other, or
+        where that is later than ``most``.
 
         A topological walk over the graph in which each accelerator is one vertex: one that isn't
         convex waits for itself there.
@@ -162,6 +164,8 @@ class State:
                 left -= 1
                 end = begin[node] + cpu_time[node]
                 if end > latest:
+                    if end > most:
+                        return None
                     latest = end
                 for after in successors[node]:
                     device = place[after]
@@ -183,6 +187,8 @@ class State:
             left -= 1
             end = starts[own] + self.load[own]
             if end > latest:
+                if end > most:
+                    return None
                 latest = end
             for node in self.senders[own]:
                 for after in successors[node]:
