@@ -118,10 +118,10 @@ def _share(instance: Instance, device: Device) -> str:
 
 
 def _number(value: float | None) -> str:
-    """A time of the file's own unit."""
+    """A time of the file's own unit, in 7 columns (the table fits into 80 then)."""
     if value is None:
         return "-"
-    return f"{value:.3f}" if value < 10_000 else f"{value:.6g}"
+    return f"{value:.3f}" if value < 1000 else f"{value:.2f}" if value < 10_000 else f"{value:.6g}"
 
 
 def _plain(instance: Instance, answer: Answer, seed: int, out: Path | None) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def cut(
             better = reached < best[1:, first + 1 : end + 1]
             best[1:, first + 1 : end + 1][better] = reached[better]
             begin[1:, first + 1 : end + 1][better] = first
-        if instance.max_cpus and not (by_load and len(loads)):
+        if instance.max_cpus and not (by_load and levels and len(loads)):
             time = 0.0 if by_load else _cpu_time(instance, step)
             alone = combine(best[:, first], np.full(levels + 1, time))
             better = alone < best[:, first + 1]

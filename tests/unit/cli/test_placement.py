@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +157,21 @@ def test_output_files_that_would_be_lost(dioe: Dioe, small: Path, tmp_path: Path
 def test_time_limits(dioe: Dioe, small: Path) -> None:
     for limit in ("0", "-1", "nan", "inf"):
         assert dioe("placement", small, "--time-limit", limit).code == InputError.exit_code
+
+
+def test_interrupted_it_ends_at_once_and_writes_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "split.json"
+    file = PUBLISHED / "bert_l-3_ops.json"
+    command = [sys.executable, "-m", "dioe", "placement", str(file), "--time-limit", "60"]
+    with subprocess.Popen(
+        [*command, "--out", str(out)], stderr=subprocess.PIPE, text=True
+    ) as process:
+        time.sleep(3)
+        begin = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert time.monotonic() - begin < 5
+    assert process.returncode == 130
+    assert "interrupted; nothing was written" in said
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
