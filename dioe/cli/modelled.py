@@ -155,10 +155,10 @@ def show_modelled(
         found = plan_work(work_of(wish.model, wish.shapes), pool, name, wish.asked(), search)
     contents = {file: _writer(file)(found) for file in timelines}
     if output is not None:
-        contents[output] = found.to_json()
+        contents[output] = found.to_json(explain=explain)
     write_files({file: text.encode() for file, text in contents.items()})
     if wish.as_json:
-        emit(found.to_json())
+        emit(found.to_json(explain=explain))
         return
     out = console()
     print_modelled(out, found, away, explain=explain, every=every)
@@ -213,23 +213,6 @@ def _writer(file: Path) -> Callable[[ModelledPlan], str]:
             f"a timeline is a picture (.svg) or a trace (.json), not {file.suffix or 'a name'!r}",
             place=str(file), fix="name it timeline.svg or timeline.json",
         )  # fmt: skip
-    return _svg if file.suffix == ".svg" else _trace
+    from dioe.tuning import ModelledPlan
 
-
-def _title(plan: ModelledPlan) -> str:
-    return (
-        f"{plan.model} on {plan.hardware}: {plan.latency_ms:.4g} ms a request, policy "
-        f"{plan.policy} (modelled)"
-    )
-
-
-def _svg(plan: ModelledPlan) -> str:
-    from dioe.planning.timeline_svg import timeline_svg
-
-    return timeline_svg(plan.schedule, title=_title(plan))
-
-
-def _trace(plan: ModelledPlan) -> str:
-    from dioe.planning.timeline_trace import timeline_trace
-
-    return timeline_trace(plan.schedule, title=_title(plan))
+    return ModelledPlan.to_svg if file.suffix == ".svg" else ModelledPlan.to_trace

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
-from dioe.cli.plan_text import print_notes
+from dioe.cli.plan_text import print_blocks, print_notes
 from dioe.cli.terminal import ms, new_table, size
 from dioe.text import printable
 
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 _STAGES = 20
 """In the table, where not all are asked for."""
-
-_NAMED_BLOCKS = 20
-"""In the table of ``--explain``, where not all are asked for."""
 
 
 def print_modelled(
@@ -32,18 +29,22 @@ def print_modelled(
 ) -> None:
     """All that a modelled plan tells; ``absent`` are the devices that aren't here, with reasons,
     ``every`` folds no stages and blocks."""
+    from dioe.planning import gap_text
+
     out.print(_text(_headline(plan, absent)))
     out.print(_text(_figures(plan)))
-    out.print(_text(_quality(plan)))
+    out.print(_text(f"policy {plan.policy}: {gap_text(plan.schedule)}"))
     if plan.shapes:
         listed = (f"{n} {'×'.join(map(str, s)) or 'scalar'}" for n, s in plan.shapes.items())
         out.print(_text(f"for {', '.join(listed)}"))
     _print_devices(out, plan)
     _print_stages(out, plan, every=every)
     if explain:
-        _print_blocks(out, plan, every=every)
+        print_blocks(out, plan.reasons, {}, every_block=every)
     for device, reason in plan.left_out.items():
         out.print(_text(f"{device} isn't used: {reason}"))
+    if absent:
+        out.print(_text(f"not here: {'; '.join(f'{d}: {why}' for d, why in absent.items())}"))
     print_notes(out, [*plan.notes, *(f"{t}: {basis}" for t, basis in plan.bases.items())])
 
 
@@ -51,8 +52,11 @@ def _headline(plan: ModelledPlan, absent: Mapping[str, str]) -> str:
     text = f"modelled on {plan.hardware}: computed from figures of its devices, nothing was run"
     if not absent:
         return text
-    reasons = "; ".join(f"{device}: {reason}" for device, reason in absent.items())
-    return f"{text}, since not all of them are here ({reasons})"
+    return f"{text}, since {_listed(list(absent))} {'is' if len(absent) == 1 else 'are'} not here"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _figures(plan: ModelledPlan) -> str:
@@ -60,14 +64,6 @@ def _figures(plan: ModelledPlan) -> str:
         f"latency {ms(plan.latency_ms)} ms, {rate(plan.throughput_per_s)} requests/s, "
         f"{energy(plan.energy_j)} a request (modelled)"
     )
-
-
-def _quality(plan: ModelledPlan) -> str:
-    """What was optimised, and how far from the best it may be."""
-    schedule = plan.schedule
-    if schedule.proved or schedule.gap == 0:
-        return f"policy {plan.policy}: nothing is better by these figures"
-    return f"policy {plan.policy}: at most {schedule.gap:.0%} might be saved"
 
 
 def rate(per_s: float) -> str:
@@ -101,69 +97,24 @@ def _print_devices(out: Console, plan: ModelledPlan) -> None:
 
 def _print_stages(out: Console, plan: ModelledPlan, *, every: bool) -> None:
     table = new_table("Stages")
-    table.add_column("stage", overflow="fold")
+    table.add_column("stage", no_wrap=True)
     table.add_column("target", overflow="fold")
+    table.add_column("of", overflow="fold")
     for heading in ("blocks", "start ms", "end ms"):
         table.add_column(heading, justify="right", no_wrap=True)
-    from dioe.planning.tracks import stage_name
+    from dioe.planning.names import stage_name
+    from dioe.planning.tracks import contents
 
     stages = list(zip(plan.stages, plan.schedule.placement.stages, strict=True))
     shown = stages if every else stages[:_STAGES]
-    for stage, placed in shown:
+    for number, (stage, placed) in enumerate(shown):
         table.add_row(
-            _text(stage_name(placed)), _text(stage.target), str(len(stage.blocks)),
-            ms(stage.start_ms), ms(stage.end_ms),
+            stage_name(number), _text(stage.target), _text(contents(placed)),
+            str(len(stage.blocks)), ms(stage.start_ms), ms(stage.end_ms),
         )  # fmt: skip
     out.print(table)
     if len(shown) < len(stages):
         out.print(f"{len(stages) - len(shown)} more stages: --explain --all shows them")
-
-
-def _print_blocks(out: Console, plan: ModelledPlan, *, every: bool) -> None:
-    rows = block_rows(plan)
-    shown = rows if every else sorted(rows, key=lambda row: -row["ms"])[:_NAMED_BLOCKS]
-    table = new_table("Blocks" if len(shown) == len(rows) else "Dearest blocks")
-    table.add_column("block", overflow="fold")
-    table.add_column("kind", no_wrap=True)
-    table.add_column("target", overflow="fold")
-    table.add_column("ms", justify="right", no_wrap=True)
-    table.add_column("runner-up", overflow="fold")
-    table.add_column("its ms", justify="right", no_wrap=True)
-    for row in shown:
-        table.add_row(
-            _text(row["block"]), _text(row["kind"]), _text(row["target"]), ms(row["ms"]),
-            _text(row["runner_up"] or "-"), ms(row["runner_up_ms"]),
-        )  # fmt: skip
-    out.print(table)
-    if len(shown) < len(rows):
-        out.print(f"{len(rows) - len(shown)} more blocks: --all shows them")
-
-
-def block_rows(plan: ModelledPlan) -> list[dict[str, Any]]:
-    """For each block its target and what it takes there; of the targets on other devices the one
-    where it takes least, by itself."""
-    problem = plan.schedule.problem
-    rows = []
-    for block in problem.blocks:
-        target = plan.schedule.placement.targets[block.id]
-        chosen = problem.targets[target]
-        others = [
-            costs
-            for costs in problem.targets
-            if costs.target.device != chosen.target.device and block.id in costs.blocks
-        ]
-        best = min(others, key=lambda costs: costs.blocks[block.id].ms, default=None)
-        rows.append(
-            {
-                "block": block.id,
-                "kind": block.kind,
-                "target": str(chosen.target),
-                "ms": chosen.blocks[block.id].ms,
-                "runner_up": None if best is None else str(best.target),
-                "runner_up_ms": None if best is None else best.blocks[block.id].ms,
-            }
-        )
-    return rows
 
 
 def print_comparison(out: Console, rows: Sequence[PoolRow], policy: str) -> None:

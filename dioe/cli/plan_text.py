@@ -192,7 +192,7 @@ class _Row:
         return cls(
             blocks=first.block if len(group) == 1 else f"{first.block} … {group[-1].block}",
             kind=_counted(kinds) if len(group) > 1 else first.kind,
-            ops=f"{len(ops)} from {ops[0]}" if len(ops) > 1 else ops[0],
+            ops=f"{len(ops)} from {ops[0]}" if len(ops) > 1 else (ops or ["-"])[0],
             stage=first.stage,
             target=first.target,
             cost=ms(sum(costs) if costs else None),

@@ -44,4 +44,4 @@ def _why_absent(device: DeviceSpec, found: DeviceSpec | None, modelled: bool) ->
         return ""
     if found.device == device.device:
         return ""
-    return f"it is a {device.device} in the pool, and here a {found.name or found.device}"
+    return f"in the pool it is {device.device}, here {found.name or found.device or 'another one'}"

@@ -20,9 +20,9 @@ MOST_BOXES = 3000
 """In one picture: beyond, neighbours are drawn as one box."""
 
 _PALETTE = (
-    "#4e79a7", "#e0873c", "#59a14f", "#b07aa1", "#d1595b", "#4f9f9a", "#b8971f", "#8c6d5a",
+    "#3f6fa5", "#c0631a", "#3f8a3c", "#9a5f8d", "#c0474c", "#2f8482", "#94770f", "#7d6152",
 )  # fmt: skip
-"""Colours of targets, after Tableau 10: told apart by most people, and readable under white."""
+"""Colours of targets, after Tableau 10 but darker: white on them has a contrast of 4 or more."""
 
 _LANE, _LINK, _GAP, _PAD = 34, 16, 8, 16
 """Heights of rows, the space between them, and around the picture."""
@@ -170,7 +170,9 @@ class _Picture:
             f'rx="{min(2.0, wide / 4):.2g}"/>',
         ]
         parts += self._lines_between_blocks(bar, left, right, y, height)
-        name = _cut(bar.name, (wide - 8) / _CHARACTER)
+        room = (wide - 8) / _CHARACTER
+        short = bar.name.partition(" (")[0]
+        name = bar.name if len(bar.name) <= room else _cut(short, room)
         if bar.target and name:
             at = f'x="{left + 4:.1f}" y="{y + height / 2 + 4:g}"'
             parts.append(f'<text class="on" {at}>{_text(name)}</text>')

@@ -48,7 +48,7 @@ def _lanes(schedule: Schedule) -> Iterable[Track]:
         target = str(targets[stage.targets[0]].target)
         device = times.device or targets[stage.targets[0]].target.device
         found.setdefault((device, times.lane), []).append(
-            Bar(stage_name(stage), times.start_ms, times.end_ms, target, number)
+            Bar(contents(stage), times.start_ms, times.end_ms, target, number)
         )
     order = {device.id: i for i, device in enumerate(schedule.problem.devices)}
     lanes: dict[str, int] = {}
@@ -60,16 +60,16 @@ def _lanes(schedule: Schedule) -> Iterable[Track]:
         yield Track(name, device, tuple(bars))
 
 
-def stage_name(stage: PlacedStage) -> str:
-    """A short name: the nodes of the pipeline that it is of, or its first and last block."""
+def contents(stage: PlacedStage) -> str:
+    """What a stage is of, in short: the nodes of a pipeline, or its first and last block."""
     nodes = list(dict.fromkeys(block.rpartition(".")[0] or block for block in stage.blocks))
     if len(nodes) == 1 and len(stage.blocks) > 1:
         return f"{nodes[0]} ({len(stage.blocks)} blocks)"
     if len(stage.blocks) == 1:
         return stage.blocks[0]
     if any("." in block for block in stage.blocks):
-        return ", ".join(nodes)
-    return f"{stage.blocks[0]} to {stage.blocks[-1]}"
+        return ", ".join(nodes)  # of a pipeline
+    return f"{stage.blocks[0]} … {stage.blocks[-1]}"
 
 
 def _links(schedule: Schedule) -> Iterable[Track]:

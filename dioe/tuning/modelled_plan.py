@@ -13,22 +13,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from os import PathLike
+from pathlib import Path
 from typing import Any, ClassVar
 
 from dioe.graph import Source
 from dioe.hardware import Pool, pool_from, with_devices
 from dioe.hardware.limits import LimitsLike, check_devices, limits_from
-from dioe.planning import SCHEDULE_POLICIES, PlacedStage, Schedule, solve
+from dioe.planning import SCHEDULE_POLICIES, PlacedStage, Schedule, block_reasons, solve
 from dioe.planning.objective import busy_ms, energies_j
 from dioe.planning.plan_file import MODELLED_PLAN_FORMAT
 from dioe.planning.simulator import SimulatedStage
+from dioe.planning.timeline_svg import timeline_svg
+from dioe.planning.timeline_trace import timeline_trace
 from dioe.runtime import Pipeline, Runtime
 from dioe.tuning.modelled_problem import AS_WRITTEN, Asked, StepCosts, modelled_problem
 from dioe.tuning.modelled_work import Work, work_of
 from dioe.tuning.pins import Pins
 from dioe.tuning.pool_network import memory_of
 from dioe.tuning.whole_nodes import best_of_whole_nodes
-from dioe.types import InputError, KnownAs, OutOfMemory
+from dioe.types import BlockReport, InputError, KnownAs, OutOfMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +128,31 @@ class ModelledPlan:
         """Ids of the devices that compute anything."""
         return tuple(device.id for device in self.devices if device.busy_ms > 0)
 
-    def to_data(self) -> dict[str, Any]:
-        """As plain data for JSON. It is no plan that could be run."""
+    @property
+    def _title(self) -> str:
+        model = self.model if " -> " in self.model else Path(self.model).name
+        return (
+            f"{model} on {self.hardware}: {self.latency_ms:.4g} ms a request, policy "
+            f"{self.policy} (modelled)"
+        )
+
+    def to_svg(self, width: int = 1200) -> str:
+        """The timeline of one request as a picture (SVG), ``width`` pixels wide."""
+        return timeline_svg(self.schedule, title=self._title, width=width)
+
+    def to_trace(self) -> str:
+        """The timeline of one request as JSON that https://ui.perfetto.dev shows."""
+        return timeline_trace(self.schedule, title=self._title)
+
+    @cached_property
+    def reasons(self) -> tuple[BlockReport, ...]:
+        """Why each block is where it is: the runner-up, what the plan would lose by it, and what
+        decided. Simulates a plan for each, which may take some seconds."""
+        return block_reasons(self.schedule)
+
+    def to_data(self, *, explain: bool = False) -> dict[str, Any]:
+        """As plain data for JSON, with ``explain`` the reasons too. It is no plan that could be
+        run."""
         schedule = self.schedule
         return {
             "format": self.FORMAT,
@@ -154,14 +180,16 @@ class ModelledPlan:
                  "start_ms": b.start_ms, "end_ms": b.end_ms}
                 for b in schedule.blocks
             ],
+            **({"reasons": [asdict(reason) for reason in self.reasons]} if explain else {}),
             "transfers": [asdict(transfer) for transfer in schedule.transfers],
             "bases": dict(self.bases),
             "notes": list(self.notes),
         }  # fmt: skip
 
-    def to_json(self) -> str:
-        """As JSON text. Raises ValueError for a figure that JSON has no word for."""
-        return json.dumps(self.to_data(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    def to_json(self, *, explain: bool = False) -> str:
+        """``to_data`` as text."""
+        data = self.to_data(explain=explain)
+        return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def plan(

@@ -203,6 +203,7 @@ class _Building:
         """Without targets of a device that another one there is at least as good as, in every
         block's time and weights."""
         kept: list[TargetCosts] = []
+        left: dict[str, list[str]] = {}
         for costs in targets:
             others = [t for t in targets if t.target.device == costs.target.device]
             at = others.index(costs)
@@ -217,9 +218,11 @@ class _Building:
             if better is None:
                 kept.append(costs)
             else:
-                self._notes.append(
-                    f"{costs.target} is left out: {better.target} is as fast or faster everywhere"
-                )
+                left.setdefault(str(better.target), []).append(str(costs.target))
+        for better_one, others_left in left.items():
+            self._notes.append(
+                f"no use of {', '.join(others_left)}: {better_one} is as fast or faster everywhere"
+            )
         return kept
 
     def _steps(self) -> Iterator[TargetCosts]:

@@ -51,6 +51,14 @@ def where(plan):
     return ", ".join(f"{node} on {' and '.join(sorted(on))}" for node, on in found.items())
 
 
+def figures(plan):
+    """What a caption takes."""
+    return (
+        f"{plan.latency_ms:.2f} ms, {plan.throughput_per_s:.0f} captions/s, "
+        f"{plan.energy_j * 1e3:.0f} mJ a caption (modelled)"
+    )
+
+
 def main(pool="captioning"):
     """Print where each policy places the nodes, and what that takes, beside the GPU alone."""
     pipeline = captions()
@@ -62,19 +70,27 @@ def main(pool="captioning"):
         )  # fmt: skip
 
     alone = planned("throughput", ["gpu:0"])
+    print(f"GPU alone: {figures(alone)}")
     for policy in ("latency", "throughput", "efficiency"):
         plan = planned(policy)
         print(f"{policy}: {where(plan)}")
-        print(
-            f"  {plan.latency_ms:.2f} ms, {plan.throughput_per_s:.0f} captions/s, "
-            f"{plan.energy_j * 1e3:.0f} mJ a caption (modelled); "
-            f"{plan.throughput_per_s / alone.throughput_per_s:.2f} times as many as GPU-only, "
-            f"{alone.energy_j / plan.energy_j:.2f} times as many per joule"
+        print(f"  {figures(plan)}")
+        faster, thriftier = (
+            plan.throughput_per_s / alone.throughput_per_s,
+            alone.energy_j / plan.energy_j,
         )
-    print(
-        f"GPU-only: {alone.latency_ms:.2f} ms, {alone.throughput_per_s:.0f} captions/s, "
-        f"{alone.energy_j * 1e3:.0f} mJ a caption (modelled)"
-    )
+        print(
+            f"  {faster:.2f} times as many captions a second as the GPU alone, "
+            f"{thriftier:.2f} times as many a joule"
+        )
+        for device in plan.devices:
+            if device.id == "npu:0" and device.busy_ms:
+                others_j = plan.energy_j - device.energy_j
+                even_w = (alone.energy_j - others_j) / device.busy_ms * 1e3
+                print(
+                    f"  the NPU counts with {device.busy_w:g} W; the GPU alone takes more energy "
+                    f"where the NPU draws less than {even_w:.1f} W"
+                )
 
 
 if __name__ == "__main__":

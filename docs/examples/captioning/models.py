@@ -7,6 +7,8 @@ reads the caption so far and the picture, and gives the scores of the next word 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -115,3 +117,8 @@ def decoder() -> bytes:
         "features": (TensorProto.FLOAT, [1, PLACES, WIDTH]),
     }
     return net.model(given, "scores", [1, WORDS])
+
+
+if __name__ == "__main__":
+    Path("encoder.onnx").write_bytes(encoder())
+    Path("decoder.onnx").write_bytes(decoder())

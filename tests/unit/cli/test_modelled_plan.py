@@ -70,6 +70,7 @@ def test_what_isnt_here_is_modelled_and_the_first_line_says_so(
     text = flat(shown.out)
     assert text.startswith("modelled on a workstation to be: computed from figures")
     assert "nothing was run" in text
+    assert "since cpu and gpu:0 are not here" in text
     assert "gpu:0: no backend finds it" in text
     assert re.search(r"latency \S+ ms, \S+ requests/s, \S+ mJ a request \(modelled\)", text)
     assert "for x 256×512" in text
@@ -97,7 +98,7 @@ def test_one_may_ask_for_figures_alone(dioe: Dioe, tall: Path, tmp_path: Path) -
     shown = dioe("plan", tall, "--hardware", path, "--modelled")
     assert shown.code == 0
     assert shown.out.startswith("modelled on ")
-    assert "aren't here" not in shown.out
+    assert "not here" not in shown.out
 
 
 def test_options_of_measuring_are_refused(dioe: Dioe, tall: Path, pool: Path) -> None:
@@ -189,12 +190,16 @@ def test_other_files_arent_replaced(dioe: Dioe, tall: Path, pool: Path, tmp_path
     assert files_in(tmp_path) == before
 
 
-def test_explain_shows_blocks_and_runners_up(dioe: Dioe, tall: Path, pool: Path) -> None:
-    call = ("plan", tall, "--hardware", pool)
+def test_explain_tells_what_decided(dioe: Dioe, tall: Path, pool: Path, tmp_path: Path) -> None:
+    output = tmp_path / "p.json"
+    call = ("plan", tall, "--hardware", pool, "--shape", "x=256,512")
     assert "runner-up" not in dioe(*call).out
-    text = flat(dioe(*call, "--explain").out)
-    assert "runner-up" in text
-    assert re.search(r"block\d \S+ (gpu:0|cpu)/\*/fp32 \S+ (gpu:0|cpu)/\*/fp32 \S+", text)
+    shown = dioe(*call, "--explain", "-o", output)
+    text = flat(shown.out)
+    assert "on cpu/*/fp32 (runner-up) the plan takes +" in text
+    (reason, *_) = json.loads(output.read_text())["reasons"]
+    assert (reason["block"], reason["runner_up"]) == ("block0", "cpu/*/fp32")
+    assert reason["reason"]
 
 
 # --- comparing ---------------------------------------------------------------------------------

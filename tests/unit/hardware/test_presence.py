@@ -36,9 +36,7 @@ def test_ids_that_nothing_has_are_absent() -> None:
 
 def test_another_device_of_the_catalogue_is_absent_unless_it_was_found() -> None:
     other = DeviceSpec("cpu", device="epyc-9654")
-    assert absent_devices(Pool((other,)), []) == {
-        "cpu": "it is a epyc-9654 in the pool, and here a A CPU"
-    }
+    assert absent_devices(Pool((other,)), []) == {"cpu": "in the pool it is epyc-9654, here A CPU"}
     mine = replace(other, known_as=KnownAs.HARDWARE)
     assert absent_devices(Pool((mine,)), []) == {}
     card = Pool((DeviceSpec("gpu:0", device="l4"),))
