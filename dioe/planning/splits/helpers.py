@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Iterable
 from multiprocessing.connection import Connection
@@ -123,6 +125,7 @@ def _help(
 ) -> None:
     """Search and send what was found, or that nothing fits."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it ends it
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     answer: Found | str
     try:
         answer = search(
@@ -132,3 +135,10 @@ def _help(
         answer = error.cause
     with contextlib.suppress(BrokenPipeError):  # who asked is gone
         pipe.send(answer)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)  # nobody is left to take an answer

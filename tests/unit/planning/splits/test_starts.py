@@ -22,8 +22,10 @@ def test_a_cutting_may_be_written(instance: Instance, seed: int) -> None:
     order = blocks.order(random.Random(seed))
     for by_load in (False, True):
         place = cut(instance, blocks, order, by_load=by_load)
-        assert place is not None  # there is a CPU
-        assert judge(instance, as_split(instance, place, spread=False)).faults == ()
+        if place is None:
+            assert by_load  # accelerators alone may have too little memory: no CPU helps them then
+        else:
+            assert judge(instance, as_split(instance, place, spread=False)).faults == ()
 
 
 def test_a_chain_is_cut_where_it_is_best() -> None:
