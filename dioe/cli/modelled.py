@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -120,18 +120,30 @@ def check_measured(policy: str, latency_ms: float | None, timelines: Sequence[Pa
             )
 
 
-def check_modelled(context: typer.Context) -> None:
-    """Raise InputError for an option on the command line that only measuring could follow."""
+def check_modelled(context: typer.Context, *, compare: bool) -> None:
+    """Raise InputError for an option on the command line that only measuring could follow, or that
+    is of one plan where pools are compared."""
+    for option in _given(context, "inputs", "tuning_budget", "max_relative_l2"):
+        raise InputError(
+            f"{option} is for measuring, and this plan is modelled: nothing is run",
+            place=option,
+            fix="leave it out; --shape gives the shapes of inputs",
+        )
+    one = ("hardware", "output", "timeline", "explain", "every_block")
+    for option in _given(context, *one) if compare else ():
+        raise InputError(
+            f"{option} is of one plan, and --compare makes several",
+            place=option,
+            fix="leave it out; pools are named behind the model",
+        )
+
+
+def _given(context: typer.Context, *names: str) -> Iterator[str]:
+    """Options among ``names`` that are on the command line."""
     for parameter in context.command.params:
         source = context.get_parameter_source(str(parameter.name))
-        given = source is not None and source.name == "COMMANDLINE"
-        if given and parameter.name in ("inputs", "tuning_budget", "max_relative_l2"):
-            option = max(parameter.opts, key=len)
-            raise InputError(
-                f"{option} is for measuring, and this plan is modelled: nothing is run",
-                place=option,
-                fix="leave it out; --shape gives the shapes of inputs",
-            )
+        if parameter.name in names and source is not None and source.name == "COMMANDLINE":
+            yield max(parameter.opts, key=len)
 
 
 def show_modelled(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Model = Annotated[
     list[str] | None,
     typer.Argument(
-        help="ONNX file; with --compare then pools.", show_default=False, metavar="MODEL [POOL]..."
+        help="ONNX file; with --compare then pools.", show_default=False, metavar="MODEL [POOL]"
     ),
 ]
 Output = Annotated[
@@ -88,7 +88,7 @@ def plan(
         limits = limit_options.parse_limits(memory_limit, forbid, max_stages, power_cap)
         away = {} if compare else modelled.absent(hardware, devices)
         if away or by_figures or compare:
-            modelled.check_modelled(context)
+            modelled.check_modelled(context, compare=compare)
             wish = modelled.Wish(
                 str(model), devices, pin or (), strict, limits, latency, precision, policy,
                 time_limit, options.parse_shapes(shape), as_json,

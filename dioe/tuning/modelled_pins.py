@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from dioe.hardware import Pool
 from dioe.planning import TargetCosts
 from dioe.runtime import near
-from dioe.tuning.modelled_work import ModelPart, Work
+from dioe.tuning.modelled_work import ANY_BACKEND, ModelPart, Work
 from dioe.tuning.pins import Pin, Pins, parse_pins
 from dioe.tuning.targets import matches
-from dioe.types import InputError, UnsupportedError
+from dioe.types import InputError, Target, UnsupportedError
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class PinnedBlocks:
         notes = []
         kept = {}
         for pin in dict.fromkeys(self.pins.values()):
-            able = [t for t in targets if matches(str(t.target), pin.target)]
+            able = [t for t in targets if _is_on(t.target, pin.target)]
             blocks = {block for block, its in self.pins.items() if its == pin}
             lost = blocks - {block for t in able for block in t.blocks}
             if lost and strict:
@@ -65,10 +65,19 @@ class PinnedBlocks:
             blocks_here = {
                 block: cost
                 for block, cost in costs.blocks.items()
-                if block not in kept or matches(str(costs.target), kept[block].target)
+                if block not in kept or _is_on(costs.target, kept[block].target)
             }
             found.append(replace(costs, blocks=blocks_here))
         return [costs for costs in found if costs.blocks], notes
+
+
+def _is_on(target: Target, pinned: str) -> bool:
+    """Whether a target is the one that a pin means. Figures of a device alone stand for any backend
+    there."""
+    device, backend, precision = (*pinned.split("/", 2), "", "")[:3]
+    if target.backend == ANY_BACKEND and backend:
+        return target.device == device and precision in ("", *target.precisions)
+    return matches(str(target), pinned)
 
 
 def _takes(pin: Pin, part: ModelPart, ops: Sequence[str]) -> bool:

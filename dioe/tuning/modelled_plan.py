@@ -94,7 +94,8 @@ class ModelledPlan:
 
     @property
     def throughput_per_s(self) -> float:
-        """Requests per second where they follow each other without a gap."""
+        """Requests per second where they follow each other without a gap; without end where
+        nothing takes any time."""
         period_ms = self.schedule.period_ms
         return 1e3 / period_ms if period_ms > 0 else math.inf
 
@@ -170,7 +171,7 @@ class ModelledPlan:
             "found_by": schedule.found_by,
             "latency_ms": self.latency_ms,
             "period_ms": schedule.period_ms,
-            "throughput_per_s": self.throughput_per_s,
+            "throughput_per_s": self.throughput_per_s if schedule.period_ms > 0 else None,
             "energy_j": self.energy_j,
             "devices": [asdict(device) for device in self.devices],
             "left_out": dict(self.left_out),

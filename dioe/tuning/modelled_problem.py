@@ -26,14 +26,11 @@ from dioe.runtime import near
 from dioe.tuning import pool_network
 from dioe.tuning.limited import Limited
 from dioe.tuning.modelled_pins import PinnedBlocks
-from dioe.tuning.modelled_work import STEP, ModelPart, Work
+from dioe.tuning.modelled_work import ANY_BACKEND, STEP, ModelPart, Work
 from dioe.tuning.pins import Pins
 from dioe.types import Basis, InputError, Precision, Target, UnsupportedError
 
 AUTO, AS_WRITTEN = "auto", "fp32"
-ANY_BACKEND = "*"
-"""The backend of targets whose figures are of the device alone."""
-
 ASSUMED_DISPATCH_MS = 0.01
 """Of a stage where no figure says: what a call of OpenVINO with preset tensors takes from Python,
 measured on an AMD EPYC (9.8 µs); ONNX Runtime's takes 3 to 5."""
@@ -344,7 +341,8 @@ class _Building:
         reasons = "; ".join(f"{device}: {why}" for device, why in self._left_out.items())
         return UnsupportedError(
             f"no device of the pool can be used ({reasons})", place="hardware",
-            fix="take another precision (--precision auto), other limits, or another pool",
+            fix="take another precision (--precision auto), other limits or another pool; figures "
+            "that are missing come from a descriptor (device: …) or from `dioe calibrate`",
         )  # fmt: skip
 
 

@@ -19,6 +19,10 @@ STEP = "python"
 """The kind of a Python step's block, and the backend of its targets."""
 
 
+ANY_BACKEND = "*"
+"""The backend of targets whose figures are of the device alone."""
+
+
 @dataclass(frozen=True)
 class ModelPart:
     """One model: its kernels and its blocks, and these as ``nodes`` of the whole, in one order.
@@ -75,6 +79,9 @@ def work_of(
         raise InputError("runs are of a pipeline's models", place="runs", fix="leave it out")
     loaded = Model.load(model)
     part, bound = _part("", loaded, {n: tuple(s) for n, s in (shapes or {}).items()}, 1)
+    if not part.nodes:
+        raise InputError("the model has no ops to place", place=loaded.place,
+                         fix="name a model that computes something")  # fmt: skip
     return Work(
         name=str(loaded.path or loaded.place or "model"),
         nodes=part.nodes,

@@ -230,6 +230,8 @@ def test_comparing_needs_pools_and_nothing_else_takes_them(
 ) -> None:
     is_told(dioe("plan", tall, "--compare"), 11, "nothing to compare")
     assert dioe("plan", tall, pool).code == 2
+    for option in (("--hardware", pool), ("--timeline", "t.svg"), ("-o", "p.json"), ("--explain",)):
+        is_told(dioe("plan", tall, "--compare", pool, *option), 11, "--compare makes several")
     none = dioe("plan", tall, "--compare", "nowhere", "nor-there")
     assert none.code == 12
     assert "nowhere: no such file" in flat(none.out)

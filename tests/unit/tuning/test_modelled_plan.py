@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import dioe
-from dioe.hardware import Pool
+from dioe.hardware import Pool, catalogue
 from dioe.hardware.limits import Limits
 from dioe.hardware.spec import BoundaryCost
 from dioe.planning import SCHEDULE_POLICIES, load_plan
@@ -201,6 +202,42 @@ def test_pins_are_kept_or_told() -> None:
         planned(pins={"mul1": "gpu:3"}, strict=True)
     with pytest.raises(InputError, match="matches no op"):
         planned(pins={"nothing": "cpu"})
+
+
+def test_pins_to_backends_hold_where_figures_are_of_the_device_alone() -> None:
+    plan = planned(pins={"mul1": "cpu/openvino", "mul0": "gpu:0/torch/fp32"})
+    where = {
+        op: plan.schedule.assignment[b.id] for b in plan.schedule.problem.blocks for op in b.ops
+    }
+    assert where["mul1"] == "cpu/*/fp32"
+    assert where["mul0"] == "gpu:0/*/fp32"
+    assert any("isn't kept" in note for note in planned(pins={"mul1": "cpu/torch/bf16"}).notes)
+
+
+@pytest.mark.parametrize("name", catalogue.names(catalogue.POOLS))
+@pytest.mark.parametrize("policy", ["latency", "efficiency"])
+def test_every_pool_of_the_catalogue_has_a_plan_or_a_reason(name: str, policy: str) -> None:
+    try:
+        plan = planned(hardware=name, precision="auto", policy=policy, work_limit=5)
+    except UnsupportedError as error:
+        assert name == "example-host" or "draws" in str(error)  # noqa: PT017
+    else:
+        assert plan.used
+        assert set(plan.bases) == {stage.target for stage in plan.stages}
+
+
+def test_a_model_without_ops_is_told() -> None:
+    from tests.toys.models import parse
+
+    with pytest.raises(InputError, match="no ops to place"):
+        planned(parse("g (float[2, 4] x) => (float[2, 4] x) { }"), shapes={})
+
+
+def test_steps_that_take_no_time_are_no_number_in_json() -> None:
+    pipeline = dioe.Pipeline({"one": shout})
+    plan = planned(pipeline, shapes={}, cost_ms={"one": 0})
+    assert plan.throughput_per_s == math.inf
+    assert json.loads(plan.to_json())["throughput_per_s"] is None
 
 
 def test_devices_without_a_way_to_the_host_are_left_out() -> None:
