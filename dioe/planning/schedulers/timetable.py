@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
 
 from dioe.planning.assigned import Assigned
 from dioe.planning.edge_costs import EdgeCosts
+from dioe.planning.schedulers.gaps import Gap, Gaps
 from dioe.planning.schedulers.room import Room
 from dioe.planning.tables import Tables
 
-Undo = tuple[int, int, float, int, float, float, int]
-"""What ``Timetable.place`` did: the block, its lane, until when the lane was taken before, the gap
-that was filled (-1: none), from when to when, and how many gaps are there now in its place."""
+Undo = tuple[int, int, float, Gap | None]
+"""What ``Timetable.place`` did: the block, its lane, until when the lane was taken before, and the
+gap that was filled, if any."""
 
 
 class Timetable:
@@ -35,7 +35,8 @@ class Timetable:
         self.finish = [0.0] * tables.n
         self.ready = [0.0] * tables.m
         self.starts = [0.0] * tables.m
-        self._slots = [(-1, -1)] * tables.m  # lane and gap, by target
+        # the lane and the gap that were looked up, by target
+        self._slots: list[tuple[int, Gap | None]] = [(-1, None)] * tables.m
         self._room = Room(tables) if Room.matters(tables) else None
         self._insertion = insertion
         numbers = iter(range(sum(tables.lanes)))
@@ -43,13 +44,10 @@ class Timetable:
         self._lanes = [by_device[device] for device in tables.device_of]
         lanes = range(sum(tables.lanes))
         self._free = [0.0 for _ in lanes]
-        self._gap_begin: list[list[float]] = [[] for _ in lanes]
-        self._gap_end: list[list[float]] = [[] for _ in lanes]
-        self._longest = [0.0 for _ in lanes]  # at least as long as any gap
-        self._least = self._shortest_blocks()
+        self._gaps = [Gaps(least) for least in self._shortest_blocks()]
 
     def _shortest_blocks(self) -> list[float]:
-        """By lane, the least time of any block there: shorter gaps are never filled."""
+        """By lane, the least time of any block there, if it takes any."""
         times = self.tables.durations
         least = np.where(times > 0, times, math.inf).min(axis=0)
         found = [math.inf for _ in self._free]
@@ -61,21 +59,20 @@ class Timetable:
     def ends(self, i: int) -> list[float]:
         """When block i would end on each target, inf where it can't run or finds no room."""
         ready = self.ready = self._ready(i)
-        starts, slots, free = self.starts, self._slots, self._free
-        gap_end, longest = self._gap_end, self._longest
+        starts, slots, free, gaps = self.starts, self._slots, self._free, self._gaps
         ends = []
         for t, (ms, lanes) in enumerate(zip(self.tables.ms[i], self._lanes, strict=True)):
             at = ready[t]
             if len(lanes) == 1:
-                lane, gap = lanes[0], -1
+                lane = lanes[0]
+                gap: Gap | None = None
                 if at < free[lane]:
-                    gaps = gap_end[lane]
-                    if gaps and ms <= longest[lane] and at + ms <= gaps[-1]:
-                        at, gap = self._fit(lane, at, ms)
-                    else:
+                    if gaps[lane].last_end < at + ms:
                         at = free[lane]
+                    else:
+                        at, gap = self._fit(lane, at, ms)
                 slots[t] = lane, gap
-            elif lanes:
+            elif lanes and ms < math.inf:
                 at, slots[t] = self._fit_any(lanes, at, ms)
             starts[t] = at
             ends.append(at + ms)
@@ -104,22 +101,20 @@ class Timetable:
             _wait(ready, edges.from_home(value), 0.0)
         return ready
 
-    def _fit(self, lane: int, ready: float, ms: float) -> tuple[float, int]:
-        """The earliest start on a lane, and the number of its gap; -1 behind all blocks."""
-        begins, ends = self._gap_begin[lane], self._gap_end[lane]
-        for gap in range(bisect_left(ends, ready + ms), len(ends)):
-            begin = begins[gap]
-            at = begin if begin > ready else ready
-            if at + ms <= ends[gap]:
-                return at, gap
-        return max(ready, self._free[lane]), -1
+    def _fit(self, lane: int, ready: float, ms: float) -> tuple[float, Gap | None]:
+        """The earliest start on a lane, and its gap; None behind all blocks."""
+        at, gap = self._gaps[lane].find(ready, ms)
+        return (max(ready, self._free[lane]), None) if gap is None else (at, gap)
 
-    def _fit_any(self, lanes: list[int], ready: float, ms: float) -> tuple[float, tuple[int, int]]:
+    def _fit_any(
+        self, lanes: list[int], ready: float, ms: float
+    ) -> tuple[float, tuple[int, Gap | None]]:
         """The earliest start on any of the lanes, on the one that idles least before it."""
-        best, slot, idle = math.inf, (-1, -1), math.inf
+        best, idle = math.inf, math.inf
+        slot: tuple[int, Gap | None] = (lanes[0], None)
         for lane in lanes:
             at, gap = self._fit(lane, ready, ms)
-            before = at - (self._free[lane] if gap < 0 else self._gap_begin[lane][gap])
+            before = at - (self._free[lane] if gap is None else gap[0])
             if at < best or (at == best and before < idle):
                 best, slot, idle = at, (lane, gap), before
         return best, slot
@@ -132,31 +127,16 @@ class Timetable:
         self.targets[i], self.start[i], self.finish[i] = t, at, end
         if self._room is not None:
             self._room.take(i, t)
-        if lane < 0:
-            return i, lane, 0.0, -1, 0.0, 0.0, 0
-        free = self._free[lane]
-        begins, ends = self._gap_begin[lane], self._gap_end[lane]
-        if gap < 0:
-            opened = int(self._insertion and at - free >= self._least[lane])
-            if opened:
-                begins.append(free)
-                ends.append(at)
-                self._longest[lane] = max(self._longest[lane], at - free)
-            self._free[lane] = end
-            return i, lane, free, -1, 0.0, 0.0, opened
-        begin, until, least = begins[gap], ends[gap], self._least[lane]
-        before, after = at - begin >= least, until - end >= least
-        if before and after:
-            ends[gap] = at
-            begins.insert(gap + 1, end)
-            ends.insert(gap + 1, until)
-        elif before:
-            ends[gap] = at
-        elif after:
-            begins[gap] = end
-        else:
-            del begins[gap], ends[gap]
-        return i, lane, free, gap, begin, until, before + after
+        free = 0.0
+        if lane >= 0:
+            free = self._free[lane]
+            if gap is not None:
+                self._gaps[lane].fill(gap, at, end)
+            else:
+                if self._insertion:
+                    self._gaps[lane].add(free, at)
+                self._free[lane] = end
+        return i, lane, free, gap
 
     def place_best(
         self, i: int, ends: Sequence[float], scores: Sequence[float] | None = None
@@ -186,21 +166,17 @@ class Timetable:
 
     def undo(self, what: Undo) -> None:
         """Take the block off again that was placed last, and so on backwards."""
-        i, lane, free, gap, begin, until, gaps = what
+        i, lane, free, gap = what
         if self._room is not None:
             self._room.give_back(i, self.targets[i])
-        self.targets[i], self.finish[i] = -1, 0.0
-        if lane < 0:
-            return
-        begins, ends = self._gap_begin[lane], self._gap_end[lane]
-        if gap < 0:
-            self._free[lane] = free
-            if gaps:
-                begins.pop()
-                ends.pop()
-        else:
-            begins[gap : gap + gaps] = [begin]
-            ends[gap : gap + gaps] = [until]
+        if lane >= 0:
+            if gap is not None:
+                self._gaps[lane].clear(gap, self.start[i], self.finish[i])
+            else:
+                if self._insertion:
+                    self._gaps[lane].remove(free, self.start[i])
+                self._free[lane] = free
+        self.targets[i], self.start[i], self.finish[i] = -1, 0.0, 0.0
 
     def result_ms(self, i: int) -> float:
         """When the results of a placed block are there; what of it is a model output, at home."""
