@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 
+from dioe.planning.names import stage_name
 from dioe.planning.schedule import Schedule
 from dioe.planning.tracks import Bar, Track, tracks
 from dioe.text import printable
@@ -30,7 +31,7 @@ _TITLE, _LEGEND, _AXIS = 26, 22, 30
 _CHARACTER = 6.3
 """Width of a character of the small text, about."""
 _LEAST_TEXT = 4
-"""Characters: shorter texts than that tell nothing."""
+"""Characters: what is cut shorter than that tells nothing."""
 
 _STYLE = """
 .page { fill: #ffffff } .text { fill: #1f2328 } .faint { fill: #59636e } .row { fill: #f3f4f6 }
@@ -160,21 +161,22 @@ class _Picture:
     def _box(self, bar: Bar, y: float, height: float) -> str:
         left, right = self._x(bar.start_ms), self._x(bar.end_ms)
         wide = max(right - left, 0.6)
-        about = f"{bar.name}: {bar.start_ms:.4g} to {bar.end_ms:.4g} ms"
+        number = stage_name(bar.stage) if bar.target else ""
+        about = f"{number} {bar.name}: {bar.start_ms:.4g} to {bar.end_ms:.4g} ms"
         if bar.target:
             about += f", {bar.target}"
         fill = f'fill="{self._colours[bar.target]}"' if bar.target else 'class="link"'
         parts = [
-            f"<g><title>{_text(about)}</title>",
+            f"<g><title>{_text(about.strip())}</title>",
             f'<rect {fill} x="{left:.2f}" y="{y:g}" width="{wide:.2f}" height="{height:g}" '
             f'rx="{min(2.0, wide / 4):.2g}"/>',
         ]
         parts += self._lines_between_blocks(bar, left, right, y, height)
-        room = (wide - 8) / _CHARACTER
-        short = bar.name.partition(" (")[0]
-        name = bar.name if len(bar.name) <= room else _cut(short, room)
+        room = (wide - 6) / _CHARACTER
+        names = (bar.name, bar.name.partition(" (")[0], number)
+        name = next((each for each in names if len(each) <= room), "")
         if bar.target and name:
-            at = f'x="{left + 4:.1f}" y="{y + height / 2 + 4:g}"'
+            at = f'x="{left + 3:.1f}" y="{y + height / 2 + 4:g}"'
             parts.append(f'<text class="on" {at}>{_text(name)}</text>')
         return "".join((*parts, "</g>"))
 

@@ -80,7 +80,8 @@ class _Building:
     def __init__(self, work: Work, pool: Pool, asked: Asked) -> None:
         self._work, self._pool, self._asked = work, pool, asked
         self._limits = asked.limits
-        self._limited = Limited(asked.limits, pool, work.written)
+        written = work.written if asked.limits.forbidden else frozenset()
+        self._limited = Limited(asked.limits, pool, written)
         self._chosen = [pool.device(name) for name in asked.devices] or list(pool.devices)
         self._host = pool_network.host_of(pool)
         names = [device.id for device in self._chosen]
@@ -101,10 +102,8 @@ class _Building:
         self._notes += notes
         targets = self._undominated(targets)
         targets += self._steps()
-        used = dict.fromkeys(costs.target.device for costs in targets)
-        if self._host:
-            used.setdefault(self._host)
-        devices = list(used)
+        used = {costs.target.device for costs in targets} | {self._host}
+        devices = [device.id for device in self._pool.devices if device.id in used]
         nodes = pool_network.device_nodes(self._pool, self._limits, devices, self._draws)
         links = self._with_boundaries(pool_network.link_costs(self._pool, devices), targets)
         together = pool_network.both(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -57,9 +58,18 @@ class Work:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     shapes: Mapping[str, tuple[int, ...]]
-    written: frozenset[Precision]
-    quantised: bool
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def quantised(self) -> bool:
+        """Whether parts of a model are quantised already."""
+        return any(part.graph.model.quantised for part in self.models)
+
+    @cached_property
+    def written(self) -> frozenset[Precision]:
+        """The precisions below fp32 that parts of a model are written in."""
+        found = (written_precisions(part.graph.model) for part in self.models)
+        return frozenset().union(*found)
 
 
 def work_of(
@@ -90,8 +100,6 @@ def work_of(
         inputs=tuple(spec.name for spec in loaded.inputs),
         outputs=tuple(spec.name for spec in loaded.outputs),
         shapes=bound,
-        written=written_precisions(loaded),
-        quantised=loaded.quantised,
     )
 
 
@@ -191,8 +199,6 @@ class _Wiring:
             inputs=tuple(value for value in read if value not in made),
             outputs=tuple(value for value in self._outputs() if value in made),
             shapes=self._bound,
-            written=frozenset().union(*(written_precisions(m) for m in pipeline.models.values())),
-            quantised=any(model.quantised for model in pipeline.models.values()),
             notes=tuple(self._notes),
         )
 

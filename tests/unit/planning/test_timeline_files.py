@@ -154,7 +154,7 @@ def test_a_picture_has_a_box_for_each_stage_and_transfer() -> None:
     texts = [element.text for element in ElementTree.fromstring(text).iter(f"{SVG}text")]
     assert {"a title", "a", "b", "bus", "a/*/fp32", "b/*/fp32", "block0"} <= set(texts)
     tips = [box.findtext(f"{SVG}title") for box in boxes(text)]
-    assert any(tip and tip.startswith("block0: ") and "a/*/fp32" in tip for tip in tips)
+    assert any(tip and tip.startswith("s0 block0: ") and "a/*/fp32" in tip for tip in tips)
 
 
 @pytest.mark.parametrize("width", [100, 480, 800, 2400])

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import dioe
 from dioe.hardware import Pool, catalogue
@@ -47,12 +49,12 @@ def test_block_costs_are_those_of_the_roofline() -> None:
     predicted = dioe.predict(tower(), hardware=small_pool(), shapes=SHAPES).predictions
     (same,) = [p for p in predicted if p.target == "gpu:0/*/fp32"]
     assert same.ms is not None
-    assert plan.devices[0].busy_ms == pytest.approx(same.ms)
+    assert plan.devices[1].busy_ms == pytest.approx(same.ms)
 
 
 def test_a_plan_tells_what_a_request_takes() -> None:
     plan = planned(policy="throughput", devices="gpu:0")
-    (gpu, cpu) = plan.devices
+    (cpu, gpu) = plan.devices
     assert (gpu.id, cpu.id, plan.used) == ("gpu:0", "cpu", ("gpu:0",))
     assert plan.throughput_per_s == pytest.approx(1e3 / plan.schedule.period_ms)
     assert plan.energy_j == pytest.approx(200.0 * gpu.busy_ms / 1e3)
@@ -429,3 +431,84 @@ def test_the_problem_knows_which_targets_were_asked_for() -> None:
     found = modelled_problem(work_of(tower(), SHAPES), small_pool(), Asked(("gpu:0",)))
     assert [str(costs.target) for costs in found.problem.targets] == ["gpu:0/*/fp32"]
     assert found.problem.home == "cpu"
+
+
+def quantised() -> Any:
+    """A quantised convolution, and a Sigmoid behind it."""
+    from tests.toys.models import parse, with_weights
+
+    model = parse(
+        """g (float[1, 8, 16, 16] x) => (float[1, 8, 16, 16] y) {
+            q = QuantizeLinear(x, s, z)
+            d = DequantizeLinear(q, s, z)
+            v = DequantizeLinear(w, s, z)
+            c = Conv<pads = [1, 1, 1, 1]>(d, v)
+            y = Sigmoid(c)
+        }"""
+    )
+    rng = np.random.default_rng(0)
+    return with_weights(
+        model,
+        s=np.array(0.05, np.float32),
+        z=np.array(0, np.int8),
+        w=rng.integers(-9, 9, (8, 8, 3, 3)).astype(np.int8),
+    )
+
+
+def test_int8_is_for_what_is_quantised() -> None:
+    pool = Pool((device("cpu"), device("npu:0", {"int8": 100.0}, shares="cpu")))
+    plan = planned(quantised(), hardware=pool, shapes={}, precision="auto")
+    assert {str(t.target) for t in plan.schedule.problem.targets} == {"cpu/*/fp32", "npu:0/*/int8"}
+    floats = planned(hardware=pool, precision="auto")
+    assert "no peak in fp32 or fp16 or bf16" in floats.left_out["npu:0"]
+    would_be = planned(hardware=pool, precision="int8")
+    assert any("which it isn't" in note for note in would_be.notes)
+
+
+# --- any pool ----------------------------------------------------------------------------------
+
+
+@st.composite
+def pools(draw: st.DrawFn) -> Pool:
+    """Devices that share memories or are linked to the host or to each other, or neither."""
+    count = draw(st.integers(1, 3))
+    devices = [device("cpu", {"fp32": 1.0}, memory_bytes=draw(st.sampled_from([2**21, 2**30])))]
+    links: list[Any] = []
+    for i in range(count):
+        shares = draw(st.booleans())
+        devices.append(
+            device(
+                f"gpu:{i}",
+                {"fp32": draw(st.sampled_from([0.5, 4.0, 50.0])), "fp16": 20.0},
+                watts=draw(st.sampled_from([None, 10.0, 300.0])),
+                shares="cpu" if shares else None,
+                memory_bytes=None if shares else draw(st.sampled_from([2**20, 2**22, 2**30])),
+            )
+        )
+        if not shares and draw(st.integers(0, 3)):
+            links += both_ways("cpu", f"gpu:{i}", per_s=draw(st.sampled_from([1e8, 1e10])))
+    return Pool(tuple(devices), tuple(links))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    pool=pools(),
+    policy=st.sampled_from(SCHEDULE_POLICIES),
+    precision=st.sampled_from(["fp32", "auto"]),
+    layers=st.integers(1, 6),
+)
+def test_every_plan_is_valid_and_every_failure_is_told(
+    pool: Pool, policy: str, precision: str, layers: int
+) -> None:
+    try:
+        plan = planned(
+            tower(layers, 256), hardware=pool, policy=policy, precision=precision,
+            shapes={"x": (64, 256)}, work_limit=30,
+        )  # fmt: skip
+    except (UnsupportedError, OutOfMemory) as error:
+        assert error.fix  # noqa: PT017
+        return
+    json.loads(plan.to_json())
+    for use in plan.devices:
+        assert use.memory_bytes is None or use.peak_bytes <= use.memory_bytes + 1
+    assert plan.throughput_per_s >= 1e3 / plan.latency_ms - 1e-6
