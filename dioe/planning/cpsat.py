@@ -15,10 +15,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
-from dioe.planning.exactly import Part
-from dioe.planning.tables import Tables
+from dioe.planning.search.shop import Shop
 
 UNITS = 2**28
 """What the latency to beat is in integers, at the least: one unit is rounded away on each edge."""
@@ -56,42 +55,39 @@ def _cp_model() -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """What was found: a machine and a start (ms) for each block of a part, None if nothing better
-    than the limit; and the least latency that there can be."""
+    """What was found: a device and a start (ms) for each block of a shop, None if nothing within
+    the limit; the least latency that there can be; whether nothing better exists; and the work it
+    took, in CP-SAT's own measure."""
 
-    machines: list[int] | None
+    device: list[int] | None
     start: list[float]
     bound_ms: float
     proved: bool
     work: float
-    """In CP-SAT's own measure."""
 
 
-def solve_part(
-    tables: Tables,
-    part: Part,
+def solve_shop(
+    shop: Shop,
     below_ms: float,
     *,
     hint: tuple[Sequence[int], Sequence[float]] | None = None,
     time_limit_s: float | None = None,
     deterministic_limit: float | None = None,
     seed: int = 0,
-    workers: int = WORKERS,
 ) -> Solved:
-    """The least latency of a part, if it is at most ``below_ms``.
+    """The least latency of a shop, if it is at most ``below_ms``.
 
-    ``hint`` has a machine and a start (ms) by block. ``deterministic_limit`` is in CP-SAT's own
-    measure of work.
+    ``hint`` has a device and a start (ms) by block. ``deterministic_limit`` is in CP-SAT's own
+    measure of work; with it alone the answer is the same every time.
     """
     cp = _cp_model()
-    model = _Model(cp, tables, part, below_ms)
+    model = _Model(cp, shop, below_ms)
     if hint is not None:
         model.hint(*hint)
     solver = cp.CpSolver()
     settings = solver.parameters
-    settings.num_workers = workers
+    settings.num_workers = WORKERS
     settings.random_seed = seed
-    settings.cp_model_presolve = True
     if time_limit_s is not None:
         settings.max_time_in_seconds = max(0.01, time_limit_s)
     if deterministic_limit is not None:
@@ -99,43 +95,65 @@ def solve_part(
     status = solver.solve(model.model)
     work = solver.response_proto.deterministic_time
     if status in (cp.OPTIMAL, cp.FEASIBLE):
-        machines, start = model.found(solver)
+        device, start = model.found(solver)
         bound_ms = model.ms(math.ceil(solver.best_objective_bound - 1e-6))
-        return Solved(machines, start, bound_ms, status == cp.OPTIMAL, work)
+        return Solved(device, start, bound_ms, status == cp.OPTIMAL, work)
     if status == cp.INFEASIBLE:  # nothing is at most below_ms
         return Solved(None, [], below_ms, True, work)
     return Solved(None, [], 0.0, False, work)
 
 
+class _Machine(NamedTuple):
+    """Lanes of a device that are alike, all of them or one; ``capacity`` 0 is any number."""
+
+    device: int
+    capacity: int
+    free_ms: float
+    behind_ms: float
+
+
+def _machines(shop: Shop) -> list[_Machine]:
+    found = []
+    for d, lanes in enumerate(shop.lanes_of):
+        kinds = {(shop.free[k], shop.behind[k]) for k in lanes}
+        if not lanes:
+            found.append(_Machine(d, 0, 0.0, 0.0))
+        elif len(kinds) == 1:
+            found.append(_Machine(d, len(lanes), *kinds.pop()))
+        else:
+            found += [_Machine(d, 1, shop.free[k], shop.behind[k]) for k in lanes]
+    return found
+
+
 class _Model:
-    def __init__(self, cp: Any, tables: Tables, part: Part, below_ms: float) -> None:
-        self._tables, self._part = tables, part
+    def __init__(self, cp: Any, shop: Shop, below_ms: float) -> None:
+        self._shop = shop
         # a power of two: times that are binary fractions stay what they are
         self._scale = 2.0 ** math.ceil(math.log2(UNITS / below_ms)) if below_ms > 0 else 1.0
-        self._most = self._units(below_ms)
+        most = self._units(below_ms)
         self.model = model = cp.CpModel()
-        count = range(len(part.blocks))
-        machines = range(len(part.device))
+        self._machines = _machines(shop)
+        count = range(len(shop.blocks))
         self._on: list[list[Any]] = [
-            [model.new_bool_var("") if part.ms[i][k] < math.inf else None for k in machines]
+            [
+                model.new_bool_var("") if shop.ms[i][machine.device] < math.inf else None
+                for machine in self._machines
+            ]
             for i in count
         ]
-        self._start = [model.new_int_var(0, self._most, "") for _ in count]
-        self._latency = model.new_int_var(self._units(part.rest_ms), self._most, "")
+        self._start = [model.new_int_var(0, most, "") for _ in count]
+        self._latency = model.new_int_var(min(most, self._units(shop.rest_ms)), most, "")
         self._end: list[Any] = []
+        self._at: list[dict[int, Any]] = []
         for i in count:
-            on = self._on[i]
-            known = [(k, lit) for k, lit in enumerate(on) if lit is not None]
-            model.add_exactly_one([lit for _, lit in known])
-            self._end.append(
-                self._start[i] + sum(self._units(part.ms[i][k]) * lit for k, lit in known)
-            )
-            self._outside(i)
-        self._machines(count, machines)
-        devices = sorted(set(part.device))
-        self._at = [self._on_device(i, devices) for i in count]
-        self._edges(devices)
-        self._groups_and_memory(devices)
+            self._block(i)
+        for k, machine in enumerate(self._machines):
+            if machine.capacity:
+                self._machine(k, machine)
+        for i in count:
+            for s, cross in shop.sources[i]:
+                self._edge(s, i, cross)
+        self._groups_and_memory()
         model.minimize(self._latency)
 
     def _units(self, ms: float) -> int:
@@ -145,103 +163,107 @@ class _Model:
         """What a whole number of units is at the least."""
         return units / self._scale
 
-    def _outside(self, i: int) -> None:
-        """What a block reads from outside, and what follows it there."""
-        part, model = self._part, self.model
-        model.add(self._latency >= self._end[i])
-        rows = zip(part.release[i], part.tail[i], self._on[i], strict=True)
+    def _block(self, i: int) -> None:
+        """Where a block runs, and what lies around it outside."""
+        shop, model = self._shop, self.model
         known = [
-            (self._units(come), self._units(go), on) for come, go, on in rows if on is not None
+            (machine.device, lit)
+            for machine, lit in zip(self._machines, self._on[i], strict=True)
+            if lit is not None
         ]
-        if any(come for come, _, _ in known):
-            model.add(self._start[i] >= sum(come * on for come, _, on in known))
-        if any(go for _, go, _ in known):
-            model.add(self._latency >= self._end[i] + sum(go * on for _, go, on in known))
+        model.add_exactly_one([lit for _, lit in known])
+        at: dict[int, Any] = {}
+        for d, lit in known:
+            at[d] = at[d] + lit if d in at else lit
+        self._at.append(at)
+        end = self._start[i] + sum(self._units(shop.ms[i][d]) * lit for d, lit in known)
+        self._end.append(end)
+        model.add(self._latency >= end)
+        if any(self._units(shop.begin[i][d]) for d, _ in known):
+            model.add(
+                self._start[i] >= sum(self._units(shop.begin[i][d]) * lit for d, lit in known)
+            )
+        if any(self._units(shop.leave[i][d]) for d, _ in known):
+            model.add(
+                self._latency >= end + sum(self._units(shop.leave[i][d]) * lit for d, lit in known)
+            )
 
-    def _machines(self, count: range, machines: range) -> None:
-        part, model = self._part, self.model
-        for k in machines:
-            if not part.capacity[k]:
+    def _machine(self, k: int, machine: _Machine) -> None:
+        """What runs on a machine runs one after the other, and between what is around it."""
+        shop, model = self._shop, self.model
+        free, behind = self._units(machine.free_ms), self._units(machine.behind_ms)
+        intervals, work = [], []
+        for i, row in enumerate(self._on):
+            on = row[k]
+            if on is None:
                 continue
-            free, behind = self._units(part.free[k]), self._units(part.behind[k])
-            intervals, work = [], []
-            for i in count:
-                on = self._on[i][k]
-                if on is None:
-                    continue
-                units = self._units(part.ms[i][k])
-                intervals.append(
-                    model.new_optional_fixed_size_interval_var(self._start[i], units, on, "")
-                )
-                work.append(units * on)
-                if free:
-                    model.add(self._start[i] >= free).only_enforce_if(on)
-                if behind:
-                    model.add(self._latency >= self._end[i] + behind).only_enforce_if(on)
-            if part.capacity[k] == 1:
-                model.add_no_overlap(intervals)
-            elif intervals:
-                model.add_cumulative(intervals, [1] * len(intervals), part.capacity[k])
-            if work:  # what a lane does all in all is within the latency
-                model.add(sum(work) <= part.capacity[k] * self._latency - free - behind)
+            units = self._units(shop.ms[i][machine.device])
+            intervals.append(
+                model.new_optional_fixed_size_interval_var(self._start[i], units, on, "")
+            )
+            work.append(units * on)
+            if free:
+                model.add(self._start[i] >= free).only_enforce_if(on)
+            if behind:
+                model.add(self._latency >= self._end[i] + behind).only_enforce_if(on)
+        if not intervals:
+            return
+        if machine.capacity == 1:
+            model.add_no_overlap(intervals)
+        else:
+            model.add_cumulative(intervals, [1] * len(intervals), machine.capacity)
+        # what is around an idle machine lies within the latency too: it is in rest_ms
+        model.add(sum(work) <= machine.capacity * (self._latency - free - behind))
 
-    def _on_device(self, i: int, devices: Sequence[int]) -> dict[int, Any]:
-        """Whether a block is on a device, as a sum of literals."""
-        found: dict[int, Any] = {}
-        for d in devices:
-            own = [
-                lit
-                for lit, device in zip(self._on[i], self._part.device, strict=True)
-                if device == d and lit is not None
-            ]
-            if own:
-                found[d] = own[0] if len(own) == 1 else sum(own)
-        return found
+    def _edge(self, a: int, b: int, cross: Sequence[Sequence[float]]) -> None:
+        model = self.model
+        model.add(self._start[b] >= self._end[a])
+        for machine, on in zip(self._machines, self._on[b], strict=True):
+            if on is None:
+                continue
+            late = [(self._units(cross[s][machine.device]), lit) for s, lit in self._at[a].items()]
+            if any(ms for ms, _ in late):
+                model.add(
+                    self._start[b] >= self._end[a] + sum(ms * lit for ms, lit in late if ms)
+                ).only_enforce_if(on)
 
-    def _edges(self, devices: Sequence[int]) -> None:
-        part, model, cross = self._part, self.model, self._tables.cross
-        for a, b, value in part.edges:
-            table = cross[value]
-            model.add(self._start[b] >= self._end[a])
-            for k, on in enumerate(self._on[b]):
-                if on is None:
-                    continue
-                d = part.device[k]
-                late = [(self._units(table[s][d]), lit) for s, lit in self._at[a].items()]
-                if any(ms for ms, _ in late):
-                    model.add(
-                        self._start[b] >= self._end[a] + sum(ms * lit for ms, lit in late if ms)
-                    ).only_enforce_if(on)
-
-    def _groups_and_memory(self, devices: Sequence[int]) -> None:
-        part, model = self._part, self.model
-        for group in part.groups:
+    def _groups_and_memory(self) -> None:
+        shop, model = self._shop, self.model
+        devices = range(len(shop.lanes_of))
+        for group in shop.groups:
             for d in devices:
                 for a, b in pairwise(group):
                     model.add(self._at[a].get(d, 0) == self._at[b].get(d, 0))
         for d in devices:
-            if part.room[d] == math.inf:
-                continue
-            needed = [
-                int(weights[k]) * lit
-                for weights, on in zip(part.weights, self._on, strict=True)
-                for k, lit in enumerate(on)
-                if lit is not None and part.device[k] == d
-            ]
-            model.add(sum(needed) <= math.floor(part.room[d]))
+            if shop.room[d] < math.inf:
+                needed = [
+                    int(row[d]) * at[d]
+                    for row, at in zip(shop.weights, self._at, strict=True)
+                    if d in at
+                ]
+                model.add(sum(needed) <= math.floor(shop.room[d]))
 
-    def hint(self, machines: Sequence[int], start: Sequence[float]) -> None:
+    def hint(self, device: Sequence[int], start: Sequence[float]) -> None:
         """Start the search at a schedule."""
-        for i, (k, ms) in enumerate(zip(machines, start, strict=True)):
-            for other, on in enumerate(self._on[i]):
-                if on is not None:
-                    self.model.add_hint(on, other == k)
+        for i, (d, ms) in enumerate(zip(device, start, strict=True)):
+            own = [
+                (machine, lit)
+                for machine, lit in zip(self._machines, self._on[i], strict=True)
+                if lit is not None
+            ]
+            for machine, lit in own:
+                if machine.device != d or sum(m.device == d for m, _ in own) == 1:
+                    self.model.add_hint(lit, machine.device == d)
             self.model.add_hint(self._start[i], self._units(ms))
 
     def found(self, solver: Any) -> tuple[list[int], list[float]]:
-        """A machine and a start for each block."""
-        machines = [
-            next(k for k, lit in enumerate(on) if lit is not None and solver.boolean_value(lit))
+        """A device and a start for each block."""
+        device = [
+            next(
+                machine.device
+                for machine, lit in zip(self._machines, on, strict=True)
+                if lit is not None and solver.boolean_value(lit)
+            )
             for on in self._on
         ]
-        return machines, [self.ms(solver.value(var)) for var in self._start]
+        return device, [self.ms(solver.value(var)) for var in self._start]

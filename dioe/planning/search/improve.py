@@ -1,4 +1,4 @@
-"""``improve``: the search that suits a problem and a policy."""
+"""``search`` and ``improve``: the search that suits a problem and a policy."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from dioe.planning.assigned import Assigned
 from dioe.planning.bounds import bound
 from dioe.planning.budget import Budget
 from dioe.planning.fast import Fast
+from dioe.planning.search.lanes import Lanes
 from dioe.planning.search.late import late_acceptance
+from dioe.planning.search.shop import Shop, whole
 from dioe.planning.search.tabu import tabu
-from dioe.planning.search.windows import prove, reopen_windows
+from dioe.planning.search.windows import exact_windows, prove
 from dioe.planning.tables import Tables
 
 SMALL_WORK = 200
@@ -51,42 +53,64 @@ def search(
     least = bound(tables, policy)
     if not fast.plain:
         return Searched(_general(fast, starts[0], budget, rng), least)
-    exact = exact and cpsat.available()
+    exact = exact and cpsat.available() and cpsat.worth_loading(budget.left_s)
     small = tables.n <= cpsat.MOST_BLOCKS
-    if exact and not cpsat.worth_loading(budget.left_s):
-        exact = False
     part = budget.part(0.4 if exact else 1.0)
     if exact and small:  # what the search finds soon helps CP-SAT, which then does the rest
         part = budget.part(0.2, most=SMALL_WORK)
-    best = _from_all(fast, starts, part, rng, least)
+    shop = whole(tables)
+    lanes = _from_all(shop, tables, starts, part, rng, least)
     budget.spend(part.work)
-    if exact and budget.left and fast.key(best)[1] > least * (1 + 1e-9):
+    if exact and budget.left and lanes.latency() > least * (1 + 1e-9):
         if small:
-            best, least = prove(fast, best, least, budget, seed)
+            least = max(least, prove(lanes, budget, seed))
         else:
-            best = reopen_windows(fast, best, budget, rng)
-    return Searched(best, least)
+            exact_windows(lanes, tables.memory, budget, rng)
+    return Searched(min(starts[0], assigned_of(lanes), key=fast.key), least)
+
+
+def lanes_of(shop: Shop, tables: Tables, assigned: Assigned) -> Lanes:
+    """The sequences of an assignment."""
+    return Lanes(shop, [tables.device_of[t] for t in assigned.targets], assigned.order)
+
+
+def assigned_of(lanes: Lanes) -> Assigned:
+    """The assignment of sequences of a whole problem."""
+    device, order, _ = lanes.state()
+    return Assigned([row[d] for row, d in zip(lanes.shop.fastest, device, strict=True)], order)
 
 
 def _from_all(
-    fast: Fast, starts: Sequence[Assigned], budget: Budget, rng: random.Random, least: float
-) -> Assigned:
+    shop: Shop,
+    tables: Tables,
+    starts: Sequence[Assigned],
+    budget: Budget,
+    rng: random.Random,
+    least: float,
+) -> Lanes:
     """Tabu search from each start for a while, then from the best of what that found."""
-    found = []
-    for start in starts if len(starts) > 1 else ():
-        part = budget.part(0.4 / len(starts))
-        found.append(tabu(fast.tables, start, part, rng, least=least))
-        budget.spend(part.work)
-    best = min(found or starts, key=fast.key)
-    return tabu(fast.tables, best, budget, rng, least=least)
+    best: Lanes | None = None
+    for start in starts:
+        lanes = lanes_of(shop, tables, start)
+        if len(starts) > 1:
+            part = budget.part(0.4 / len(starts))
+            tabu(lanes, part, rng, least=least)
+            budget.spend(part.work)
+        if best is None or lanes.latency() < best.latency():
+            best = lanes
+    assert best is not None
+    tabu(best, budget, rng, least=least)
+    return best
 
 
 def _general(fast: Fast, start: Assigned, budget: Budget, rng: random.Random) -> Assigned:
     tables, best, key = fast.tables, start, fast.key(start)
     if fast.policy == "latency" and tables.flat and tables.problem.allowed.together is None:
         part = budget.part(0.5)
-        found = tabu(tables, start, part, rng, fast.key)
+        lanes = lanes_of(whole(tables), tables, start)
+        tabu(lanes, part, rng, lambda found: fast.key(assigned_of(found)))
         budget.spend(part.work)
+        found = assigned_of(lanes)
         if fast.key(found) < key:
             best = found
     return late_acceptance(fast, best, budget, rng)[1]

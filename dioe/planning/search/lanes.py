@@ -16,10 +16,10 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
-from dioe.planning.assigned import Assigned
-from dioe.planning.tables import Tables
+from dioe.planning.search.shop import Shop
 
 
 class Move(NamedTuple):
@@ -33,121 +33,141 @@ class Move(NamedTuple):
     place: int
 
 
-class Lanes:
-    """An assignment of a ``flat`` problem as sequences, with heads and tails.
+class Sequences(NamedTuple):
+    """A state of ``Lanes`` that may be loaded again."""
 
-    Each block runs on the fastest target of its device. By block and device are ``ms`` (its time
-    there), ``begin`` (when the model inputs that it reads are there) and ``leave`` (what its model
-    outputs take home); ``fastest`` is the target, -1 where there is none. By block are ``device``,
-    ``lane`` (-1: none), ``p`` (its time), its head's end ``finish`` and its ``tail``, itself
-    included. ``order`` is topological in all edges, ``at`` the place of a block in it, and
-    ``sequence`` has the blocks by lane.
+    device: list[int]
+    order: list[int]
+    lane: list[int]
+
+
+class Lanes:
+    """The blocks of a shop on devices, in sequences, with heads and tails.
+
+    By block are ``device``, ``lane`` (-1: none), ``p`` (its time there), ``finish`` (its head's
+    end), ``tail`` (itself included). ``order`` is topological in all edges, ``at`` is the place of
+    a block in it, ``sequence`` has the blocks by lane.
     """
 
-    def __init__(self, tables: Tables, assigned: Assigned | None = None) -> None:
-        self.tables = tables
-        count = tables.n
-        devices = len(tables.devices)
-        cross = tables.cross
-        self._sources = [[(p, cross[v]) for p, v in row] for row in tables.preds]
-        self._sinks = [[(s, cross[v]) for s, v in row] for row in tables.succs]
-        self.fastest = [self._fastest(row, devices) for row in tables.ms]
-        self.ms = [
-            [math.inf if t < 0 else tables.ms[i][t] for t in row]
-            for i, row in enumerate(self.fastest)
-        ]
-        home = tables.home
-        self.begin = [
-            [
-                max((cross[v][home][d] for v in row), default=0.0) if home >= 0 else 0.0
-                for d in range(devices)
-            ]
-            for row in tables.inputs
-        ]
-        self.leave = [[0.0] * devices for _ in range(count)]
-        for v in tables.outputs if home >= 0 else ():
-            maker = tables.maker[v]
-            if maker >= 0:
-                row = self.leave[maker]
-                for d in range(devices):
-                    row[d] = max(row[d], cross[v][d][home])
-        self.lanes_of: list[list[int]] = []
-        self._lane_count = 0
-        for number in tables.lanes:
-            self.lanes_of.append(list(range(self._lane_count, self._lane_count + number)))
-            self._lane_count += number
-        self._able = [[d for d in range(devices) if row[d] < math.inf] for row in self.ms]
-        # what a group shares can't be changed one block at a time
-        self._fixed = [len(row) > 1 for row in tables.peers]
-        if assigned is not None:
-            self.load(assigned)
+    def __init__(self, shop: Shop, device: Sequence[int], order: Sequence[int]) -> None:
+        self.shop = shop
+        self.count = len(shop.blocks)
+        self._plain = not (shop.rest_ms or any(shop.behind) or any(any(row) for row in shop.leave))
+        self.load(device, order)
 
-    def _fastest(self, row: Sequence[float], devices: int) -> list[int]:
-        found = [-1] * devices
-        for t, ms in enumerate(row):
-            d = self.tables.device_of[t]
-            if ms < math.inf and (found[d] < 0 or ms < row[found[d]]):
-                found[d] = t
-        return found
-
-    def load(self, assigned: Assigned) -> None:
-        """Take over an assignment: each block on the lane of its device that is free first."""
-        tables, count = self.tables, self.tables.n
-        self.device = [tables.device_of[t] for t in assigned.targets]
-        self.order = list(assigned.order)
+    def load(
+        self, device: Sequence[int], order: Sequence[int], lane: Sequence[int] | None = None
+    ) -> None:
+        """Take over a device for each block, and an order; without ``lane`` each block is on the
+        lane of its device that is free first."""
+        shop, count = self.shop, self.count
+        self.device, self.order = list(device), list(order)
         self.at = [0] * count
         for k, i in enumerate(self.order):
             self.at[i] = k
         self.lane = [-1] * count
-        self.sequence: list[list[int]] = [[] for _ in range(self._lane_count)]
-        self._before = [-1] * count
-        self._behind = [-1] * count
-        self.p = [row[d] for row, d in zip(self.ms, self.device, strict=True)]
+        self.sequence: list[list[int]] = [[] for _ in range(shop.lanes)]
+        self.p = [row[d] for row, d in zip(shop.ms, self.device, strict=True)]
+        # behind the blocks come the lanes, as if each were a block that ends when it is free
+        self.finish = [0.0] * count + shop.free
+        self.tail = [0.0] * count + shop.behind
         self.ready = [0.0] * count
-        self.finish = [0.0] * count
         self.rest = [0.0] * count
-        self.tail = [0.0] * count
-        free = [0.0] * self._lane_count
-        for i in self.order:
-            d = self.device[i]
-            ready = self.begin[i][d]
-            for p, cross in self._sources[i]:
-                ready = max(ready, self.finish[p] + cross[self.device[p]][d])
-            lanes = self.lanes_of[d]
-            if lanes:
-                lane = min(lanes, key=free.__getitem__)
-                ready = max(ready, free[lane])
-                free[lane] = ready + self.p[i]
-                row = self.sequence[lane]
-                if row:
-                    self._before[i] = row[-1]
-                    self._behind[row[-1]] = i
-                row.append(i)
-                self.lane[i] = lane
-            self.finish[i] = ready + self.p[i]
-        self._heads(0)
+        nothing = count + shop.lanes
+        self._before = [nothing] * count
+        self._behind = [nothing] * count
+        if lane is None:
+            self._fill()
+        else:
+            for i in self.order:
+                if lane[i] >= 0:
+                    self._append(i, lane[i])
+            self._heads(0)
         self._tails(count - 1)
 
-    def assigned(self) -> Assigned:
-        """The same as targets and an order, in which each block starts."""
-        start = [f - p for f, p in zip(self.finish, self.p, strict=True)]
-        order = sorted(self.order, key=start.__getitem__)  # stable: what takes no time stays
-        if not self._topological(order):
-            order = list(self.order)
-        return Assigned(
-            [row[d] for row, d in zip(self.fastest, self.device, strict=True)], order
-        )  # fmt: skip
+    def _append(self, i: int, lane: int) -> None:
+        row = self.sequence[lane]
+        self._before[i] = row[-1] if row else self.count + lane
+        if row:
+            self._behind[row[-1]] = i
+        self._behind[i] = self.count + lane
+        row.append(i)
+        self.lane[i] = lane
 
-    def _topological(self, order: Sequence[int]) -> bool:
-        at = [0] * len(order)
+    def _fill(self) -> None:
+        shop, finish, device = self.shop, self.finish, self.device
+        free = list(shop.free)
+        for i in self.order:
+            d = device[i]
+            now = shop.begin[i][d]
+            for s, cross in shop.sources[i]:
+                there = finish[s] + cross[device[s]][d]
+                if there > now:
+                    now = there
+            self.ready[i] = now
+            lanes = shop.lanes_of[d]
+            if lanes:
+                lane = lanes[0] if len(lanes) == 1 else min(lanes, key=free.__getitem__)
+                if free[lane] > now:
+                    now = free[lane]
+                free[lane] = now + self.p[i]
+                self._append(i, lane)
+            finish[i] = now + self.p[i]
+
+    def state(self) -> Sequences:
+        """As it is now, with the blocks in the order in which they start."""
+        start = [f - p for f, p in zip(self.finish, self.p, strict=False)]
+        order = sorted(self.order, key=start.__getitem__)  # stable: what takes no time stays
+        at = [0] * self.count
         for k, i in enumerate(order):
             at[i] = k
-        return all(at[p] < at[i] for i, row in enumerate(self._sources) for p, _ in row)
+        if any(at[s] > at[i] for i, row in enumerate(self.shop.sources) for s, _ in row):
+            order = list(self.order)
+        return Sequences(list(self.device), order, list(self.lane))
 
-    def _heads(self, since: int) -> None:
+    def replace(self, first: int, last: int, inner: Sequences) -> None:
+        """The blocks at these places (``last`` excluded) as a window of them has it. Heads behind
+        the window and tails before it stay what they were until ``settle``."""
+        chosen, count, at = self.order[first:last], self.count, self.at
+        device, order, lane = inner
+        rows: list[list[int]] = [[] for _ in self.sequence]
+        nothing = count + self.shop.lanes
+        for k in order:
+            i = chosen[k]
+            self.device[i], self.lane[i] = device[k], lane[k]
+            self.p[i] = self.shop.ms[i][device[k]]
+            self._before[i] = self._behind[i] = nothing
+            if lane[k] >= 0:
+                rows[lane[k]].append(i)
+        for number, row in enumerate(self.sequence):
+            low = bisect_left(row, first, key=at.__getitem__)
+            high = bisect_left(row, last, key=at.__getitem__)
+            row[low:high] = rows[number]
+            high = low + len(rows[number])
+            end = count + number
+            around = [row[low - 1] if low else end, *rows[number]]
+            around.append(row[high] if high < len(row) else end)
+            for a, b in pairwise(around):
+                if a < count:
+                    self._behind[a] = b
+                if b < count:
+                    self._before[b] = a
+        self.order[first:last] = [chosen[k] for k in order]
+        for k in range(first, last):
+            at[self.order[k]] = k
+        self._heads(first, last)
+        self._tails(last - 1, first)
+
+    def settle(self) -> None:
+        """All heads and tails anew."""
+        self._heads(0)
+        self._tails(self.count - 1)
+
+    def _heads(self, since: int, until: int | None = None) -> None:
+        shop = self.shop
         device, finish, ready, p = self.device, self.finish, self.ready, self.p
-        sources, begin, before = self._sources, self.begin, self._before
-        for i in self.order[since:] if since else self.order:
+        sources, begin, before = shop.sources, shop.begin, self._before
+        for i in self.order[since:until]:
             d = device[i]
             now = begin[i][d]
             for s, cross in sources[i]:
@@ -155,15 +175,16 @@ class Lanes:
                 if there > now:
                     now = there
             ready[i] = now
-            a = before[i]
-            if a >= 0 and finish[a] > now:
-                now = finish[a]
+            there = finish[before[i]]
+            if there > now:
+                now = there
             finish[i] = now + p[i]
 
-    def _tails(self, since: int) -> None:
+    def _tails(self, since: int, until: int = 0) -> None:
+        shop = self.shop
         device, tail, rest, p = self.device, self.tail, self.rest, self.p
-        sinks, leave, behind = self._sinks, self.leave, self._behind
-        for i in self.order[since::-1]:
+        sinks, leave, behind = shop.sinks, shop.leave, self._behind
+        for i in reversed(self.order[until : since + 1]):
             d = device[i]
             now = leave[i][d]
             for s, cross in sinks[i]:
@@ -171,67 +192,64 @@ class Lanes:
                 if there > now:
                     now = there
             rest[i] = now
-            b = behind[i]
-            if b >= 0 and tail[b] > now:
-                now = tail[b]
+            there = tail[behind[i]]
+            if there > now:
+                now = there
             tail[i] = now + p[i]
 
     def latency(self) -> float:
         """The longest path, in ms."""
-        if self.tables.home < 0:
+        if self._plain:
             return max(self.finish)
-        return max(
-            f + row[d] for f, row, d in zip(self.finish, self.leave, self.device, strict=True)
-        )
+        rows = zip(self.finish, self.tail, self.p, strict=False)
+        longest = max(f + t - p for f, t, p in rows)
+        return max(longest, self.shop.rest_ms)
 
     def critical(self, latency: float) -> list[int]:
         """The blocks on longest paths."""
         least = latency - 1e-9 * latency
         return [
             i
-            for i, (f, t, p) in enumerate(zip(self.finish, self.tail, self.p, strict=True))
+            for i, (f, t, p) in enumerate(zip(self.finish, self.tail, self.p, strict=False))
             if f + t - p >= least
         ]
 
     def moves(self, blocks: Sequence[int]) -> list[Move]:
         """For each of these blocks the best place on each lane, except where it is."""
-        finish, tail, sequence = self.finish, self.tail, self.sequence
-        ends = [[finish[x] for x in row] for row in sequence]
-        falls = [[-tail[x] for x in row] for row in sequence]
+        finish, tail, shop = self.finish, self.tail, self.shop
+        # before and behind each place of each lane
+        ends = [[shop.free[k], *[finish[x] for x in row]] for k, row in enumerate(self.sequence)]
+        falls = [[*[-tail[x] for x in row], -shop.behind[k]] for k, row in enumerate(self.sequence)]
         found: list[Move] = []
         for v in blocks:
             own = self.lane[v]
-            devices = (self.device[v],) if self._fixed[v] else self._able[v]
-            for d in devices:
+            for d in shop.able[v] or (self.device[v],):
                 ready, rest = self._around(v, d)
-                ms = self.ms[v][d]
-                least = ready + ms + rest
-                if not self.lanes_of[d]:
+                ms = shop.ms[v][d]
+                if not shop.lanes_of[d]:
                     if d != self.device[v]:
-                        found.append(Move(least, v, d, -1, -1))
+                        found.append(Move(ready + ms + rest, v, d, -1, -1))
                     continue
-                for lane in self.lanes_of[d]:
+                for lane in shop.lanes_of[d]:
+                    row, end, fall, stays = self.sequence[lane], ends[lane], falls[lane], -1
                     if lane == own:
-                        row, end, fall = self._without(v)
-                        stays = sequence[lane].index(v)
-                    else:
-                        row, end, fall, stays = sequence[lane], ends[lane], falls[lane], -1
-                    lo, hi = bisect_right(end, ready), bisect_left(fall, -rest)
-                    if lo > hi:
-                        place, at, mine = hi, self.at, self.at[v]
-                        while place < lo and at[row[place]] < mine:
-                            place += 1
-                        if place != stays:
-                            found.append(Move(least, v, d, lane, place))
-                        continue
+                        stays = row.index(v)
+                        row, end, fall = self._without(row, stays)
+                    lo = bisect_right(end, ready, 1) - 1
+                    hi = bisect_left(fall, -rest, 0, len(row))
+                    if lo > hi:  # anywhere between is the best; as the order has it is possible
+                        at, mine = self.at, self.at[v]
+                        while hi < lo and at[row[hi]] < mine:
+                            hi += 1
+                        lo = hi
                     best, where = math.inf, -1
-                    size = len(row)
                     for place in range(lo, hi + 1):
-                        if place == stays:
-                            continue
-                        head = end[place - 1] if place and end[place - 1] > ready else ready
-                        behind = -fall[place] if place < size and -fall[place] > rest else rest
-                        if head + behind < best:
+                        head, behind = end[place], -fall[place]
+                        if ready > head:
+                            head = ready
+                        if rest > behind:
+                            behind = rest
+                        if head + behind < best and place != stays:
                             best, where = head + behind, place
                     if where >= 0:
                         found.append(Move(best + ms, v, d, lane, where))
@@ -239,33 +257,36 @@ class Lanes:
 
     def _around(self, v: int, d: int) -> tuple[float, float]:
         """When what a block reads would be on a device, and what lies behind it from there."""
-        device, finish, tail = self.device, self.finish, self.tail
-        ready = self.begin[v][d]
-        for s, cross in self._sources[v]:
+        shop, device, finish, tail = self.shop, self.device, self.finish, self.tail
+        ready = shop.begin[v][d]
+        for s, cross in shop.sources[v]:
             there = finish[s] + cross[device[s]][d]
             if there > ready:
                 ready = there
-        rest = self.leave[v][d]
-        for s, cross in self._sinks[v]:
+        rest = shop.leave[v][d]
+        for s, cross in shop.sinks[v]:
             there = tail[s] + cross[d][device[s]]
             if there > rest:
                 rest = there
         return ready, rest
 
-    def _without(self, v: int) -> tuple[list[int], list[float], list[float]]:
-        """A block's lane without it: the others, their ends, and their tails (negative)."""
-        row = self.sequence[self.lane[v]]
-        k = row.index(v)
+    def _without(self, row: list[int], k: int) -> tuple[list[int], list[float], list[float]]:
+        """A lane without its k-th block: the others, their ends, and their tails (negative)."""
         finish, tail, ready, rest, p = self.finish, self.tail, self.ready, self.rest, self.p
-        end = [finish[x] for x in row[:k]]
-        now = end[-1] if end else 0.0
+        lane = self.lane[row[k]]
+        end = [self.shop.free[lane], *[finish[x] for x in row[:k]]]
+        now = end[-1]
         for x in row[k + 1 :]:
-            now = max(now, ready[x]) + p[x]
+            if ready[x] > now:
+                now = ready[x]
+            now += p[x]
             end.append(now)
-        falls = [-tail[x] for x in reversed(row[k + 1 :])]
-        now = -falls[-1] if falls else 0.0
+        falls = [-self.shop.behind[lane], *[-tail[x] for x in reversed(row[k + 1 :])]]
+        now = -falls[-1]
         for x in reversed(row[:k]):
-            now = max(now, rest[x]) + p[x]
+            if rest[x] > now:
+                now = rest[x]
+            now += p[x]
             falls.append(-now)
         falls.reverse()
         return row[:k] + row[k + 1 :], end, falls
@@ -289,21 +310,23 @@ class Lanes:
     def _unlink(self, v: int) -> None:
         if self.lane[v] < 0:
             return
-        a, b = self._before[v], self._behind[v]
-        if a >= 0:
+        a, b, nothing = self._before[v], self._behind[v], self.count + self.shop.lanes
+        if a < self.count:
             self._behind[a] = b
-        if b >= 0:
+        if b < self.count:
             self._before[b] = a
         self.sequence[self.lane[v]].remove(v)
-        self._before[v] = self._behind[v] = self.lane[v] = -1
+        self._before[v] = self._behind[v] = nothing
+        self.lane[v] = -1
 
     def _link(self, v: int, device: int, lane: int, place: int) -> None:
         self.device[v], self.lane[v] = device, lane
-        self.p[v] = self.ms[v][device]
+        self.p[v] = self.shop.ms[v][device]
         if lane < 0:
             return
         row = self.sequence[lane]
         row.insert(place, v)
+        self._before[v] = self._behind[v] = self.count + lane
         if place:
             self._before[v] = row[place - 1]
             self._behind[row[place - 1]] = v
@@ -313,13 +336,13 @@ class Lanes:
 
     def _reorder(self, v: int) -> tuple[int, int] | None:
         """Keep ``order`` topological; the first and the last place that something changed at."""
-        at, order = self.at, self.order
+        at, order, count = self.at, self.order, self.count
         a, b = self._before[v], self._behind[v]
-        last = max((at[p] for p, _ in self._sources[v]), default=-1)
-        if a >= 0 and at[a] > last:
+        last = max((at[p] for p, _ in self.shop.sources[v]), default=-1)
+        if a < count and at[a] > last:
             last = at[a]
-        first = min((at[s] for s, _ in self._sinks[v]), default=len(order))
-        if b >= 0 and at[b] < first:
+        first = min((at[s] for s, _ in self.shop.sinks[v]), default=count)
+        if b < count and at[b] < first:
             first = at[b]
         old = at[v]
         if last < old < first:
@@ -328,37 +351,41 @@ class Lanes:
             new = last if last > old else first
             order.pop(old)
             order.insert(new, v)
+            low, high = min(old, new), max(old, new)
         else:
-            # those of the window that come behind v go there, the others before it
-            late = {s for s, _ in self._sinks[v]}
-            if b >= 0:
-                late.add(b)
-            early: list[int] = []
-            behind: list[int] = []
-            before, sources = self._before, self._sources
-            for i in order[first : last + 1]:
-                if i == v:
-                    continue
-                if i in late or before[i] in late or any(p in late for p, _ in sources[i]):
-                    late.add(i)
-                    behind.append(i)
-                else:
-                    early.append(i)
-            if a in late or any(p in late for p, _ in sources[v]):
+            parts = self._parted(v, first, last)
+            if parts is None:
                 return None
             if not first <= old <= last:
                 order.pop(old)
                 if old < first:
                     first, last = first - 1, last - 1
-                order[first : last + 1] = [*early, v, *behind]
                 last += 1
+                order[first:last] = parts
             else:
-                order[first : last + 1] = [*early, v, *behind]
-            low, high = min(first, old), min(max(last, old), len(order) - 1)
-            for k in range(low, high + 1):
-                at[order[k]] = k
-            return low, high
-        low, high = min(old, new), max(old, new)
+                order[first : last + 1] = parts
+            low, high = min(first, old), min(max(last, old), count - 1)
         for k in range(low, high + 1):
             at[order[k]] = k
         return low, high
+
+    def _parted(self, v: int, first: int, last: int) -> list[int] | None:
+        """The blocks at these places in another order: those that have to come behind v there,
+        the others before it; None if that is impossible."""
+        before, sources = self._before, self.shop.sources
+        late = {s for s, _ in self.shop.sinks[v]}
+        if self._behind[v] < self.count:
+            late.add(self._behind[v])
+        early: list[int] = []
+        behind: list[int] = []
+        for i in self.order[first : last + 1]:
+            if i == v:
+                continue
+            if i in late or before[i] in late or any(p in late for p, _ in sources[i]):
+                late.add(i)
+                behind.append(i)
+            else:
+                early.append(i)
+        if before[v] in late or any(p in late for p, _ in sources[v]):
+            return None
+        return [*early, v, *behind]

@@ -10,37 +10,35 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from dioe.planning.assigned import Assigned
 from dioe.planning.budget import Budget
 from dioe.planning.fast import Key
-from dioe.planning.search.lanes import Lanes
-from dioe.planning.tables import Tables
+from dioe.planning.search.lanes import Lanes, Sequences
 
 MOST_BLOCKS = 4
 """Blocks of longest paths that a step looks at: of 1 to 100, the best on random problems of 60 to
 200 blocks within half a second (fewer choose badly, more are slow)."""
 
+Score = Callable[[Lanes], Key]
+
 
 def tabu(
-    tables: Tables,
-    start: Assigned,
+    lanes: Lanes,
     budget: Budget,
     rng: random.Random,
-    score: Callable[[Assigned], Key] | None = None,
+    score: Score | None = None,
     *,
     least: float = 0.0,
-    patience: int | None = None,
-) -> Assigned:
-    """The best assignment that is found from ``start``; ``start`` itself if none is better.
+) -> bool:
+    """Make ``lanes`` shorter; False, and as before, if nothing better is found.
 
     ``score`` judges what the longest path doesn't show (waiting transfers, memory), less is better;
     ``least`` is a bound at which nothing is left to find.
     """
-    lanes = Lanes(tables, start)
-    now = lanes.latency()
-    best_ms, best_score = now, None if score is None else score(start)
-    best = start
-    stopped = patience or 100 + 4 * tables.n
+    now = best_ms = lanes.latency()
+    best: Sequences | None = None
+    first = lanes.state()
+    best_key = None if score is None else score(lanes)
+    patience = 100 + 4 * lanes.count
     until: dict[tuple[int, int], int] = {}
     step = since = 0
     while budget.left and best_ms > least * (1 + 1e-9):
@@ -59,36 +57,29 @@ def tabu(
             or m.ms < best_ms - 1e-9
         ]
         chosen = min(free or moves, key=lambda m: (m.ms, rng.random()))
-        left = (
-            lanes.device[chosen.block]
-            if lanes.lane[chosen.block] < 0
-            else ~lanes.lane[chosen.block]
-        )
+        v = chosen.block
+        left = lanes.device[v] if lanes.lane[v] < 0 else ~lanes.lane[v]
         if lanes.apply(chosen):
             now = lanes.latency()
-        until[chosen.block, left] = step + 6 + rng.randrange(6 + len(blocks))
-        if now < best_ms * (1 - 1e-12):
-            found = lanes.assigned()
-            if score is None:
-                best, best_ms, since = found, now, 0
-            else:
-                judged = score(found)
-                if best_score is None or judged < best_score:
-                    best, best_ms, best_score, since = found, now, judged, 0
+        until[v, left] = step + 6 + rng.randrange(6 + len(blocks))
         since += 1
-        if since > stopped:
+        if now < best_ms * (1 - 1e-12):
+            key = None if score is None else score(lanes)
+            if key is None or best_key is None or key < best_key:
+                best, best_ms, best_key, since = lanes.state(), now, key, 0
+        if since > patience:
             since = 0
             until.clear()
-            lanes.load(best)
-            shake(lanes, rng, 3 + rng.randrange(max(1, tables.n // 10)))
+            lanes.load(*(best or first))
+            shake(lanes, rng, 3 + rng.randrange(max(1, lanes.count // 10)))
             now = lanes.latency()
-    return best
+    lanes.load(*(best or first))
+    return best is not None
 
 
 def shake(lanes: Lanes, rng: random.Random, count: int) -> None:
     """Some moves of blocks, critical or not, to good places somewhere."""
-    n = lanes.tables.n
     for _ in range(count):
-        moves = lanes.moves([rng.randrange(n)])
+        moves = lanes.moves([rng.randrange(lanes.count)])
         if moves:
             lanes.apply(rng.choice(moves))

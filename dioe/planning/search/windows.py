@@ -1,91 +1,100 @@
-"""Exact answers inside a search: the whole problem where it is small, else windows of the order.
+"""Windows of the order, each made as short as it can be while the rest stays as it is.
 
-A window is a run of the order whose blocks get new places and machines, the best there are, while
-all others keep theirs (large neighbourhood search: P. Shaw, "Using constraint programming and local
-search methods to solve vehicle routing problems", CP 1998).
+Large neighbourhood search (P. Shaw, "Using constraint programming and local search methods to solve
+vehicle routing problems", CP 1998): exactly, with CP-SAT, where that is installed; or by tabu
+search in one window after the other, for orders that are too long to be searched at once.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from dioe.planning import cpsat
-from dioe.planning.assigned import Assigned
 from dioe.planning.budget import Budget
-from dioe.planning.exactly import Part, whole, window
-from dioe.planning.fast import Fast
 from dioe.planning.search.lanes import Lanes
+from dioe.planning.search.tabu import tabu
+from dioe.planning.search.window import window
 
 WORTH = 1e-6
 """The share of the latency that a window has to gain."""
 
 SIZES = (12, 60)
-"""Blocks of a window: the fewest and the most; between them as many as are solved in time."""
+"""Blocks of an exact window: the fewest and the most; between them as many as it has time for."""
 
 _WINDOW_S, _WINDOW_WORK = 0.25, 300
 """What a window may take: seconds, or as many placements as are judged in that time."""
+
+SWEPT = 50
+"""Blocks of a window that tabu search has for itself."""
 
 _MODEL_WORK = 20
 """What it takes to write a window down for CP-SAT, in placements."""
 
 
-def prove(
-    fast: Fast, best: Assigned, least: float, budget: Budget, seed: int
-) -> tuple[Assigned, float]:
-    """The best assignment of a small problem, and the bound: what it takes, if there was time."""
-    tables = fast.tables
-    lanes = Lanes(tables, best)
-    part = whole(tables)
-    now = fast.key(best)[1]
-    start = [end - ms for end, ms in zip(lanes.finish, lanes.p, strict=True)]
-    solved = cpsat.solve_part(
-        tables,
-        part,
-        now,
+def prove(lanes: Lanes, budget: Budget, seed: int) -> float:
+    """Make a small shop as short as it can be; what it can't be below, if there was time."""
+    start = [end - ms for end, ms in zip(lanes.finish, lanes.p, strict=False)]
+    solved = cpsat.solve_shop(
+        lanes.shop,
+        lanes.latency(),
         hint=(lanes.device, start),
         time_limit_s=budget.left_s,
         deterministic_limit=_deterministic(budget.left_work),
         seed=seed,
     )
     budget.spend(int(solved.work / cpsat.PER_WORK))
-    least = max(least, solved.bound_ms)
-    if solved.machines is not None:
-        found = _spliced(lanes, part, (0, tables.n), solved)
-        if fast.key(found)[1] < now:
-            best = found
-    return best, least
+    if solved.device is not None:
+        order = list(lanes.order)
+        devices, begins = [solved.device[i] for i in order], [solved.start[i] for i in order]
+        _take(lanes, (0, lanes.count), devices, begins)
+    return solved.bound_ms
 
 
-def reopen_windows(fast: Fast, best: Assigned, budget: Budget, rng: random.Random) -> Assigned:
+def exact_windows(lanes: Lanes, room: Sequence[float], budget: Budget, rng: random.Random) -> None:
     """Windows anywhere, smaller where they take too long and larger where they don't."""
-    lanes = Lanes(fast.tables, best)
     now = lanes.latency()
-    size, count = 24, fast.tables.n
+    size, count = 24, lanes.count
     while budget.left:
+        budget.spend(_MODEL_WORK)
         first = rng.randrange(-size // 2, max(1, count - size // 2))
         first, last = max(0, first), min(count, first + size)
-        part = window(lanes, first, last)
-        budget.spend(_MODEL_WORK)
-        if part.rest_ms >= now * (1 - WORTH):
+        inner = window(lanes, first, last, room, rest=True)
+        if inner.rest_ms >= now * (1 - WORTH):
             continue
         left = budget.left_s
-        solved = cpsat.solve_part(
-            fast.tables,
-            part,
+        solved = cpsat.solve_shop(
+            inner,
             now * (1 - WORTH),
             time_limit_s=None if left is None else min(left, _WINDOW_S),
             deterministic_limit=_deterministic(budget.left_work, _WINDOW_WORK),
             seed=rng.randrange(1000),
         )
         budget.spend(int(solved.work / cpsat.PER_WORK))
-        if solved.machines is not None:
-            lanes.load(_spliced(lanes, part, (first, last), solved))
+        if solved.device is not None:
+            _take(lanes, (first, last), solved.device, solved.start)
             now = lanes.latency()
         if solved.proved:
             size = min(SIZES[1], size + 1)
-        elif solved.machines is None:
+        elif solved.device is None:
             size = max(SIZES[0], size * 3 // 4)
-    return min(best, lanes.assigned(), key=fast.key)
+
+
+def _take(
+    lanes: Lanes, places: tuple[int, int], devices: Sequence[int], start: Sequence[float]
+) -> None:
+    """Change these places of the order to what was found for them, if it is shorter."""
+    was, now = lanes.state(), lanes.latency()
+    first, last = places
+    inner = lanes.order[first:last]
+    device = list(lanes.device)
+    for i, d in zip(inner, devices, strict=True):
+        device[i] = d
+    # the window is in a topological order, so what starts at one instant keeps it
+    inner = [inner[k] for k in sorted(range(len(inner)), key=start.__getitem__)]
+    lanes.load(device, [*lanes.order[:first], *inner, *lanes.order[last:]])
+    if lanes.latency() > now:
+        lanes.load(*was)
 
 
 def _deterministic(work: int | None, most: int | None = None) -> float | None:
@@ -95,14 +104,22 @@ def _deterministic(work: int | None, most: int | None = None) -> float | None:
     return max(1, work if most is None else min(work, most)) * cpsat.PER_WORK
 
 
-def _spliced(lanes: Lanes, part: Part, places: tuple[int, int], solved: cpsat.Solved) -> Assigned:
-    """The assignment with these places of the order as they were solved."""
-    assert solved.machines is not None
-    first, last = places
-    targets = [row[d] for row, d in zip(lanes.fastest, lanes.device, strict=True)]
-    count = range(len(part.blocks))
-    for k in count:
-        targets[part.blocks[k]] = part.target[k][solved.machines[k]]
-    # the order of the part is topological, so what starts at one instant keeps it
-    inner = [part.blocks[k] for k in sorted(count, key=solved.start.__getitem__)]
-    return Assigned(targets, [*lanes.order[:first], *inner, *lanes.order[last:]])
+def sweep(lanes: Lanes, budget: Budget, rng: random.Random, steps: int) -> None:
+    """Tabu search of ``steps`` in one window after the other, from the start of the order to its
+    end; each takes about the same time, however long the order is."""
+    first = 0
+    while first < lanes.count and budget.left:
+        last = min(lanes.count, first + SWEPT)
+        chosen = lanes.order[first:last]
+        part = Lanes(
+            window(lanes, first, last, lanes.shop.room, rest=False),
+            [lanes.device[i] for i in chosen],
+            range(last - first),
+        )
+        part.load(part.device, part.order, [lanes.lane[i] for i in chosen])
+        own = Budget(budget.left_s, steps)
+        tabu(part, own, rng)
+        lanes.replace(first, last, part.state())  # the heads before the next window, too
+        budget.spend(own.work)
+        first += SWEPT // 2
+    lanes.settle()

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from dioe.planning import SCHEDULE_POLICIES, Assigned, Budget, Problem, Tables, task_problem
 from dioe.planning.fast import Fast
 from dioe.planning.search import decode, improve, upward_ranks
+from dioe.planning.search.improve import assigned_of, lanes_of
 from dioe.planning.search.lanes import Lanes
 from dioe.planning.search.moves import Moves
+from dioe.planning.search.shop import whole
+from dioe.planning.search.windows import sweep
 from tests.unit.planning.random_problems import random_assigned, random_order, random_problem
 
 
@@ -41,15 +44,27 @@ def possible(tables: Tables, assigned: Assigned) -> bool:
     )
 
 
+def consistent(lanes: Lanes) -> bool:
+    """Whether order, places, sequences, heads and tails are what they are when made anew."""
+    heads, tails = list(lanes.finish), list(lanes.tail)
+    lanes.settle()
+    rows = [[i for i in lanes.order if lanes.lane[i] == k] for k in range(lanes.shop.lanes)]
+    return (
+        (heads, tails) == (lanes.finish, lanes.tail)
+        and [lanes.order[k] for k in lanes.at] == list(range(lanes.count))
+        and rows == lanes.sequence
+    )
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32))
 def test_heads_and_tails_follow_each_move(seed: int) -> None:
     rng = random.Random(seed)
     tables = Tables(random_problem(rng, count=12))
-    start = random_assigned(tables, rng)
-    lanes = Lanes(tables, start)
     fast = Fast(tables, "latency")
-    again = lanes.assigned()
+    start = random_assigned(tables, rng)
+    lanes = lanes_of(whole(tables), tables, start)
+    again = assigned_of(lanes)
     assert fast.latency(again.targets, again.order) <= lanes.latency() + 1e-9
     for _ in range(20):
         moves = lanes.moves(list(range(tables.n)))
@@ -60,17 +75,37 @@ def test_heads_and_tails_follow_each_move(seed: int) -> None:
         if not lanes.apply(move):
             assert lanes.latency() == before
             continue
-        # the longest path through the block is what the move said, or less where what
-        # comes before or behind it there lay behind or before it so far
+        # the longest path through the block is at least what lies around it now
         assert lanes.latency() + 1e-9 >= lanes.finish[move.block] + lanes.rest[move.block]
-        heads, tails = list(lanes.finish), list(lanes.tail)
-        lanes._heads(0)
-        lanes._tails(tables.n - 1)
-        assert (heads, tails) == (lanes.finish, lanes.tail)
-        assert [lanes.order[k] for k in lanes.at] == list(range(tables.n))
-        found = lanes.assigned()
-        assert sorted(found.order) == list(range(tables.n))
+        assert consistent(lanes)
+        found = assigned_of(lanes)
         assert fast.latency(found.targets, found.order) <= lanes.latency() + 1e-9
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32))
+def test_a_move_takes_what_it_says_where_other_paths_are_shorter(seed: int) -> None:
+    rng = random.Random(seed)
+    tables = Tables(unrelated(seed, 14, 3, 1.0))
+    lanes = lanes_of(whole(tables), tables, Assigned([0] * tables.n, random_order(tables, rng)))
+    for _ in range(10):
+        move = rng.choice(lanes.moves(list(range(tables.n))))
+        assert lanes.apply(move)
+        through = lanes.finish[move.block] + lanes.tail[move.block] - lanes.p[move.block]
+        assert through <= move.ms + 1e-9 or lanes.latency() >= through
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32))
+def test_windows_swept_keep_the_order_and_only_make_it_shorter(seed: int) -> None:
+    rng = random.Random(seed)
+    tables = Tables(random_problem(rng, count=70, devices=3))
+    lanes = lanes_of(whole(tables), tables, Assigned([0] * tables.n, random_order(tables, rng)))
+    before = lanes.latency()
+    sweep(lanes, Budget(work_limit=200), rng, 20)
+    assert consistent(lanes)
+    assert lanes.latency() <= before + 1e-9
+    assert possible(tables, assigned_of(lanes))
 
 
 @settings(max_examples=60, deadline=None)
