@@ -126,7 +126,8 @@ class _Runs:
                 _widen(spans, device, begin, max(done, left.get((value, device), 0.0)))
                 if value in lasting:
                     last = problem.home or device
-                    _widen(spans, last, spans.get(last, (done, 0.0))[0], self._total_ms)
+                    start = self._arriving.get((value, last), done)
+                    _widen(spans, last, start, self._total_ms)
                 nbytes = size * shares[target]
                 for where, (start, end) in spans.items():
                     yield where, value, nbytes, start, end
