@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
+from operator import add
 
 from dioe.planning.search.lanes import Lanes
 from dioe.planning.search.shop import Cross, Shop
@@ -45,6 +46,8 @@ def window(lanes: Lanes, first: int, last: int, room: Sequence[float], *, rest: 
         sources.append(inner)
         sinks.append(outer)
     free, behind = _around_lanes(lanes, first, last)
+    # a lane that the window leaves empty is a path past it, too
+    past = max(map(add, free, behind))
     ms = [shop.ms[i] for i in chosen]
     groups = []
     for group in shop.groups:
@@ -75,7 +78,7 @@ def window(lanes: Lanes, first: int, last: int, room: Sequence[float], *, rest: 
         free,
         behind,
         left,
-        _past(lanes, first, last) if rest else shop.rest_ms,
+        max(past, _past(lanes, first, last)) if rest else past,
     )
 
 
@@ -108,9 +111,4 @@ def _past(lanes: Lanes, first: int, last: int) -> float:
                 now = finish[s] + cross[device[s]][d]
         if now + tail[i] > longest:
             longest = now + tail[i]
-    for lane, row in enumerate(lanes.sequence):
-        low = bisect_left(row, first, key=at.__getitem__)
-        if low == bisect_left(row, last, key=at.__getitem__):
-            head = finish[row[low - 1]] if low else shop.free[lane]
-            longest = max(longest, head + (tail[row[low]] if low < len(row) else shop.behind[lane]))
     return longest
