@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dioe.planning import Budget, Problem, Tables
+from dioe.planning import Budget, Problem, Tables, judged, placed
 from dioe.planning.fast import Fast
 from dioe.planning.search import search
 from dioe.planning.solve import starts, tried
@@ -16,9 +16,9 @@ def search_alone(
     work_limit: int | None = None,
     seed: int = 0,
 ) -> float:
-    """The value that is found."""
+    """The value that is found, as ``solve`` does it where OR-Tools isn't installed."""
     budget = Budget(time_limit_s, work_limit)
-    fast = Fast(Tables(problem), policy)
-    candidates = tried(fast, None, budget)
-    found = search(fast.tables, policy, starts(candidates), budget, seed, exact=False)
-    return min(candidates[0].key, fast.key(found.assigned))[1]
+    tables = Tables(problem)
+    candidates = tried(Fast(tables, policy), None, budget)
+    found = search(tables, policy, starts(candidates), budget, seed, exact=False)
+    return judged(problem, placed(tables, found.assigned), policy).value

@@ -12,7 +12,7 @@ from dioe.planning.assigned import Assigned, assigned_of
 from dioe.planning.problem import Problem
 from dioe.planning.schedulers import SCHEDULERS, SPECIAL
 from dioe.planning.search.decode import decode, upward_ranks
-from dioe.planning.simulator import Placement
+from dioe.planning.simulator import PlacedStage, Placement
 from dioe.planning.tables import Tables
 from dioe.planning.within import place_within
 from dioe.types import UnsupportedError
@@ -70,6 +70,21 @@ def single_devices(tables: Tables) -> Iterator[tuple[str, Assigned]]:
         for t in own if len(own) > 1 else ():
             if all(row[t] < math.inf for row in tables.ms):
                 yield f"all on {tables.problem.targets[t].target}", Assigned([t] * tables.n, order)
+
+
+def one_stages(tables: Tables, policy: str) -> Iterator[tuple[str, Placement]]:
+    """Everything as one stage, on each target that runs it all: one block after the other, where
+    blocks as stages of their own may run at the same time, or send values earlier, and so need more
+    memory."""
+    if not tables.flat:
+        return
+    if policy != "memory" and all(size == math.inf for size in tables.memory):
+        return
+    ids = tuple(block.id for block in tables.problem.blocks)
+    for t, costs in enumerate(tables.problem.targets):
+        if all(row[t] < math.inf for row in tables.ms):
+            stage = PlacedStage(ids, (t,) * tables.n)
+            yield f"all on {costs.target}, one by one", Placement((stage,))
 
 
 def _on_one_lane(tables: Tables) -> Iterator[tuple[str, Assigned]]:

@@ -21,7 +21,7 @@ from dioe.planning.collector import collector_paused
 from dioe.planning.fast import NEVER, Fast, Key
 from dioe.planning.infeasible import infeasible
 from dioe.planning.objective import Judged, judged
-from dioe.planning.portfolio import keeps_groups, portfolio
+from dioe.planning.portfolio import keeps_groups, one_stages, portfolio
 from dioe.planning.problem import Problem
 from dioe.planning.schedule import Schedule
 from dioe.planning.search import search
@@ -106,6 +106,12 @@ def _solved(
     value = judged(problem, placement, policy)
     if kept is not None and hinted is not None and hinted.key <= value.key:
         placement, value, name = kept, hinted, "hint"
+    for each, alone in one_stages(tables, policy):
+        other = judged(problem, alone, policy)
+        if not other.over:
+            found.tried[each] = other.value
+        if other.key < value.key:
+            placement, value, name = alone, other, each
     if value.over:
         raise infeasible(tables, value.over)
     return _schedule(problem, placement, policy, value, least, name, found.tried)

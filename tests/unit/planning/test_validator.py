@@ -26,6 +26,7 @@ from dioe.planning import (
     Schedule,
     TargetCosts,
     Transfer,
+    lifetimes,
 )
 from dioe.planning.validator import VIOLATIONS, Violation, violations
 from dioe.types import Target
@@ -299,6 +300,32 @@ def test_a_stage_that_overtakes() -> None:
 def test_a_violation_says_what_where_when_and_by_how_much() -> None:
     assert str(Violation("memory", "gpu:0", 2.5, 1024)) == "memory: gpu:0 at 2.5 ms, by 1024"
     assert str(Violation("block", "'a' is in no stage")) == "block: 'a' is in no stage"
+
+
+def test_an_output_takes_room_at_home_from_its_transfer_on() -> None:
+    """On a bus that is busy it sets out later than it was made."""
+    away = replace(PROBLEM.targets[2], blocks={n: Cost(2) for n in "abc"}, workspace_bytes={})
+    problem = replace(
+        PROBLEM,
+        blocks=(
+            BlockNode("a", "op", ("a",), {}, {"p": 100, "q": 40}),
+            BlockNode("b", "op", ("b",), {"p": 100}, {}),
+            BlockNode("c", "op", ("c",), {"p": 100}, {}),
+        ),
+        targets=(replace(PROBLEM.targets[0], blocks={"b": Cost(1)}, workspace_bytes={}), away),
+        outputs=("q",),
+        inputs=(),
+        edge_ms={},
+        handover={},
+    )
+    stages = (PlacedStage(("a",), (1,)), PlacedStage(("b",), (0,)), PlacedStage(("c",), (1,)))
+    schedule = scheduled(problem, Placement(stages), "memory")
+    first, second = schedule.transfers
+    assert (first.value, second.value) == ("p", "q")
+    assert second.start_ms == first.end_ms > schedule.simulation.stages[0].end_ms
+    held = {(h.device, h.what): h for h in lifetimes(problem, schedule.placement, schedule.simulation)}  # noqa: E501  # fmt: skip
+    assert held["cpu", "q"].start_ms == second.start_ms
+    assert violations(problem, schedule) == ()
 
 
 @quick
