@@ -41,6 +41,15 @@ class _Times(NamedTuple):
     total_ms: float
 
 
+class Spent(NamedTuple):
+    """What stages take besides their blocks, what transfers take, and how long lanes of devices and
+    queues are busy for one request, by name; all in ms."""
+
+    boundaries_ms: float
+    transfers_ms: float
+    loads_ms: dict[str, float]
+
+
 class Fast:
     """Scores assignments of one problem under one policy; less is better.
 
@@ -331,15 +340,36 @@ class Fast:
                 ends[i] = clock
         return self._memory.peaks(targets, begins, ends, outer, crossings, total)
 
+    def spent(self, assigned: Assigned) -> Spent:
+        """Where the time of an assignment goes; each target has to run its block."""
+        stages = self._stages.of(assigned)
+        cost, _ = self._stages.costs(stages)
+        times = self._timeline(stages, cost)
+        own = sum(row[t] for row, t in zip(self.tables.ms, assigned.targets, strict=True))
+        load, queue = self._loads(stages, cost, times)
+        loads = dict(zip(self.tables.devices, load, strict=True))
+        queues = self.tables.problem.network.queues
+        return Spent(
+            sum(cost) + sum(times.handover) - own,
+            sum(there - begun for begun, there in times.crossings.values()),
+            {**loads, **{queues[number]: ms for number, ms in queue.items()}},
+        )
+
     def _period(self, stages: list[Stage], cost: list[float], times: _Times) -> float:
+        load, queue = self._loads(stages, cost, times)
+        return max(*load, *queue.values(), 0.0)
+
+    def _loads(
+        self, stages: list[Stage], cost: list[float], times: _Times
+    ) -> tuple[list[float], dict[int, float]]:
+        """How long the lanes of each device, and each queue, are busy for one request."""
         load = [0.0] * len(self._lanes)
         for job, stage in enumerate(stages):
             count = self._lanes[stage.device]
             if count:
                 load[stage.device] += (cost[job] + times.handover[job]) / count
-        most = max(load)
+        queue: dict[int, float] = {}
         if self.tables.queued:
-            queue: dict[int, float] = {}
             maker = self.tables.maker
             job_of = {i: stage.device for stage in stages for i in stage.blocks}
             for (value, destination), (begun, there) in times.crossings.items():
@@ -348,8 +378,7 @@ class Fast:
                 way = self._ways.get((origin, destination))
                 if way is not None and way.queue >= 0:
                     queue[way.queue] = queue.get(way.queue, 0.0) + there - begun
-            most = max(most, max(queue.values(), default=0.0))
-        return most
+        return load, queue
 
     def _energy(self, stages: list[Stage], cost: list[float], total: float) -> float:
         busy: dict[int, float] = {}

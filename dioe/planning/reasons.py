@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
+from typing import NamedTuple
 
 from dioe.planning.assigned import Assigned, assigned_of, placed
 from dioe.planning.explain import cost_reason, described
+from dioe.planning.fast import Fast, Key, Spent
 from dioe.planning.names import ms_text, target_names
-from dioe.planning.objective import Excess, Judged, busy_ms, judged
+from dioe.planning.objective import Excess, judged
 from dioe.planning.problem import Problem
 from dioe.planning.schedule import Schedule
-from dioe.planning.simulator import Placement, Simulation
+from dioe.planning.simulator import Placement
 from dioe.planning.tables import Tables
 from dioe.types import BlockReport, UnsupportedError
 
 ALIKE = 1e-6
 """Values that differ by less than this share of the schedule's are alike."""
 
-MOST_SIMULATED = 100_000
+MOST_SIMULATED = 500_000
 """How many blocks all simulations of one call run at most: some seconds."""
 
 
@@ -45,29 +47,40 @@ def block_reasons(
     so. Raises as ``judged`` does.
     """
     moves = _Moves(schedule)
-    compared = moves.affordable(most_simulated)
-    numbers = {
-        block: number
-        for number, stage in enumerate(schedule.placement.stages)
-        for block in stage.blocks
-    }
+    compared = dict(_compared(moves, most_simulated))
     reports = []
-    for block, number in numbers.items():
-        i = schedule.problem.positions[block]
-        report = described(schedule.problem, number, block, moves.assigned.targets[i])
-        if i in compared:
-            best = moves.runner_up(i)
+    for number, stage in enumerate(schedule.placement.stages):
+        for block, target in zip(stage.blocks, stage.targets, strict=True):
+            report = described(schedule.problem, number, block, target)
+            i = schedule.problem.positions[block]
+            if i not in compared:
+                share = f"{len(compared)} of {len(schedule.problem.blocks)}"
+                reason = f"not compared: only blocks that take longer ({share})"
+                reports.append(replace(report, reason=reason))
+                continue
+            best = compared[i]
             report = replace(
                 report,
                 runner_up="" if best is None else moves.names[best.target],
                 difference_ms=None if best is None else best.loss_ms(schedule),
                 reason=_reason(moves, i, best),
             )
-        else:
-            many = f"the {len(compared)} blocks that take longest"
-            report = replace(report, reason=f"not compared: only {many} were")
-        reports.append(report)
+            reports.append(report)
     return tuple(reports)
+
+
+def _compared(moves: _Moves, most_simulated: int) -> Iterator[tuple[int, _Move | None]]:
+    """Blocks with their best moves, those that take longest first, as long as it is affordable; and
+    all that have nowhere to move."""
+    tables = moves.tables
+    times = [row[t] for row, t in zip(tables.ms, moves.assigned.targets, strict=True)]
+    for i in sorted(range(tables.n), key=times.__getitem__, reverse=True):
+        others = moves.others(i)
+        if not others:
+            yield i, None
+        elif (moves.simulated + len(others) + 1) * tables.n <= most_simulated:
+            yield i, moves.best(i, others)
+            moves.simulated += 1  # once more to say what decided
 
 
 def gap_text(schedule: Schedule) -> str:
@@ -83,26 +96,26 @@ def gap_text(schedule: Schedule) -> str:
     )
 
 
-@dataclass(frozen=True)
-class _Move:
-    """A block on another target, and what that makes of the schedule; not judged where its policy
-    can't (``unknown`` says why)."""
+class _Move(NamedTuple):
+    """A block on another target, and what the policy makes of the schedule then."""
 
     target: int
-    judged: Judged | None
-    unknown: str = ""
+    key: Key
+    assigned: Assigned
 
-    def key(self) -> tuple[float, ...]:
-        """What to compare moves by: the policy's value, then latency."""
-        return (math.inf,) if self.judged is None else self.judged.key[1:]
+    @property
+    def over(self) -> bool:
+        """Whether it passes a limit, or nobody knows its value."""
+        return self.key[0] > 0 or self.key[1] == math.inf
 
     def loss_ms(self, schedule: Schedule) -> float | None:
         """What the schedule loses by it, as reports have it."""
-        if self.judged is None:
+        _, value, latency = self.key
+        if value == math.inf:
             return None
         if schedule.policy in ("latency", "throughput"):
-            return self.judged.value - schedule.value
-        return self.judged.simulation.total_ms - schedule.simulation.total_ms
+            return value - schedule.value
+        return latency - schedule.latency_ms
 
 
 class _Moves:
@@ -114,12 +127,14 @@ class _Moves:
         self.tables = Tables(schedule.problem)
         self.names = target_names(schedule.problem.targets)
         self.assigned = assigned_of(self.tables, schedule.placement)
+        self.fast = Fast(self.tables, schedule.policy)
+        self.simulated = 0
         self._next = list(_next_in_stage(self.problem, schedule.placement))
 
     @cached_property
-    def around_ms(self) -> float:
-        """What all boundaries and transfers of the schedule take."""
-        return around_ms(self.schedule.simulation)
+    def spent(self) -> Spent:
+        """Where the time of the schedule goes."""
+        return self.fast.spent(self.assigned)
 
     def others(self, i: int) -> list[int]:
         """The targets that block i alone may move to: those that run it, where its group is."""
@@ -132,43 +147,19 @@ class _Moves:
             if t != own and ms < math.inf and (free or tables.device_of[t] == home)
         ]
 
-    def affordable(self, most_simulated: int) -> set[int]:
-        """The blocks whose moves can be simulated, those that take longest first; all whose one
-        target leaves nothing to simulate."""
-        ways = 1 if self.tables.flat else _WAYS
-        left = most_simulated // self.tables.n
-        found = set()
-        times = [row[t] for row, t in zip(self.tables.ms, self.assigned.targets, strict=True)]
-        for i in sorted(range(self.tables.n), key=times.__getitem__, reverse=True):
-            moves = len(self.others(i)) * ways
-            if moves <= left:
-                left -= moves
-                found.add(i)
-        return found
-
-    def runner_up(self, i: int) -> _Move | None:
+    def best(self, i: int, others: list[int]) -> _Move:
         """The best of all moves of block i."""
-        moves = [self._moved(i, t) for t in self.others(i)]
+        moves = [self._moved(i, t) for t in others]
         own = self.schedule.value - _alike(self.schedule)
-        fine, barred = [], []
-        for move in moves:
-            if move.judged is not None and not move.judged.over:
-                fine.append(move)
-            elif move.key()[0] < own:
-                barred.append(move)
-        return min(barred or fine or moves, key=_Move.key, default=None)
+        barred = [move for move in moves if move.over and move.key[1] < own]
+        fine = [move for move in moves if not move.over]
+        return min(barred or fine or moves, key=lambda move: move.key[1:])
 
     def _moved(self, i: int, t: int) -> _Move:
         """The best schedule with block i on target t."""
-        found = None
-        for assigned in self._ways(i, t):
-            try:
-                each = judged(self.problem, placed(self.tables, assigned), self.schedule.policy)
-            except UnsupportedError as error:  # nobody knows the value there
-                return _Move(t, None, error.cause)
-            if found is None or each.key < found.key:
-                found = each
-        return _Move(t, found)
+        found = [(self.fast.key(assigned), assigned) for assigned in self._ways(i, t)]
+        self.simulated += len(found)
+        return _Move(t, *min(found, key=lambda each: each[0]))
 
     def _ways(self, i: int, t: int) -> Iterator[Assigned]:
         """Block i on target t in a stage of its own, or with its neighbours there."""
@@ -202,10 +193,6 @@ class _Moves:
         return None
 
 
-_WAYS = 4
-"""Of a move where stages cost something, at most."""
-
-
 def _next_in_stage(problem: Problem, placement: Placement) -> Iterator[int | None]:
     """By block, the one behind it in its stage."""
     following: dict[int, int] = {}
@@ -229,11 +216,9 @@ def _reason(moves: _Moves, i: int, best: _Move | None) -> str:
             device = moves.tables.devices[moves.tables.device_of[target]]
             return f"its group {moves.problem.blocks[i].group!r} is on {device}"
         return f"only {moves.names[target]} runs it"
-    if best.judged is None:
-        return f"limits: {best.unknown}"
-    if best.judged.over:
-        return over_text(best.judged.over[0])
-    loss, alike = best.judged.value - schedule.value, _alike(schedule)
+    if best.over:
+        return _limit(moves, best.assigned)
+    loss, alike = best.key[1] - schedule.value, _alike(schedule)
     name = moves.names[best.target]
     if loss < -alike:
         gain = _value_text(schedule.policy, -loss)
@@ -241,12 +226,23 @@ def _reason(moves: _Moves, i: int, best: _Move | None) -> str:
     if loss <= alike:
         return f"nothing: {name} is as good"
     if schedule.policy == "latency":
-        return _latency_reason(moves, i, best.target, best.judged)
+        return _latency_reason(moves, i, best)
     if schedule.policy == "throughput":
-        return _load_reason(moves.problem, best.judged.simulation)
+        loads = moves.fast.spent(best.assigned).loads_ms
+        busiest = max(loads, key=loads.__getitem__)
+        return f"load: {busiest} would be busy for {ms_text(loads[busiest])} of each request"
     if schedule.policy == "memory":
-        return f"memory: the largest peak would be {_value_text('memory', best.judged.value)}"
+        return f"memory: the largest peak would be {_value_text('memory', best.key[1])}"
     return f"its own energy: {_value_text(schedule.policy, loss)} more on {name}"
+
+
+def _limit(moves: _Moves, assigned: Assigned) -> str:
+    """Which limit an assignment passes, or what nobody knows of it."""
+    try:
+        found = judged(moves.problem, placed(moves.tables, assigned), moves.schedule.policy)
+    except UnsupportedError as error:
+        return f"limits: {error.cause}"
+    return over_text(found.over[0])
 
 
 def over_text(over: Excess) -> str:
@@ -261,53 +257,19 @@ def over_text(over: Excess) -> str:
     return f"limits: {over.place} may not be used together"
 
 
-def _latency_reason(moves: _Moves, i: int, target: int, other: Judged) -> str:
+def _latency_reason(moves: _Moves, i: int, best: _Move) -> str:
     """What makes a move slower: the block itself, what lies around it, or lanes that are taken."""
-    row, name = moves.tables.ms[i], moves.names[target]
-    loss = other.value - moves.schedule.value
-    alone = row[target] - row[moves.assigned.targets[i]]
-    around = around_ms(other.simulation) - moves.around_ms
+    row, name = moves.tables.ms[i], moves.names[best.target]
+    before, after = moves.spent, moves.fast.spent(best.assigned)
+    loss = best.key[1] - moves.schedule.value
+    alone = row[best.target] - row[moves.assigned.targets[i]]
+    sent = after.transfers_ms - before.transfers_ms
+    around = after.boundaries_ms - before.boundaries_ms + sent
     waiting = loss - alone - around
-    if waiting > max(alone, around):
-        device = moves.tables.devices[moves.tables.device_of[target]]
+    if waiting > max(alone, around) + ALIKE * loss:
+        device = moves.tables.devices[moves.tables.device_of[best.target]]
         return f"waiting for a lane: {device} is taken, and all would end {ms_text(loss)} later"
-    sent = _sent_ms(other.simulation) - _sent_ms(moves.schedule.simulation)
     return cost_reason(name, alone, around, "transfers" if sent > around / 2 else "boundaries")
-
-
-def _load_reason(problem: Problem, simulation: Simulation) -> str:
-    """What would be busy for longest."""
-    loads = _loads(problem, simulation)
-    if not loads:
-        return "load: nothing is busy"
-    busiest = max(loads, key=loads.__getitem__)
-    return f"load: {busiest} would be busy for {ms_text(loads[busiest])} of each request"
-
-
-def _loads(problem: Problem, simulation: Simulation) -> Mapping[str, float]:
-    """How long lanes of devices, and queues of links, are busy for one request."""
-    lanes = {device.id: device.lanes for device in problem.devices}
-    loads = {
-        device: ms / (lanes.get(device, 1) or math.inf)
-        for device, ms in busy_ms(problem, simulation).items()
-    }
-    for sent in simulation.transfers:
-        if sent.queue:
-            loads[sent.queue] = loads.get(sent.queue, 0.0) + sent.end_ms - sent.start_ms
-    return loads
-
-
-def around_ms(simulation: Simulation) -> float:
-    """What boundaries, handovers, switches and transfers of a timeline take together."""
-    stages = sum(
-        stage.handover_ms + stage.times.boundary_ms + stage.times.switch_ms
-        for stage in simulation.stages
-    )
-    return stages + _sent_ms(simulation)
-
-
-def _sent_ms(simulation: Simulation) -> float:
-    return sum(sent.end_ms - sent.start_ms for sent in simulation.transfers)
 
 
 def _value_text(policy: str, value: float) -> str:
