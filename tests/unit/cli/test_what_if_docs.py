@@ -138,15 +138,22 @@ def test_for_throughput_each_node_is_where_a_person_would_put_it(example: Any) -
     assert plan.throughput_per_s > alone.throughput_per_s
 
 
+@pytest.mark.parametrize("pool", ["", " docs/examples/captioning/thrifty-npu.yaml"])
 def test_the_script_prints_what_the_page_shows(
-    example: Any, capsys: pytest.CaptureFixture[str]
+    pool: str, example: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    example.main()
-    command = "python docs/examples/captioning/captioning.py"
+    monkeypatch.chdir(DOCS.parent)
+    example.main(*pool.split())
+    command = f"python docs/examples/captioning/captioning.py{pool}"
     shown = re.search(rf"{re.escape(command)}\n```\n\n```\n(.*?)```", TEXT, re.DOTALL)
     assert shown is not None
     printed = capsys.readouterr().out
     check(command, printed, shown[1])
+    if pool:
+        assert re.findall(r"(\d+\.\d+) times as many a joule", printed)[2] in TEXT.replace(
+            shown[1], ""
+        )
+        return
     told = TEXT.replace(shown[1], "")
     for figure in (
         re.findall(r"(\d+\.\d+) times as many a joule", printed)[1],

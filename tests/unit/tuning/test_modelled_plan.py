@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import dioe
 from dioe.hardware import Pool, catalogue
+from dioe.hardware.figures import Arithmetic, FigureKind, Peak, TimeFigure
 from dioe.hardware.limits import Limits
 from dioe.hardware.spec import BoundaryCost
 from dioe.planning import SCHEDULE_POLICIES, load_plan
@@ -256,16 +257,15 @@ def test_without_a_host_devices_that_cant_exchange_data_are_never_together() -> 
     assert any("no way between gpu:0 and gpu:1" in note for note in plan.notes)
 
 
-def test_boundaries_of_the_pool_cost() -> None:
-    from dioe.hardware.figures import TimeFigure
-
-    cost = BoundaryCost("cpu", "gpu:0", TimeFigure(value=1e-3, **SHEET))
-    free, dear = (
-        planned(devices="gpu:0"),
-        planned(devices="gpu:0", hardware=small_pool(boundaries=(cost,))),
-    )
-    # the value that comes in isn't one that a stage hands over, but goes the same way
-    assert dear.latency_ms >= free.latency_ms
+def test_boundaries_of_the_pool_cost_on_links_between_their_devices() -> None:
+    cost = BoundaryCost("gpu:0", "cpu", TimeFigure(value=1e-3, **SHEET))
+    free = planned(devices="gpu:0").schedule.problem
+    found = modelled_problem(
+        work_of(tower(), SHAPES), small_pool(boundaries=(cost,)), Asked()
+    ).problem
+    was, now = ({(k.source, k.destination): k.cost for k in p.links} for p in (free, found))
+    assert now["gpu:0", "cpu"].fixed_ms == pytest.approx(was["gpu:0", "cpu"].fixed_ms + 1.0)
+    assert now["cpu", "gpu:0"] == was["cpu", "gpu:0"]
 
 
 def test_a_device_without_figures_is_told() -> None:
@@ -512,3 +512,22 @@ def test_every_plan_is_valid_and_every_failure_is_told(
     for use in plan.devices:
         assert use.memory_bytes is None or use.peak_bytes <= use.memory_bytes + 1
     assert plan.throughput_per_s >= 1e3 / plan.latency_ms - 1e-6
+
+
+def test_backends_that_were_measured_have_targets_and_boundaries_of_their_own() -> None:
+    measured: Any = {"source": "dioe calibrate", "kind": FigureKind.MEASURED}
+    peaks = tuple(
+        Peak(precision=Arithmetic.FP32, value=rate, backend=backend, **measured)
+        for backend, rate in (("fast", 2e12), ("slow", 1e12))
+    )
+    spec = device("cpu")
+    spec = replace(spec, figures=spec.figures.model_copy(update={"peaks": peaks}))
+    ms = TimeFigure(value=1e-3, **SHEET)
+    pool = Pool((spec,), boundaries=(BoundaryCost("cpu/fast", "cpu/slow", ms),))
+    plan = planned(hardware=pool, pins={"mul2": "cpu/slow"}, policy="latency")
+    assert set(plan.schedule.assignment.values()) == {"cpu/slow/fp32"}, "one ms is dear"
+    free = planned(hardware=replace(pool, boundaries=()), pins={"mul2": "cpu/slow"})
+    assert set(free.schedule.assignment.values()) == {"cpu/fast/fp32", "cpu/slow/fp32"}
+    assert "peak measured" in free.bases["cpu/fast/fp32"]
+    other = planned(hardware=pool)
+    assert set(other.schedule.assignment.values()) == {"cpu/fast/fp32"}
