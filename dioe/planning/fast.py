@@ -364,10 +364,17 @@ class Fast:
     ) -> tuple[list[float], dict[int, float]]:
         """How long the lanes of each device, and each queue, are busy for one request."""
         load = [0.0] * len(self._lanes)
+        ends: dict[int, tuple[int, int]] = {}  # by device: the targets of its first and last stage
         for job, stage in enumerate(stages):
             count = self._lanes[stage.device]
             if count:
                 load[stage.device] += (cost[job] + times.handover[job]) / count
+                target = stage.targets[0]
+                ends[stage.device] = ends.get(stage.device, (target, target))[0], target
+        context = self.tables.problem.network.context_of
+        for device, (first, last) in ends.items() if self._handover else ():
+            ms = self._handover.get((context[last], context[first]), 0.0)
+            load[device] += ms / self._lanes[device]
         queue: dict[int, float] = {}
         if self.tables.queued:
             maker = self.tables.maker

@@ -143,7 +143,7 @@ def simulate(problem: Problem, placement: Placement) -> Simulation:
         stages,
         spared_ms,
         _transfers(problem, timed.crossings),
-        _period_ms(problem, stages, timed.crossings),
+        _period_ms(problem, placement, stages, timed.crossings),
     )
 
 
@@ -190,17 +190,30 @@ def _transfers(problem: Problem, crossings: Iterable[Crossing]) -> tuple[Transfe
 
 
 def _period_ms(
-    problem: Problem, stages: Sequence[SimulatedStage], crossings: Iterable[Crossing]
+    problem: Problem,
+    placement: Placement,
+    stages: Sequence[SimulatedStage],
+    crossings: Iterable[Crossing],
 ) -> float:
-    """The load of the busiest resource; lanes of a device share its load evenly at best."""
+    """The load of the busiest resource; lanes of a device share its load evenly at best.
+
+    Requests can follow each other in that time: as stages don't wait for those of later requests,
+    every stage may work on an earlier request than those before it, until nothing waits any more.
+    Then the first stage of a device follows its last one, of another request: the handover of these
+    two belongs to the load as well.
+    """
     net = problem.network
     load: dict[object, float] = {}
-    number = {name: at for at, name in enumerate(net.devices)} if problem.devices else {}
-    for stage in stages:
-        at = number.get(stage.device, 0)
+    ends: dict[int, tuple[int, int]] = {}  # by device: its first and last context
+    for stage, placed in zip(stages, placement.stages, strict=True):
+        at = net.device_of[placed.targets[0]]
+        context = net.context_of[placed.targets[0]]
         if net.lanes[at]:
             ms = (stage.handover_ms + stage.end_ms - stage.start_ms) / net.lanes[at]
             load[at] = load.get(at, 0.0) + ms
+            ends[at] = ends.get(at, (context, context))[0], context
+    for at, (first, last) in ends.items():
+        load[at] += net.handover.get((last, first), 0.0) / net.lanes[at]
     for c in crossings:
         if c.queue >= 0:
             key = ("queue", c.queue)

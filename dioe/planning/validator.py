@@ -349,9 +349,12 @@ class _Checks(Facts):
             yield Violation("tried", f"{best:.6g}", by=value - best)
 
     def _period(self) -> float:
-        """The load of the busiest device, shared by its lanes, or queue."""
+        """The load of the busiest device, shared by its lanes, or queue. From the last stage of a
+        device to its first one, of another request, there is a handover too."""
         counts = {device.id: device.lanes for device in self.problem.devices}
         load: dict[tuple[str, str], float] = {}
+        first: dict[str, int] = {}
+        last: dict[str, int] = {}
         for number, (_, simulated) in enumerate(self.stages):
             device = self.device(number) if self.problem.devices else ""
             lanes = counts.get(device, 1)
@@ -359,6 +362,13 @@ class _Checks(Facts):
                 busy = simulated.handover_ms + simulated.end_ms - simulated.start_ms
                 key = ("device", device)
                 load[key] = load.get(key, 0.0) + busy / lanes
+                first.setdefault(device, number)
+                last[device] = number
+        for device, number in last.items():
+            pair = self.context(number), self.context(first[device])
+            load["device", device] += self.problem.handover.get(pair, 0.0) / (
+                counts.get(device) or 1
+            )
         for t in self.timeline.transfers:
             if t.queue:
                 load["queue", t.queue] = load.get(("queue", t.queue), 0.0) + t.end_ms - t.start_ms
