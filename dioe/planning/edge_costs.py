@@ -27,9 +27,10 @@ class EdgeCosts:
 
     ``lines[a][b]`` is the line from target a to target b, ``lines[-1]`` that of a block which isn't
     placed: less than nothing, so that it is no maximum. Values in ``own`` have transfers of their
-    own time, for which ``lines`` don't hold; ``row`` does for all. ``shares[a][b]`` says that a
-    value stays where it is: on one device, in one stage. ``first`` is what comes before a block
-    that reads nothing of other blocks, by its target.
+    own time: for them ``own_lines`` has ms, and ms per ms of that time; None where boundaries cost
+    by the byte. ``row`` holds for all values. ``shares[a][b]`` says that a value stays where it is:
+    on one device, in one stage. ``first`` is what comes before a block that reads nothing of other
+    blocks, by its target.
     """
 
     def __init__(self, tables: Tables) -> None:
@@ -47,6 +48,12 @@ class EdgeCosts:
         ]
         self.lines.append([(-math.inf, 0.0)] * tables.m)
         self._crosses = [[float(device[a] != device[b]) for b in count] for a in count]
+        self.own_lines: list[list[Pair]] | None = None
+        if not any(per_byte for row in self._boundary for _, per_byte in row):
+            self.own_lines = [
+                [(self._boundary[a][b][0], self._crosses[a][b]) for b in count] for a in count
+            ]
+            self.own_lines.append(self.lines[-1])
         targets = tables.problem.targets
         self.first = [costs.dispatch_ms for costs in targets]
         self._in = [

@@ -85,16 +85,21 @@ class Timetable:
         tables, edges = self.tables, self.edges
         preds, finish, targets = tables.preds[i], self.finish, self.targets
         ready = [0.0] * tables.m if preds else edges.first.copy()
-        if edges.own:
+        lines, own, nbytes = edges.lines, edges.own, tables.nbytes
+        own_lines = edges.own_lines or lines
+        if own and edges.own_lines is None:
             for block, value in preds:
                 if targets[block] >= 0:
                     _wait(ready, edges.row(value, targets[block]), finish[block])
         else:  # the same without a call for each value
-            lines, nbytes = edges.lines, tables.nbytes
             for block, value in preds:
-                made, size = finish[block], nbytes[value]
-                for t, (ms, per_byte) in enumerate(lines[targets[block]]):
-                    there = made + (ms + per_byte * size)
+                made = finish[block]
+                if value in own:
+                    row, size = own_lines[targets[block]], own[value]
+                else:
+                    row, size = lines[targets[block]], nbytes[value]
+                for t, (ms, per_size) in enumerate(row):
+                    there = made + (ms + per_size * size)
                     if there > ready[t]:  # noqa: PLR1730 - max takes three times as long
                         ready[t] = there
         for value in tables.inputs[i]:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dioe.planning import Problem, Tables, placed, simulate, task_problem
@@ -32,6 +32,7 @@ TIMES: dict[str, Callable[[Tables], Timetable | None]] = {
     "dmda": dmda_times,
 }
 SMALL = 1e-9
+few = settings(max_examples=40)
 
 
 def test_all_are_tested() -> None:
@@ -91,6 +92,7 @@ def machines(draw: st.DrawFn, memory: bool = False) -> Problem:
 
 
 @pytest.mark.parametrize("name", TIMES)
+@few
 @given(data=st.data())
 def test_simulated_no_later_than_the_scheduler_says(name: str, data: st.DataObject) -> None:
     problem = data.draw(machines())
@@ -107,6 +109,7 @@ def test_simulated_no_later_than_the_scheduler_says(name: str, data: st.DataObje
 
 
 @pytest.mark.parametrize("name", TIMES)
+@few
 @given(data=st.data())
 def test_memory_and_groups_are_kept(name: str, data: st.DataObject) -> None:
     problem = data.draw(machines(memory=True))
@@ -133,6 +136,7 @@ def test_memory_and_groups_are_kept(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
+@few
 @given(data=st.data())
 def test_problems_with_boundaries_and_without_devices(name: str, data: st.DataObject) -> None:
     problem = data.draw(st.sampled_from([SKIP, DIAMOND, TWO_BRANCHES]).flatmap(problems))
