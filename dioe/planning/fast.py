@@ -135,6 +135,10 @@ class Fast:
     def _stages(self) -> Stages:
         return Stages(self.tables)
 
+    def forget_times(self) -> None:
+        """Take notice of times of blocks that have changed in the tables."""
+        self.__dict__.pop("_stages", None)
+
     @property
     def plain(self) -> bool:
         """Whether nothing but the latency counts, and one pass over the blocks finds it."""

@@ -11,7 +11,7 @@ from dioe.planning.assigned import Assigned
 from dioe.planning.bounds import bound
 from dioe.planning.budget import Budget
 from dioe.planning.fast import Fast
-from dioe.planning.search.lanes import Lanes
+from dioe.planning.search.lanes import Lanes, assigned_of, lanes_of
 from dioe.planning.search.late import late_acceptance
 from dioe.planning.search.shop import Shop, whole
 from dioe.planning.search.tabu import tabu
@@ -67,17 +67,6 @@ def search(
         else:
             exact_windows(lanes, tables.memory, budget, rng)
     return Searched(min(starts[0], assigned_of(lanes), key=fast.key), least)
-
-
-def lanes_of(shop: Shop, tables: Tables, assigned: Assigned) -> Lanes:
-    """The sequences of an assignment."""
-    return Lanes(shop, [tables.device_of[t] for t in assigned.targets], assigned.order)
-
-
-def assigned_of(lanes: Lanes) -> Assigned:
-    """The assignment of sequences of a whole problem."""
-    device, order, _ = lanes.state()
-    return Assigned([row[d] for row, d in zip(lanes.shop.fastest, device, strict=True)], order)
 
 
 def _from_all(

@@ -19,7 +19,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from dioe.planning.assigned import Assigned
 from dioe.planning.search.shop import Shop
+from dioe.planning.tables import Tables
 
 
 class Move(NamedTuple):
@@ -389,3 +391,14 @@ class Lanes:
         if before[v] in late or any(p in late for p, _ in sources[v]):
             return None
         return [*early, v, *behind]
+
+
+def lanes_of(shop: Shop, tables: Tables, assigned: Assigned) -> Lanes:
+    """The sequences of an assignment."""
+    return Lanes(shop, [tables.device_of[t] for t in assigned.targets], assigned.order)
+
+
+def assigned_of(lanes: Lanes) -> Assigned:
+    """The assignment of sequences of a whole problem."""
+    device, order, _ = lanes.state()
+    return Assigned([row[d] for row, d in zip(lanes.shop.fastest, device, strict=True)], order)

@@ -57,7 +57,7 @@ class Shop:
 def whole(tables: Tables) -> Shop:
     """All of a ``flat`` problem; each block runs on the fastest target of its device."""
     count, devices, cross, home = tables.n, len(tables.devices), tables.cross, tables.home
-    fastest = [_fastest(tables, row, devices) for row in tables.ms]
+    fastest = [fastest_targets(tables, row, devices) for row in tables.ms]
     ms = [
         [math.inf if t < 0 else row[t] for t in own]
         for row, own in zip(tables.ms, fastest, strict=True)
@@ -102,7 +102,8 @@ def whole(tables: Tables) -> Shop:
     )  # fmt: skip
 
 
-def _fastest(tables: Tables, row: Sequence[float], devices: int) -> list[int]:
+def fastest_targets(tables: Tables, row: Sequence[float], devices: int) -> list[int]:
+    """The target of each device with the least time in a block's row of times; -1 for none."""
     found = [-1] * devices
     for t, ms in enumerate(row):
         d = tables.device_of[t]

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from dioe.planning import SCHEDULE_POLICIES, Assigned, Budget, Problem, Tables, task_problem
 from dioe.planning.fast import Fast
 from dioe.planning.search import decode, improve, upward_ranks
-from dioe.planning.search.improve import assigned_of, lanes_of
-from dioe.planning.search.lanes import Lanes
+from dioe.planning.search.lanes import Lanes, assigned_of, lanes_of
 from dioe.planning.search.moves import Moves
 from dioe.planning.search.shop import whole
 from dioe.planning.search.windows import sweep

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dioe.planning import Assigned, Budget, Tables, cpsat
-from dioe.planning.search.improve import lanes_of
-from dioe.planning.search.lanes import Lanes
+from dioe.planning.search.lanes import Lanes, lanes_of
 from dioe.planning.search.shop import whole
 from dioe.planning.search.window import window
 from dioe.planning.search.windows import exact_windows, prove

@@ -1,0 +1,117 @@
+"""Planning again, within milliseconds, when costs have changed: what a running session needs.
+
+Everything that doesn't depend on the times of blocks is made once, from the first problem; each
+time the last answer is scored anew and improved for a while.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from dioe.planning.assigned import Assigned, assigned_of, placed
+from dioe.planning.budget import Budget
+from dioe.planning.fast import Fast
+from dioe.planning.problem import Cost, Problem
+from dioe.planning.search import lanes as sequences
+from dioe.planning.search.late import late_acceptance
+from dioe.planning.search.shop import Shop, fastest_targets, whole
+from dioe.planning.search.tabu import tabu
+from dioe.planning.simulator import Placement
+from dioe.planning.tables import Tables
+from dioe.types import Basis, InputError
+
+TIME_LIMIT_S = 0.005
+"""What the search takes, in seconds: with the rest about 10 ms for 500 blocks."""
+
+
+class Replanned(NamedTuple):
+    """The answer, its value by the policy, and that of the answer before with the same costs."""
+
+    assigned: Assigned
+    value: float
+    before: float
+
+
+class Replanner:
+    """Keeps the answer for one problem good while the times of its blocks change.
+
+    Args:
+        problem: With the costs so far.
+        placement: The answer so far.
+        policy: As of ``solve``.
+        seed: Of the random choices of the search.
+
+    Raises InputError for an unknown policy, ValueError for a placement of another problem.
+    """
+
+    def __init__(
+        self, problem: Problem, placement: Placement, policy: str = "latency", *, seed: int = 0
+    ) -> None:
+        self._first = problem
+        self._changed: dict[int, dict[str, Cost]] = {}
+        self._tables = Tables(problem)
+        self._fast = Fast(self._tables, policy)
+        self._shop: Shop | None = whole(self._tables) if self._fast.plain else None
+        self._rng = random.Random(seed)
+        self.assigned = assigned_of(self._tables, placement)
+
+    @property
+    def problem(self) -> Problem:
+        """The problem with the costs of now."""
+        found = self._first
+        for target, costs in self._changed.items():
+            found = found.with_costs(target, costs)
+        return found
+
+    @property
+    def placement(self) -> Placement:
+        """The answer of now as stages."""
+        return placed(self._tables, self.assigned)
+
+    def replan(
+        self,
+        costs: Mapping[int, Mapping[str, float]],
+        *,
+        time_limit_s: float | None = TIME_LIMIT_S,
+        work_limit: int | None = None,
+    ) -> Replanned:
+        """Take over times in ms, by the index of a target and a block's id, and look for a better
+        answer; it is never worse than the one before, with the new costs.
+
+        Raises InputError for a block that the target can't run.
+        """
+        for target, own in costs.items():
+            for block, ms in own.items():
+                self._change(target, block, ms)
+        fast = self._fast
+        fast.forget_times()
+        budget = Budget(time_limit_s, work_limit)
+        before = key = fast.key(self.assigned)
+        if self._shop is not None:
+            lanes = sequences.lanes_of(self._shop, self._tables, self.assigned)
+            tabu(lanes, budget, self._rng)
+            found = sequences.assigned_of(lanes)
+            if fast.key(found) < key:
+                self.assigned, key = found, fast.key(found)
+        else:
+            key, self.assigned = late_acceptance(fast, self.assigned, budget, self._rng)
+        return Replanned(self.assigned, key[1], before[1])
+
+    def _change(self, target: int, block: str, ms: float) -> None:
+        position = self._first.positions.get(block)
+        if position is None or self._tables.ms[position][target] == math.inf:
+            raise InputError(
+                f"{self._first.targets[target].target} doesn't run {block!r}",
+                place="costs",
+                fix="make a new problem where what runs where has changed",
+            )
+        self._tables.ms[position][target] = ms
+        self._changed.setdefault(target, {})[block] = Cost(ms, Basis.MEASURED)
+        if self._shop is not None:
+            row, devices = self._tables.ms[position], len(self._tables.devices)
+            own = fastest_targets(self._tables, row, devices)
+            self._shop.fastest[position] = own
+            self._shop.ms[position] = [math.inf if t < 0 else row[t] for t in own]
