@@ -12,9 +12,6 @@ from dioe.planning.splits.objectives import Objective
 from dioe.planning.splits.starts import Place
 from dioe.planning.splits.state import State
 
-_LOOK_EVERY = 32
-"""Proposals between looks at the clock."""
-
 _REBUILD_EVERY = 2000
 """Moves after which the rounding errors that they left in the loads are taken out."""
 
@@ -97,15 +94,13 @@ class Annealing:
         of the objective) on; earlier once a value of ``enough`` is found."""
         begin = budget.spent()
         scale, cooling = max(self._guide, _LEAST), math.log(_COLD / hot)
-        temperature = scale * hot
         proposed = 0
         while self.best > enough:
+            spent = budget.spent()
+            if spent >= until:
+                break
+            temperature = scale * hot * math.exp(cooling * (spent - begin) / (until - begin))
             proposed += 1
-            if proposed % _LOOK_EVERY == 0:
-                spent = budget.spent()
-                if spent >= until:
-                    break
-                temperature = scale * hot * math.exp(cooling * (spent - begin) / (until - begin))
             changes = self.moves.propose()
             if not changes:
                 budget.used += _NO_PROPOSAL

@@ -55,6 +55,13 @@ class Instance:
     """Memory of one accelerator."""
 
     @cached_property
+    def usable_bytes(self) -> float:
+        """What a search lets an accelerator hold: its memory, a trifle less where sizes have
+        fractions, as sums of those depend on their order."""
+        whole = all(node.size_bytes.is_integer() for node in self.nodes)
+        return self.memory_bytes * (1.0 if whole else 1 - 1e-9)
+
+    @cached_property
     def successors(self) -> tuple[tuple[int, ...], ...]:
         """The readers of each node's output."""
         return _adjacent(len(self.nodes), self.edges)

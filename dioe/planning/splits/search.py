@@ -66,8 +66,10 @@ def search(
         annealing = _started(instance, objective, rng, budget)
     _run(annealing, budget, _FIRST_ROUNDS)
     if smaller is not None:
-        place = smaller.expanded(annealing.best_place)
-        annealing = _annealing(instance, objective, rng, place)
+        places = [smaller.expanded(annealing.best_place)]
+        # a cutting of all nodes may be better: its runs end within what was merged, too
+        places += _cuttings(instance, objective, Blocks(instance), rng)
+        annealing = _best_of(instance, objective, rng, places)
     _run(annealing, budget, _LAST_ROUNDS)
     return Found(annealing.best, annealing.best_place, int(budget.used))
 
@@ -82,25 +84,25 @@ def _run(annealing: Annealing, budget: Budget, rounds: Iterable[tuple[float, flo
 def _started(
     instance: Instance, objective: ObjectiveName, rng: random.Random, budget: Budget
 ) -> Annealing:
-    """The annealing from the best start; raises OutOfMemory where there is none that fits."""
-    best: Annealing | None = None
-    for place in _starts(instance, objective, rng, budget):
-        started = _annealing(instance, objective, rng, place)
-        if best is None or started.best_guide < best.best_guide:
-            best = started
-    if best is None:
-        best = _annealing(instance, objective, rng, _made_to_fit(instance, rng, budget))
+    """The annealing from the best start: all on CPUs, or a cutting.
+
+    Raises OutOfMemory where there is none that fits.
+    """
+    blocks = Blocks(instance)
+    places: list[Place] = []
+    if instance.max_cpus:
+        all_there = [instance.max_accelerators] * len(instance.nodes)
+        places.append(on_cpus(instance, all_there, _cpus(instance, objective)))
+    for _ in range(_ORDERS):
+        places += _cuttings(instance, objective, blocks, rng)
+        if budget.spent() > _START_SHARE:
+            break
+    if not places:
+        places.append(_made_to_fit(instance, blocks, rng, budget))
+    best = _best_of(instance, objective, rng, places)
     if len(best.state.load) ** len(instance.groups) <= _FEW_PLACES:
         best.try_all()
     return best
-
-
-def _annealing(
-    instance: Instance, objective: ObjectiveName, rng: random.Random, place: Place
-) -> Annealing:
-    goal: Objective = Latency() if objective == "latency" else MaxLoad()
-    state = State(instance, instance.max_accelerators, _cpus(instance, objective), place)
-    return Annealing(state, goal, rng, limit_bytes(instance))
 
 
 def _cpus(instance: Instance, objective: ObjectiveName) -> int:
@@ -108,31 +110,29 @@ def _cpus(instance: Instance, objective: ObjectiveName) -> int:
     return min(instance.max_cpus, 1) if objective == "latency" else instance.max_cpus
 
 
-def limit_bytes(instance: Instance) -> float:
-    """What a search lets an accelerator hold: its memory, a trifle less where sizes have fractions,
-    as sums of those depend on their order."""
-    whole = all(node.size_bytes.is_integer() for node in instance.nodes)
-    return instance.memory_bytes * (1.0 if whole else 1 - 1e-9)
-
-
-def _starts(
-    instance: Instance, objective: ObjectiveName, rng: random.Random, budget: Budget
+def _cuttings(
+    instance: Instance, objective: ObjectiveName, blocks: Blocks, rng: random.Random
 ) -> Iterator[Place]:
-    """All on CPUs if they can take it, and the best cuttings of some orders."""
-    cpus = _cpus(instance, objective)
-    if cpus:
-        yield on_cpus(instance, [instance.max_accelerators] * len(instance.nodes), cpus)
-    if not instance.max_accelerators:
-        return
-    blocks = Blocks(instance)
-    for _ in range(_ORDERS):
-        order = blocks.order(rng)
-        for by_load in (False, True) if objective == "throughput" else (False,):
-            place = cut(instance, blocks, order, by_load=by_load)
-            if place is not None:
-                yield on_cpus(instance, place, cpus)
-        if budget.spent() > _START_SHARE:
-            return
+    """The best cuttings of an order."""
+    order = blocks.order(rng)
+    for by_load in (False, True) if objective == "throughput" else (False,):
+        place = cut(instance, blocks, order, by_load=by_load)
+        if place is not None:
+            yield on_cpus(instance, place, _cpus(instance, objective))
+
+
+def _best_of(
+    instance: Instance, objective: ObjectiveName, rng: random.Random, places: Iterable[Place]
+) -> Annealing:
+    """The annealing from the place that is best."""
+    goal: Objective = Latency() if objective == "latency" else MaxLoad()
+    states = [
+        State(instance, instance.max_accelerators, _cpus(instance, objective), place)
+        for place in places
+    ]
+    weighed = [goal.weigh(state, math.inf) or (math.inf, math.inf) for state in states]
+    best = min(range(len(states)), key=lambda number: weighed[number][1])
+    return Annealing(states[best], goal, rng, instance.usable_bytes)
 
 
 def on_cpus(instance: Instance, place: Place, cpus: int) -> Place:
@@ -150,12 +150,11 @@ def on_cpus(instance: Instance, place: Place, cpus: int) -> Place:
     return spread
 
 
-def _made_to_fit(instance: Instance, rng: random.Random, budget: Budget) -> Place:
+def _made_to_fit(instance: Instance, blocks: Blocks, rng: random.Random, budget: Budget) -> Place:
     """A place where memory suffices, found from one where it doesn't; there are no CPUs to help.
 
     Raises OutOfMemory if none was found.
     """
-    blocks = Blocks(instance)
     count = instance.max_accelerators
     share = math.fsum(node.size_bytes for node in instance.nodes) / count
     best = math.inf
@@ -169,7 +168,7 @@ def _made_to_fit(instance: Instance, rng: random.Random, budget: Budget) -> Plac
             for node in blocks.nodes[block]:
                 place[node] = device
         state = State(instance, count, 0, place)
-        annealing = Annealing(state, Overflow(limit_bytes(instance)), rng, math.inf)
+        annealing = Annealing(state, Overflow(instance.usable_bytes), rng, math.inf)
         annealing.run(budget, min(1.0, budget.spent() + _FIT_SHARE), _HOT, enough=0.0)
         if annealing.best <= 0.0:
             return annealing.best_place

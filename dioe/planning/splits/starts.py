@@ -22,8 +22,9 @@ Adjacent = Sequence[Sequence[int]]
 Place = list[int]
 """The device of each node, as in ``State``: accelerators first, then CPUs."""
 
-_MOST_STEPS = 500
-"""Steps of an order that is cut; where there are more, neighbours are taken together."""
+_WORK, _LEAST_STEPS = 250_000, 200
+"""Nodes that are looked at to price all runs of an order, about (some 0.3 s); where that would be
+more, neighbours are taken together, but not to fewer steps than these."""
 
 _MOST_LEVELS = 64
 """Accelerators that a cutting uses."""
@@ -93,7 +94,7 @@ def cut(
     none can take go to CPUs. None if there is no such cutting.
     """
     combine = np.maximum if by_load else np.add
-    steps = _steps(blocks, order)
+    steps = _steps(instance, blocks, order)
     count, levels = len(steps), min(instance.max_accelerators, len(steps), _MOST_LEVELS)
     best = np.full((levels + 1, count + 1), math.inf)
     best[0, 0] = 0.0
@@ -129,9 +130,11 @@ def cut(
     return place
 
 
-def _steps(blocks: Blocks, order: Sequence[int]) -> list[list[int]]:
+def _steps(instance: Instance, blocks: Blocks, order: Sequence[int]) -> list[list[int]]:
     """The nodes of the order's blocks, of neighbours together where there are too many."""
-    count = min(len(order), _MOST_STEPS)
+    size = math.fsum(node.size_bytes for node in instance.nodes)
+    longest = len(instance.nodes) * min(1.0, instance.memory_bytes / size if size else 1.0)
+    count = min(len(order), max(_LEAST_STEPS, int(_WORK / max(longest, 1.0))))
     bounds = [len(order) * each // count for each in range(count + 1)]
     return [
         [node for block in order[first:last] for node in blocks.nodes[block]]
@@ -150,7 +153,7 @@ def _run_loads(instance: Instance, steps: Sequence[Sequence[int]], first: int) -
         for node in step:
             about = instance.nodes[node]
             size += about.size_bytes
-            if size > instance.memory_bytes or not about.supported:
+            if size > instance.usable_bytes or not about.supported:
                 return loads
             load += about.accelerator_time
             for before in instance.predecessors[node]:

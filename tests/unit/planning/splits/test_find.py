@@ -70,6 +70,14 @@ def test_fewer_accelerators_than_the_model_needs() -> None:
     assert answer.judgement.latency == pytest.approx(21.1)
 
 
+def test_more_devices_than_are_of_use() -> None:
+    instance = made([(10, 1)] * 3, accelerators=50_000, cpus=40_000)
+    answer = find_split(instance, work_limit=100)
+    assert answer.judgement.latency == 1
+    assert len(answer.split.cpus) == 40_000
+    assert len(answer.split.accelerators) <= 3
+
+
 def test_without_cpus() -> None:
     # sizes that only one way of sharing them fits, found by moving memory about
     nodes = [(1, 1, size) for size in (70, 30, 60, 40, 50, 50)]
