@@ -15,6 +15,9 @@ from dioe.planning.splits.state import State
 _REBUILD_EVERY = 2000
 """Moves after which the rounding errors that they left in the loads are taken out."""
 
+_DECISIVE_EVERY = 100
+"""Proposals after which the nodes that the objective depends on are looked up again."""
+
 _COLD = 1e-4
 """The last temperature, as a share of the objective at the start."""
 
@@ -109,6 +112,8 @@ class Annealing:
             self._try(changes, temperature)
             if proposed % _REBUILD_EVERY == 0:
                 self.state.rebuild()
+            if proposed % _DECISIVE_EVERY == 1:
+                self.moves.decisive = self.objective.decisive(self.state)
 
     def _try(self, changes: list[tuple[int, int]], temperature: float) -> None:
         """Make the changes, or not."""

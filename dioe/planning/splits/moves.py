@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from dioe.planning.splits.starts import linear_order
 from dioe.planning.splits.state import State
@@ -16,6 +17,9 @@ _LOOKS = 6
 _SINGLE, _RUN = 0.3, 0.4
 """Shares of the kinds of changes: one group up to the first, runs of an order up to the second, the
 rest are nodes with what they wait for, or with what waits for them."""
+
+_DECISIVE = 0.4
+"""Share of the nodes that are taken from those that the objective depends on."""
 
 _TO_NEIGHBOUR, _TO_CPU = 0.35, 0.65
 """Shares of where they go: to a neighbour's device up to the first, to a CPU up to the second."""
@@ -44,6 +48,8 @@ class Moves:
             (*before, *after)
             for before, after in zip(instance.predecessors, instance.successors, strict=True)
         ]
+        self.decisive: list[int] = []
+        """Nodes that the objective depends on, or did lately: moved more often."""
         self._orders = [
             linear_order(instance.successors, instance.predecessors, rng, deep=number % 2 == 0)
             for number in range(_ORDERS)
@@ -68,10 +74,12 @@ class Moves:
 
     def _at_border(self) -> int:
         """A node, mostly one with a neighbour on another device."""
-        place, rng, count = self.state.place, self.rng, len(self.state.place)
+        place, rng = self.state.place, self.rng
+        among: Sequence[int] = self.decisive if rng.random() < _DECISIVE else ()
+        among = among or range(len(place))
         node = 0
         for _ in range(_LOOKS):
-            node = int(rng.random() * count)
+            node = among[int(rng.random() * len(among))]
             device = place[node]
             for each in self._neighbours[node]:
                 if place[each] != device:

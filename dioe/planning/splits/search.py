@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from dioe.planning.splits.anneal import Annealing, Budget
 from dioe.planning.splits.instance import Instance
 from dioe.planning.splits.merged import merged
-from dioe.planning.splits.objectives import Latency, MaxLoad, Objective, ObjectiveName, Overflow
+from dioe.planning.splits.objectives import (
+    Latency,
+    MaxLoad,
+    Objective,
+    ObjectiveName,
+    Overflow,
+    PooledLoad,
+)
 from dioe.planning.splits.starts import Blocks, Place, cut
 from dioe.planning.splits.state import State
 from dioe.types import OutOfMemory
@@ -65,11 +72,17 @@ def search(
         smaller = None  # what was merged may fit when it isn't
         annealing = _started(instance, objective, rng, budget)
     _run(annealing, budget, _FIRST_ROUNDS)
-    if smaller is not None:
-        places = [smaller.expanded(annealing.best_place)]
-        # a cutting of all nodes may be better: its runs end within what was merged, too
+    place = annealing.best_place
+    places = [place if smaller is None else smaller.expanded(place)]
+    if smaller is not None:  # a cutting of all nodes may be better: where it was merged, it may end
         places += _cuttings(instance, objective, Blocks(instance), rng)
-        annealing = _best_of(instance, objective, rng, places)
+    cpus = instance.max_cpus if objective == "throughput" else min(instance.max_cpus, 1)
+    goal: Objective = MaxLoad() if objective == "throughput" else Latency()
+    annealing = _best_of(
+        instance, goal, rng, [on_cpus(instance, each, cpus) for each in places], cpus
+    )
+    if (instance.max_accelerators + cpus) ** len(instance.groups) <= _FEW_PLACES:
+        annealing.try_all()
     _run(annealing, budget, _LAST_ROUNDS)
     return Found(annealing.best, annealing.best_place, int(budget.used))
 
@@ -84,30 +97,22 @@ def _run(annealing: Annealing, budget: Budget, rounds: Iterable[tuple[float, flo
 def _started(
     instance: Instance, objective: ObjectiveName, rng: random.Random, budget: Budget
 ) -> Annealing:
-    """The annealing from the best start: all on CPUs, or a cutting.
+    """The annealing from the best start, all on CPUs or a cutting; one CPU stands for all.
 
-    Raises OutOfMemory where there is none that fits.
+    Raises OutOfMemory where there is no start that fits.
     """
     blocks = Blocks(instance)
     places: list[Place] = []
     if instance.max_cpus:
-        all_there = [instance.max_accelerators] * len(instance.nodes)
-        places.append(on_cpus(instance, all_there, _cpus(instance, objective)))
+        places.append([instance.max_accelerators] * len(instance.nodes))
     for _ in range(_ORDERS):
         places += _cuttings(instance, objective, blocks, rng)
         if budget.spent() > _START_SHARE:
             break
     if not places:
         places.append(_made_to_fit(instance, blocks, rng, budget))
-    best = _best_of(instance, objective, rng, places)
-    if len(best.state.load) ** len(instance.groups) <= _FEW_PLACES:
-        best.try_all()
-    return best
-
-
-def _cpus(instance: Instance, objective: ObjectiveName) -> int:
-    """CPUs of a state: one stands for all where they don't queue."""
-    return min(instance.max_cpus, 1) if objective == "latency" else instance.max_cpus
+    goal: Objective = PooledLoad(instance) if objective == "throughput" else Latency()
+    return _best_of(instance, goal, rng, places, min(instance.max_cpus, 1))
 
 
 def _cuttings(
@@ -118,18 +123,14 @@ def _cuttings(
     for by_load in (False, True) if objective == "throughput" else (False,):
         place = cut(instance, blocks, order, by_load=by_load)
         if place is not None:
-            yield on_cpus(instance, place, _cpus(instance, objective))
+            yield place
 
 
 def _best_of(
-    instance: Instance, objective: ObjectiveName, rng: random.Random, places: Iterable[Place]
+    instance: Instance, goal: Objective, rng: random.Random, places: Iterable[Place], cpus: int
 ) -> Annealing:
     """The annealing from the place that is best."""
-    goal: Objective = Latency() if objective == "latency" else MaxLoad()
-    states = [
-        State(instance, instance.max_accelerators, _cpus(instance, objective), place)
-        for place in places
-    ]
+    states = [State(instance, instance.max_accelerators, cpus, place) for place in places]
     weighed = [goal.weigh(state, math.inf) or (math.inf, math.inf) for state in states]
     best = min(range(len(states)), key=lambda number: weighed[number][1])
     return Annealing(states[best], goal, rng, instance.usable_bytes)

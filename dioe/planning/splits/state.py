@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from dioe.planning.splits.instance import Instance
 
@@ -208,3 +208,43 @@ class State:
                         if not entering[device]:
                             devices.append(device)
         return latest if left == 0 else None
+
+    def critical(self) -> list[int]:
+        """The nodes that the latency depends on: a chain of nodes on CPUs, and all that is held by
+        accelerators, each of which is waited for by the next. The state has to be one that may be
+        written."""
+        end = self._ends()
+        chain: list[int] = []
+        last = max(range(len(end)), key=end.__getitem__)
+        while True:
+            device = self.place[last]
+            if device < self.accelerators:
+                chain += [node for node, there in enumerate(self.place) if there == device]
+                before: Iterable[int] = self.reads[device]
+            else:
+                chain.append(last)
+                before = self.predecessors[last]
+            last = max(before, key=end.__getitem__, default=-1)
+            if last < 0:
+                return chain
+
+    def _ends(self) -> list[float]:
+        """When each node is done."""
+        place, k = self.place, self.accelerators
+        end = [-1.0] * len(place)
+        stack = list(range(len(place)))
+        while stack:
+            node = stack[-1]
+            device = place[node]
+            if end[node] >= 0:
+                stack.pop()
+                continue
+            before = self.reads[device] if device < k else self.predecessors[node]
+            waiting = [each for each in before if end[each] < 0]
+            if waiting:
+                stack += waiting
+                continue
+            start = max((end[each] for each in before), default=0.0)
+            end[node] = start + (self.load[device] if device < k else self.cpu_time[node])
+            stack.pop()
+        return end
