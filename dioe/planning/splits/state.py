@@ -231,20 +231,22 @@ class State:
     def _ends(self) -> list[float]:
         """When each node is done."""
         place, k = self.place, self.accelerators
-        end = [-1.0] * len(place)
+        end = [0.0] * len(place)
+        done = [False] * len(place)  # no time tells it: rounding may leave a load of -1e-17
         stack = list(range(len(place)))
         while stack:
             node = stack[-1]
             device = place[node]
-            if end[node] >= 0:
+            if done[node]:
                 stack.pop()
                 continue
             before = self.reads[device] if device < k else self.predecessors[node]
-            waiting = [each for each in before if end[each] < 0]
+            waiting = [each for each in before if not done[each]]
             if waiting:
                 stack += waiting
                 continue
             start = max((end[each] for each in before), default=0.0)
             end[node] = start + (self.load[device] if device < k else self.cpu_time[node])
+            done[node] = True
             stack.pop()
         return end

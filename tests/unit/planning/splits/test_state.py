@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dioe.planning.splits import Instance, Split, judge
 from dioe.planning.splits.state import State
-from tests.unit.planning.splits.made import instances, layered
+from tests.unit.planning.splits.made import instances, layered, made
 
 
 def check(instance: Instance, state: State, *, exact: bool = True) -> None:
@@ -53,3 +53,24 @@ def test_after_many_moves() -> None:
     load = list(state.load)
     state.rebuild()
     assert state.load == pytest.approx(load, abs=1e-9)
+
+
+def test_what_the_latency_depends_on() -> None:
+    # 1 -> 2 -> 4 on an accelerator and CPUs, 3 beside them; 5 costs nothing
+    instance = made([(10, 1), (20, 2), (3, 3), (40, 4), (0, 0)], [(1, 2, 0.1), (2, 4, 0.2)])
+    state = State(instance, 2, 1, [0, 2, 0, 2, 1])
+    assert sorted(state.critical()) == [
+        0,
+        1,
+        2,
+        3,
+    ]  # 3 with 1: what an accelerator has is done at once
+    state.load[1] = -1e-17  # as rounding errors leave it
+    assert sorted(state.critical()) == [0, 1, 2, 3]
+
+
+def test_the_longest_chain_is_as_long_as_the_latency() -> None:
+    instance = layered(8, 80, accelerators=0)
+    state = State(instance, 0, 1, [0] * 80)
+    on_path = sum(instance.nodes[node].cpu_time for node in state.critical())
+    assert on_path == pytest.approx(state.latency())
