@@ -97,7 +97,9 @@ class Helpers:
             except (EOFError, OSError):
                 answer = None
             if answer is None:
-                _log.warning("a process that searched gave no answer (%s)", process.exitcode)
+                died = process.exitcode is not None  # else it is late, as where time is short
+                level = logging.WARNING if died else logging.INFO
+                _log.log(level, "a process that searched gave no answer (%s)", process.exitcode)
             elif isinstance(answer, Found):
                 answers.append(answer)
         return answers
