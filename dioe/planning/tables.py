@@ -129,6 +129,12 @@ class Tables:
         return found
 
     @cached_property
+    def queue_of(self) -> list[list[int]]:
+        """The queue of transfers as ``queue_of[source device][destination device]``, -1 for none."""
+        count = range(len(self.devices))
+        return [[self._ways.get((a, b), NO_WAY).queue for b in count] for a in count]
+
+    @cached_property
     def queued(self) -> bool:
         """Whether transfers may wait for each other."""
         return any(way.queue >= 0 for way in self._ways.values())

@@ -13,6 +13,7 @@ from dioe.planning.budget import Budget
 from dioe.planning.fast import Fast
 from dioe.planning.search.lanes import Lanes, assigned_of, lanes_of
 from dioe.planning.search.late import late_acceptance
+from dioe.planning.search.loads import Loads, balance
 from dioe.planning.search.shop import Shop, whole
 from dioe.planning.search.tabu import tabu
 from dioe.planning.search.windows import exact_windows, prove
@@ -52,7 +53,12 @@ def search(
     fast = Fast(tables, policy)
     least = bound(tables, policy)
     if not fast.plain:
-        return Searched(_general(fast, starts[0], budget, rng), least)
+        start = starts[0]
+        if _balances(tables, policy):
+            part = budget.part(0.9)
+            start = min(start, _balanced(tables, start, part, rng, least), key=fast.key)
+            budget.spend(part.work)
+        return Searched(_general(fast, start, budget, rng), least)
     exact = exact and cpsat.available() and cpsat.worth_loading(budget.left_s)
     small = tables.n <= cpsat.MOST_BLOCKS
     part = budget.part(0.4 if exact else 1.0)
@@ -67,6 +73,24 @@ def search(
         else:
             exact_windows(lanes, tables.memory, budget, rng)
     return Searched(min(starts[0], assigned_of(lanes), key=fast.key), least)
+
+
+def _balances(tables: Tables, policy: str) -> bool:
+    """Whether only loads count."""
+    allowed = tables.problem.allowed
+    return (
+        policy == "throughput"
+        and tables.flat
+        and allowed.latency_ms is None
+        and allowed.together is None
+    )
+
+
+def _balanced(
+    tables: Tables, start: Assigned, budget: Budget, rng: random.Random, least: float
+) -> Assigned:
+    loads = Loads(tables, start)
+    return loads.assigned(balance(loads, budget, rng, least), start.order)
 
 
 def _from_all(
