@@ -130,7 +130,7 @@ class Tables:
 
     @cached_property
     def queue_of(self) -> list[list[int]]:
-        """The queue of transfers as ``queue_of[source device][destination device]``, -1 for none."""
+        """Queues of transfers as ``queue_of[source device][destination device]``, -1 for none."""
         count = range(len(self.devices))
         return [[self._ways.get((a, b), NO_WAY).queue for b in count] for a in count]
 

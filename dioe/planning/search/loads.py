@@ -15,11 +15,11 @@ from dioe.planning.budget import Budget
 from dioe.planning.search.shop import fastest_targets
 from dioe.planning.tables import Tables
 
-POWER = 4
+POWER = 6
 """Loads are compared by the sum of their powers: the largest counts most, and of the others what
 makes room for it."""
 
-HISTORY = 20
+HISTORY = 50
 """Steps that a worse sum is remembered for (late acceptance, as in ``late``)."""
 
 MOVES_A_PLACEMENT = 20
@@ -154,7 +154,8 @@ def balance(loads: Loads, budget: Budget, rng: random.Random, least: float = 0.0
     free = [u for u, row in enumerate(able) if len(row) > 1]
     if not free:
         return best
-    now = _sum(loads.load, best_ms)
+    unit = best_ms
+    now = _sum(loads.load, unit)
     past = [now] * HISTORY
     step = since = 0
     patience = 10 * HISTORY + 20 * count
@@ -180,7 +181,7 @@ def balance(loads: Loads, budget: Budget, rng: random.Random, least: float = 0.0
         load = loads.moved(changes)
         if load is None:
             continue
-        found = _sum(load, best_ms)
+        found = _sum(load, unit)
         slot = step % HISTORY
         if found <= now or found <= past[slot]:
             loads.apply(changes, load)
@@ -192,7 +193,7 @@ def balance(loads: Loads, budget: Budget, rng: random.Random, least: float = 0.0
         elif since > patience:
             since = 0
             _shake(loads, best, free, able, rng)
-            now = _sum(loads.load, best_ms)
+            now = _sum(loads.load, unit)
             past = [now] * HISTORY
     return best
 
