@@ -16,11 +16,19 @@ from dioe.planning.search.late import late_acceptance
 from dioe.planning.search.loads import Loads, balance
 from dioe.planning.search.shop import Shop, whole
 from dioe.planning.search.tabu import tabu
-from dioe.planning.search.windows import exact_windows, prove
+from dioe.planning.search.windows import exact_windows, prove, sweep_all
 from dioe.planning.tables import Tables
 
 SMALL_WORK = 200
 """Placements that are judged of a small problem before CP-SAT takes over."""
+
+
+QUEUED = (1.0, 2.0, 4.0)
+"""How much longer transfers are taken to be where they wait for each other: one after the other,
+as nobody knows beforehand."""
+
+SWEPT_FROM = 500
+"""Blocks from which on windows are swept, as a step among all of them takes too long."""
 
 
 class Searched(NamedTuple):
@@ -107,11 +115,15 @@ def _from_all(
         lanes = lanes_of(shop, tables, start)
         if len(starts) > 1:
             part = budget.part(0.4 / len(starts))
+            if tables.n >= SWEPT_FROM:
+                sweep_all(lanes, part, rng)
             tabu(lanes, part, rng, least=least)
             budget.spend(part.work)
         if best is None or lanes.latency() < best.latency():
             best = lanes
     assert best is not None
+    if tables.n >= SWEPT_FROM:
+        sweep_all(best, budget, rng)
     tabu(best, budget, rng, least=least)
     return best
 
@@ -119,11 +131,13 @@ def _from_all(
 def _general(fast: Fast, start: Assigned, budget: Budget, rng: random.Random) -> Assigned:
     tables, best, key = fast.tables, start, fast.key(start)
     if fast.policy == "latency" and tables.flat and tables.problem.allowed.together is None:
-        part = budget.part(0.5)
-        lanes = lanes_of(whole(tables), tables, start)
-        tabu(lanes, part, rng, lambda found: fast.key(assigned_of(found)))
-        budget.spend(part.work)
-        found = assigned_of(lanes)
-        if fast.key(found) < key:
-            best = found
+        factors = QUEUED if tables.queued else (1.0,)
+        for number, factor in enumerate(factors):
+            part = budget.part(0.4 / (len(factors) - 0.4 * number))
+            lanes = lanes_of(whole(tables, slower=factor), tables, best)
+            tabu(lanes, part, rng, lambda found: fast.key(assigned_of(found)))
+            budget.spend(part.work)
+            found = assigned_of(lanes)
+            if fast.key(found) < key:
+                best, key = found, fast.key(found)
     return late_acceptance(fast, best, budget, rng)[1]

@@ -54,9 +54,11 @@ class Shop:
         return len(self.free) - 1
 
 
-def whole(tables: Tables) -> Shop:
-    """All of a ``flat`` problem; each block runs on the fastest target of its device."""
-    count, devices, cross, home = tables.n, len(tables.devices), tables.cross, tables.home
+def whole(tables: Tables, *, slower: float = 1.0) -> Shop:
+    """All of a ``flat`` problem; each block runs on the fastest target of its device. Transfers
+    that wait in queues take ``slower`` times as long, to stand for that."""
+    count, devices, home = tables.n, len(tables.devices), tables.home
+    cross = tables.cross if slower == 1.0 else _slowed(tables, slower)
     fastest = [fastest_targets(tables, row, devices) for row in tables.ms]
     ms = [
         [math.inf if t < 0 else row[t] for t in own]
@@ -100,6 +102,18 @@ def whole(tables: Tables) -> Shop:
         [0.0] * (lanes + 1),
         list(tables.memory),
     )  # fmt: skip
+
+
+def _slowed(tables: Tables, factor: float) -> list[Cross]:
+    factors = [[factor if queue >= 0 else 1.0 for queue in row] for row in tables.queue_of]
+    known: dict[int, Cross] = {}
+    for cross in tables.cross:
+        if id(cross) not in known:
+            known[id(cross)] = [
+                [ms * by for ms, by in zip(*rows, strict=True)]
+                for rows in zip(cross, factors, strict=True)
+            ]
+    return [known[id(cross)] for cross in tables.cross]
 
 
 def fastest_targets(tables: Tables, row: Sequence[float], devices: int) -> list[int]:

@@ -18,6 +18,10 @@ MOST_BLOCKS = 4
 """Blocks of longest paths that a step looks at: of 1 to 100, the best on random problems of 60 to
 200 blocks within half a second (fewer choose badly, more are slow)."""
 
+SLACK = 0.01
+"""By how much the longest path may be above that of the best so far for its score to be worth a
+look."""
+
 Score = Callable[[Lanes], Key]
 
 
@@ -39,6 +43,7 @@ def tabu(
     first = lanes.state()
     best_key = None if score is None else score(lanes)
     patience = 100 + 4 * lanes.count
+    slack = -1e-12 if score is None else SLACK
     until: dict[tuple[int, int], int] = {}
     step = since = 0
     while budget.left and best_ms > least * (1 + 1e-9):
@@ -63,7 +68,7 @@ def tabu(
             now = lanes.latency()
         until[v, left] = step + 6 + rng.randrange(6 + len(blocks))
         since += 1
-        if now < best_ms * (1 - 1e-12):
+        if now < best_ms * (1 + slack):
             key = None if score is None else score(lanes)
             if key is None or best_key is None or key < best_key:
                 best, best_ms, best_key, since = lanes.state(), now, key, 0

@@ -120,6 +120,16 @@ def sweep(lanes: Lanes, budget: Budget, rng: random.Random, steps: int) -> None:
         own = Budget(budget.left_s, steps)
         tabu(part, own, rng)
         lanes.replace(first, last, part.state())  # the heads before the next window, too
-        budget.spend(own.work)
+        budget.spend(max(1, own.work * SWEPT // lanes.count))  # as steps among all blocks
         first += SWEPT // 2
     lanes.settle()
+
+
+def sweep_all(lanes: Lanes, budget: Budget, rng: random.Random) -> None:
+    """Sweeps, with ever more steps a window, until they gain nothing any more."""
+    steps, now = 20, lanes.latency()
+    while budget.left and steps <= 160:
+        sweep(lanes, budget, rng, steps)
+        was, now = now, lanes.latency()
+        if now > was * (1 - 1e-3):
+            steps *= 2
