@@ -16,6 +16,7 @@ from dioe.planning.budget import Budget
 from dioe.planning.fast import Fast
 from dioe.planning.problem import Cost, Problem
 from dioe.planning.search import lanes as sequences
+from dioe.planning.search.improve import balanced, balances
 from dioe.planning.search.late import late_acceptance
 from dioe.planning.search.shop import Shop, fastest_targets, whole
 from dioe.planning.search.tabu import tabu
@@ -94,6 +95,10 @@ class Replanner:
             lanes = sequences.lanes_of(self._shop, self._tables, self.assigned)
             tabu(lanes, budget, self._rng)
             found = sequences.assigned_of(lanes)
+            if fast.key(found) < key:
+                self.assigned, key = found, fast.key(found)
+        elif balances(self._tables, fast.policy):
+            found = balanced(self._tables, self.assigned, budget, self._rng)
             if fast.key(found) < key:
                 self.assigned, key = found, fast.key(found)
         else:

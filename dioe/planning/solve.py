@@ -96,10 +96,9 @@ def _solved(
     tables = Tables(problem)
     if any(min(row) == math.inf for row in tables.ms):
         raise infeasible(tables, ())
-    fast = Fast(tables, policy)
     kept = hint if hint is not None and keeps_groups(problem, hint) else None
     hinted = None if kept is None else judged(problem, kept, policy)
-    found, least = _search(fast, kept, budget, seed, deep=deep)
+    found, least = _search_sets(tables, policy, kept, budget, seed, deep=deep)
     if found is None:
         raise infeasible(tables, ())
     placement, name = placed(tables, found.best.assigned), found.best.name
@@ -143,6 +142,32 @@ class Candidate(NamedTuple):
 class _Found(NamedTuple):
     best: Candidate
     tried: dict[str, float]
+
+
+def _search_sets(
+    tables: Tables, policy: str, hint: Placement | None, budget: Budget, seed: int, *, deep: bool
+) -> tuple[_Found | None, float]:
+    """``_search`` among each set of devices that may be used together, where that is limited."""
+    together = tables.problem.allowed.together
+    if together is None:
+        return _search(Fast(tables, policy), hint, budget, seed, deep=deep)
+    best: _Found | None = None
+    values: dict[str, float] = {}
+    bounds = []
+    sets = [tables.only(devices) for devices in together]
+    sets = [each for each in sets if all(min(row) < math.inf for row in each.ms)]
+    for number, each in enumerate(sets):
+        part = budget.part(1 / (len(sets) - number))
+        found, least = _search(Fast(each, policy), hint, part, seed, deep=deep)
+        budget.spend(part.work)
+        bounds.append(least)
+        if found is None:
+            continue
+        for name, value in found.tried.items():
+            values[name] = min(value, values.get(name, math.inf))
+        if best is None or found.best.key < best.best.key:
+            best = found
+    return (None if best is None else _Found(best.best, values)), min(bounds, default=0.0)
 
 
 def _search(

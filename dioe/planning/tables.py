@@ -8,6 +8,9 @@ Python lists where a loop reads single numbers, which is several times faster th
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
+from copy import copy
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -91,6 +94,18 @@ class Tables:
                     for t, ms in enumerate(self.ms[i])
                 ]
         return peers
+
+    def only(self, devices: Collection[str]) -> Tables:
+        """The same where blocks may run on these devices alone, which may all be used together."""
+        found = copy(self)
+        found.problem = replace(self.problem, allowed=replace(self.problem.allowed, together=None))
+        allowed = [self.devices[d] in devices for d in self.device_of]
+        found.ms = [
+            [ms if may else math.inf for ms, may in zip(row, allowed, strict=True)]
+            for row in self.ms
+        ]
+        found.__dict__.pop("durations", None)
+        return found
 
     @cached_property
     def durations(self) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

@@ -62,9 +62,9 @@ def search(
     least = bound(tables, policy)
     if not fast.plain:
         start = starts[0]
-        if _balances(tables, policy):
+        if balances(tables, policy):
             part = budget.part(0.9)
-            start = min(start, _balanced(tables, start, part, rng, least), key=fast.key)
+            start = min(start, balanced(tables, start, part, rng, least), key=fast.key)
             budget.spend(part.work)
         return Searched(_general(fast, start, budget, rng), least)
     exact = exact and cpsat.available() and cpsat.worth_loading(budget.left_s)
@@ -83,7 +83,7 @@ def search(
     return Searched(min(starts[0], assigned_of(lanes), key=fast.key), least)
 
 
-def _balances(tables: Tables, policy: str) -> bool:
+def balances(tables: Tables, policy: str) -> bool:
     """Whether only loads count."""
     allowed = tables.problem.allowed
     return (
@@ -94,9 +94,10 @@ def _balances(tables: Tables, policy: str) -> bool:
     )
 
 
-def _balanced(
-    tables: Tables, start: Assigned, budget: Budget, rng: random.Random, least: float
+def balanced(
+    tables: Tables, start: Assigned, budget: Budget, rng: random.Random, least: float = 0.0
 ) -> Assigned:
+    """The assignment with the least load of the busiest device or queue that is found."""
     loads = Loads(tables, start)
     return loads.assigned(balance(loads, budget, rng, least), start.order)
 

@@ -141,6 +141,22 @@ def test_what_cannot_be_is_told_with_the_limit_and_the_excess() -> None:
         solve(slow, work_limit=50)
 
 
+@pytest.mark.parametrize("policy", ["latency", "throughput", "memory"])
+def test_only_devices_that_may_be_used_together_are(policy: str) -> None:
+    free = small(6, count=7, machines=4)
+    pairs = [frozenset({"machine:0", "machine:1"}), frozenset({"machine:2", "machine:3"})]
+    limited = dataclasses.replace(free, allowed=Allowed(tuple(pairs)))
+    schedule = solve(limited, policy, work_limit=600)
+    used = {target.split("/")[0] for target in schedule.assignment.values()}
+    assert any(used <= pair for pair in pairs)
+    assert schedule.bound <= schedule.value
+    each = [
+        solve(dataclasses.replace(free, allowed=Allowed((pair,))), policy, work_limit=600)
+        for pair in pairs
+    ]
+    assert schedule.value == pytest.approx(min(one.value for one in each), rel=0.02)
+
+
 def test_a_tight_memory_is_kept() -> None:
     problem = small(2, count=8, memory_bytes=[130, 130], weight_bytes=[30] * 8)
     schedule = solve(problem, work_limit=400)
