@@ -180,7 +180,8 @@ def _search(
     candidates = tried(fast, hint, budget)
     if tables.n > LARGE and budget.left:
         part = budget.part(0.5)
-        answers = multilevel_answers(tables, policy, part, seed, _inner)
+        known = min((each.key[1] for each in candidates if not each.key[0]), default=math.inf)
+        answers = multilevel_answers(tables, policy, part, seed, _inner, known=known)
         candidates += _judged(fast, (("multilevel", each) for each in answers), candidates)
         budget.spend(part.work)
     if not candidates:

@@ -22,6 +22,9 @@ SEARCH_SHARE = 0.5
 MOST_PASSES = 2
 """Refinements of one level; the first that finds nothing is the last."""
 
+_FAR = 1.3
+"""Levels that are left gain less than that."""
+
 _WORTH = 1e-3
 """A pass that gains a smaller share than this has found nothing."""
 
@@ -59,9 +62,13 @@ def multilevel_answers(
     inner: Inner,
     *,
     count: int = CLUSTERS,
+    known: float = math.inf,
 ) -> Iterator[Assigned]:
     """The answers among which ``multilevel`` chooses: what ``inner`` found, expanded; and what
-    became of it by refinement, in the same order of blocks and in one of its own."""
+    became of it by refinement, in the same order of blocks and in one of its own.
+
+    ``known`` is a value that others have reached: refinement is given up where it is far from it.
+    """
     levels = hierarchy(tables, count)
     coarse = CoarseTables(tables, levels.clusters)
     part = budget.part(SEARCH_SHARE)
@@ -69,7 +76,7 @@ def multilevel_answers(
     budget.spend(part.work)
     expanded = coarse.expand(found)
     yield expanded
-    yield from _refined(tables, policy, budget, levels, found, expanded)
+    yield from _refined(tables, policy, budget, levels, found, expanded, known)
 
 
 def _refined(
@@ -79,6 +86,7 @@ def _refined(
     levels: Hierarchy,
     found: Assigned,
     expanded: Assigned,
+    known: float,
 ) -> Iterator[Assigned]:
     """What becomes of it on the way back."""
     if policy not in ("latency", "throughput") or len(tables.devices) == 1:
@@ -93,6 +101,8 @@ def _refined(
         if level and budget.left_s == 0.0:
             continue
         best = _passes(Refiner(levels.graphs[level], machine), policy, best)
+        if level and best.value > known * _FAR:
+            return
     if not tables.flat:
         yield Assigned(best.targets, expanded.order, expanded.cuts)
     yield Assigned(best.targets, best.order)
@@ -109,4 +119,8 @@ def _passes(refiner: Refiner, policy: str, best: Pass) -> Pass:
             best = found
         if not worth:
             break
-    return best if best.order else refiner.latency(best.targets, move=False)
+    if best.order:
+        return best
+    if policy == "throughput":
+        return Pass(best.value, best.targets, list(range(len(best.targets))))
+    return refiner.latency(best.targets, move=False)
