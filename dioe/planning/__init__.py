@@ -36,6 +36,7 @@ from dioe.planning.problem import (
 )
 from dioe.planning.problem_file import load_problem, problem_from_json
 from dioe.planning.reasons import block_reasons, gap_text
+from dioe.planning.replan import Replanned, Replanner
 from dioe.planning.schedule import SCHEDULE_POLICIES, Schedule
 from dioe.planning.schedulers import SCHEDULERS
 from dioe.planning.simulator import PlacedStage, Placement, Simulation, Transfer, simulate
@@ -77,6 +78,8 @@ __all__ = [
     "PlacedStage",
     "Placement",
     "Problem",
+    "Replanned",
+    "Replanner",
     "Schedule",
     "Simulation",
     "Tables",
