@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from dioe.planning.assigned import Assigned, assigned_of
 from dioe.planning.problem import Problem
-from dioe.planning.schedulers import SCHEDULERS, SPECIAL
+from dioe.planning.schedulers import SCHEDULERS, SPECIAL, contiguous
 from dioe.planning.search.decode import decode, upward_ranks
 from dioe.planning.simulator import PlacedStage, Placement
 from dioe.planning.tables import Tables
@@ -35,7 +35,10 @@ def portfolio(
     yield from single_devices(tables)
     if not (tables.problem.devices or few):
         yield from _on_one_lane(tables)
-    for name, scheduler in {**SCHEDULERS, **SPECIAL.get(policy, {})}.items():
+    schedulers = {**SCHEDULERS, **SPECIAL.get(policy, {})}
+    if not (tables.flat or few):  # what few long stages cost, no list scheduler knows
+        schedulers["contiguous"] = contiguous
+    for name, scheduler in schedulers.items():
         if few and name not in QUICK:
             continue
         found = scheduler(tables)

@@ -168,3 +168,23 @@ def test_without_cp_sat_everything_else_works(monkeypatch: pytest.MonkeyPatch) -
     problem = small(4)
     schedule = solve(problem, work_limit=300)
     assert schedule.value == pytest.approx(least(Tables(problem), "latency"))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_few_long_stages_where_each_costs_and_one_device_is_too_small(seed: int) -> None:
+    rng = random.Random(seed)
+    count = 60
+    problem = task_problem(
+        [[rng.uniform(1, 3)] * 2 for _ in range(count)],
+        [(i, i + 1, rng.randrange(1, 100)) for i in range(count - 1)],
+        ms_per_byte=0.001,
+        latency_ms=0.5,
+        memory_bytes=[60_000, 60_000],
+        weight_bytes=[rng.randrange(500, 2500) for _ in range(count)],
+    )
+    targets = tuple(dataclasses.replace(each, dispatch_ms=5.0) for each in problem.targets)
+    problem = dataclasses.replace(problem, targets=targets)
+    two = solve(dataclasses.replace(problem, allowed=Allowed(max_stages=2)))
+    assert len(two.placement.stages) == 2
+    assert solve(problem).value <= two.value * (1 + 1e-9)
+    assert solve(problem, work_limit=0).value < two.value * 1.05
