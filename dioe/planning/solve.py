@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from dioe.planning.assigned import Assigned, placed
 from dioe.planning.bounds import assigned_bound, bound
 from dioe.planning.budget import Budget
+from dioe.planning.canonical import Canonical
 from dioe.planning.chain import check_placeable
 from dioe.planning.coarsening import multilevel_answers
 from dioe.planning.collector import collector_paused
@@ -26,7 +28,7 @@ from dioe.planning.problem import Problem
 from dioe.planning.schedule import Schedule
 from dioe.planning.search import search
 from dioe.planning.simulator import Placement
-from dioe.planning.tables import Tables
+from dioe.planning.tables import Tables, stages_are_free
 
 DEFAULT_WORK = 100_000
 """Blocks of all placements together that are judged where no limit is given: some tenths of a
@@ -61,9 +63,10 @@ def solve(
         policy: ``latency``, ``throughput``, ``efficiency`` or ``memory``.
         time_limit_s: How long to search at most, in seconds.
         work_limit: How many placements to evaluate at most; with it alone the answer is the same
-            every time. Without either limit it is ``DEFAULT_WORK`` divided by the number of blocks,
-            20 to 1000; with 0 the answer is the portfolio's best. Of more than ``LARGE`` blocks
-            only clusters are searched then.
+            every time, and whatever blocks are called and in which order they stand, where stages
+            cost nothing of their own. Without either limit it is ``DEFAULT_WORK`` divided by the
+            number of blocks, 20 to 1000; with 0 the answer is the portfolio's best. Of more than
+            ``LARGE`` blocks only clusters are searched then.
         hint: A placement to start from as well, such as that of the plan so far; the answer is
             never worse. One that breaks a colocation group isn't looked at.
         seed: Of the random choices of the search.
@@ -80,7 +83,13 @@ def solve(
         work_limit = CLUSTER_WORK if large else work_limit
     budget = Budget(time_limit_s, work_limit)
     with collector_paused(if_=large):
-        return _solved(problem, policy, budget, hint, seed, deep=limited or not large)
+        if large or not stages_are_free(problem):
+            return _solved(problem, policy, budget, hint, seed, deep=limited or not large)
+        own = Canonical(problem)
+        found = _solved(
+            own.problem, policy, budget, None if hint is None else own.here(hint), seed, deep=True
+        )
+    return replace(found, problem=problem, placement=own.back(found.placement))
 
 
 def _solved(

@@ -158,16 +158,18 @@ class Tables:
     def flat(self) -> bool:
         """Whether a block as a stage of its own costs nothing but its time, and no limit counts
         stages: they don't matter then."""
-        problem = self.problem
-        if problem.allowed.max_stages is not None:
-            return False
-        free = all(
-            not (
-                t.dispatch_ms or any(_line(t.entry + t.copy_in)) or any(_line(t.exit + t.copy_out))
-            )
-            for t in problem.targets
-        )
-        return bool(problem.devices) and free and not any(problem.handover.values())
+        return stages_are_free(self.problem)
+
+
+def stages_are_free(problem: Problem) -> bool:
+    """``Tables.flat`` of a problem."""
+    if problem.allowed.max_stages is not None:
+        return False
+    free = all(
+        not (t.dispatch_ms or any(_line(t.entry + t.copy_in)) or any(_line(t.exit + t.copy_out)))
+        for t in problem.targets
+    )
+    return bool(problem.devices) and free and not any(problem.handover.values())
 
 
 def _line(line: Line) -> tuple[float, float]:

@@ -4,7 +4,7 @@ Everything is a number here: jobs, devices and values by their index, in the ord
 in. A device's jobs wait for its lanes in that order, and the first one takes a lane as soon as one
 is free, also if what it reads isn't there yet; so nothing overtakes. A value that is read on
 another device crosses once for all its readers there, when it is made, behind whatever its queue
-carries.
+carries; of several that a job makes the one that is read first goes first.
 """
 
 from __future__ import annotations
@@ -108,9 +108,8 @@ class _Run:
         ways = jobs.ways
         self._ways = [[ways.get((a, b), NO_WAY) for b in range(devices)] for a in range(devices)]
         self._crossings: list[Crossing] = []
-        self._events: list[tuple[float, int, int]] = []
-        """Time, number, and what ends: a job, or behind all jobs a crossing."""
-        self._number = 0
+        self._events: list[tuple[float, int]] = []
+        """Time and what ends: a job, or behind all jobs a crossing; at one time in that order."""
         self._prepare()
 
     def _prepare(self) -> None:
@@ -144,9 +143,6 @@ class _Run:
                     made[sources[value]].append(value)
                 if home not in known:
                     known.append(home)
-        for values in made:
-            if len(values) > 1:
-                values.sort()
 
     def timeline(self) -> Timeline:
         jobs, events, crossings = self._jobs, self._events, self._crossings
@@ -159,7 +155,7 @@ class _Run:
         total = 0.0
         end, free, lane, device_of = self._end, self._free, self._lane, jobs.device
         while events:
-            now, _, what = pop(events)
+            now, what = pop(events)
             total = max(total, now)
             if what >= count:
                 crossing = crossings[what - count]
@@ -208,8 +204,7 @@ class _Run:
 
     def _begin(self, job: int, now: float) -> None:
         start = self._start[job] = max(self._start[job], now)
-        heapq.heappush(self._events, (start + self._jobs.ms[job], self._number, job))
-        self._number += 1
+        heapq.heappush(self._events, (start + self._jobs.ms[job], job))
 
     def _send(self, value: int, device: int, now: float) -> None:
         """The value is on ``device``: readers there have it, others get it over links."""
@@ -228,8 +223,7 @@ class _Run:
                 self._queue_free[queue] = start + ms
             what = len(jobs.ms) + len(crossings)
             crossings.append(Crossing(value, device, destination, start, start + ms, queue))
-            heapq.heappush(self._events, (start + ms, self._number, what))
-            self._number += 1
+            heapq.heappush(self._events, (start + ms, what))
 
     def _arrive(self, key: int, now: float) -> None:
         for job in self._readers.get(key, ()):

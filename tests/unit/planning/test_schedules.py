@@ -175,16 +175,15 @@ def numbered_twice(draw: st.DrawFn, queue: str | None) -> tuple[Problem, Problem
     )
 
 
-@pytest.mark.parametrize(("queue", "most"), [(None, 1.02), ("", 1.15)])
-def test_names_and_numbers_hardly_matter(queue: str | None, most: float) -> None:
-    """Permuted ids: within 2 %. Where transfers wait for each other nothing is proved, and what is
-    found varies more."""
+@pytest.mark.parametrize("queue", [None, ""])
+def test_names_and_numbers_hardly_matter(queue: str | None) -> None:
+    """Permuted tasks and machines: within 2 %, whether transfers wait for each other or not."""
 
-    @settings(quick, max_examples=25, derandomize=queue is not None)
+    @settings(quick, max_examples=25)
     @given(numbered_twice(queue))
     def close(problems: tuple[Problem, Problem]) -> None:
         values = [solve(problem, work_limit=1000).value for problem in problems]
-        assert max(values) <= most * min(values)
+        assert max(values) <= 1.02 * min(values)
 
     close()
 
