@@ -52,12 +52,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         begin = time.perf_counter()
         body = made(name, quick=options.quick)
         seconds = time.perf_counter() - begin
+        if not (options.quick or options.print_only):
+            body += drawn(name)
         body += f"\n\n`python -m benchmarks.planning {name}`: {seconds:.0f} s on {machine_line()}."
         print(f"{body}\n", flush=True)
         if not (options.quick or options.print_only):
             text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
             PAGE.write_text(with_section(text, name, body), encoding="utf-8")
     return 0
+
+
+def drawn(name: str) -> str:
+    """The picture that a table has, written beside the page; what shows it there."""
+    plot = getattr(importlib.import_module(f"benchmarks.planning.{name}"), "plot", None)
+    if plot is None:
+        return ""
+    file = PAGE.parent / "images" / f"planning-{name}.svg"
+    file.write_text(plot(), encoding="utf-8")
+    return f"\n\n![{TABLES[name]}](images/{file.name})"
 
 
 def made(name: str, *, quick: bool = False) -> str:

@@ -23,7 +23,6 @@ class Canonical:
     """A problem in its own order, and the way there and back for placements."""
 
     def __init__(self, problem: Problem) -> None:
-        self._original = problem
         devices, blocks = _colours(problem)
         order = _topological(problem, blocks)
         rank = {name: at for at, name in enumerate(_sorted_ids(problem, devices))}
