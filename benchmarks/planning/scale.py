@@ -59,7 +59,7 @@ def table(sizes: Sequence[int] = SIZES) -> str:
             f"| {1e6 * row.solve_s / row.blocks:.0f} | {row.nbytes / 1e6:.0f} "
             f"| {row.nbytes / row.blocks / 1e3:.1f} | {row.gap:.1%} | {row.gain:.1%} |"
         )
-    found += ["", "They grow with the power of the number of blocks, fitted to those of ten thousand and more:", ""]
+    found += ["", "They grow with the power of the number of blocks, from ten thousand on:", ""]
     for kind in KINDS:
         of = [row for row in rows(tuple(sizes)) if row.kind == kind and row.blocks > FITTED_FROM]
         if len(of) > 1:
