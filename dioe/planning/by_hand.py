@@ -42,7 +42,8 @@ def task_problem(
         groups: colocation groups by task.
 
     Tasks are called ``t0``, ``t1``, …, devices ``machine:0``, ``machine:1``, …. Raises InputError
-    for edges of unknown tasks or in a circle, and ValueError for numbers that are no times.
+    for unknown tasks, edges in a circle and lists that aren't one by device, and ValueError for
+    numbers that are no times.
     """
     ms = np.asarray(durations_ms, dtype=np.float64)
     if ms.ndim != 2 or 0 in ms.shape:
@@ -65,6 +66,15 @@ def task_problem(
         if edge_ms is not None and (source, destination) in edge_ms:
             costs[value] = float(edge_ms[source, destination])
     weights = dict(weight_bytes if isinstance(weight_bytes, Mapping) else enumerate(weight_bytes))
+    for what, given in (("weight_bytes", weights), ("groups", groups or {})):
+        for task in given:
+            if not 0 <= task < count:
+                raise InputError(f"no such task: {task}", place=what, fix=f"below {count}")
+    for what, by_device in (("lanes", lanes), ("memory_bytes", memory_bytes)):
+        if by_device is not None and len(by_device) != devices:
+            raise InputError(
+                f"{len(by_device)} entries for {devices} devices", place=what, fix="one by device"
+            )
     tasks = [f"t{i}" for i in range(count)]
     own_weights = {tasks[i]: size for i, size in weights.items()}
     nodes = tuple(

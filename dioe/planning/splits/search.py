@@ -19,7 +19,7 @@ from dioe.planning.splits.objectives import (
     Overflow,
     PooledLoad,
 )
-from dioe.planning.splits.starts import Blocks, Place, cut
+from dioe.planning.splits.starts import Blocks, Place, cut, scattered_on_cpus
 from dioe.planning.splits.state import State
 from dioe.types import OutOfMemory
 
@@ -105,8 +105,12 @@ def _started(
     places: list[Place] = []
     if instance.max_cpus:
         places.append([instance.max_accelerators] * len(instance.nodes))
+    loose = scattered_on_cpus(instance, blocks)
+    loose_blocks = None if loose is None else Blocks(loose)
     for _ in range(_ORDERS):
         places += _cuttings(instance, objective, blocks, rng)
+        if loose is not None and loose_blocks is not None:
+            places += _cuttings(loose, objective, loose_blocks, rng)
         if budget.spent() > _START_SHARE:
             break
     if not places:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import networkx as nx
@@ -56,6 +57,29 @@ class Blocks:
     def order(self, rng: random.Random) -> list[int]:
         """A topological order of the blocks."""
         return linear_order(self.successors, self.predecessors, rng)
+
+
+def scattered_on_cpus(instance: Instance, blocks: Blocks) -> Instance | None:
+    """The instance with the colour classes on CPUs that have nodes of others between their own, so
+    that these needn't be one block with them; None where there are none, or no CPUs.
+
+    Every place of it is one of the instance as well, while one CPU stands for all.
+    """
+    group_of = {node: number for number, group in enumerate(instance.groups) for node in group}
+    scattered = {
+        node
+        for block in blocks.nodes
+        if len({group_of[node] for node in block}) > 1
+        for node in block
+        if len(instance.groups[group_of[node]]) > 1
+    }
+    if not scattered or not instance.max_cpus:
+        return None
+    nodes = tuple(
+        replace(node, color=None, supported=False) if number in scattered else node
+        for number, node in enumerate(instance.nodes)
+    )
+    return replace(instance, nodes=nodes)
 
 
 def linear_order(

@@ -148,6 +148,12 @@ def test_hand_made_problems_are_checked() -> None:
         task_problem([[1.0]], [(0, 1)])
     with pytest.raises(InputError, match="shape"):
         task_problem([[]])
+    with pytest.raises(InputError, match="no such task: 1"):
+        task_problem([[1.0]], weight_bytes=[3, 4])
+    with pytest.raises(InputError, match="no such task: 2"):
+        task_problem([[1.0]], groups={2: "a"})
+    with pytest.raises(InputError, match="1 entries for 2 devices"):
+        task_problem([[1.0, 2.0]], lanes=[1])
     problem = task_problem([[1.0], [2.0]], [(1, 0, 4)])
     assert [block.id for block in problem.blocks] == ["t1", "t0"]
 

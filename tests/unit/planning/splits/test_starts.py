@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dioe.planning.splits import Instance, judge
 from dioe.planning.splits.find import as_split
-from dioe.planning.splits.starts import Blocks, cut, linear_order
+from dioe.planning.splits.starts import Blocks, cut, linear_order, scattered_on_cpus
 from tests.unit.planning.splits.made import instances, layered, made
 
 
@@ -70,3 +70,21 @@ def test_linear_orders(deep: bool) -> None:
 def test_without_room_there_is_no_cutting() -> None:
     instance = made([(1, 1, 60)] * 4, accelerators=3, cpus=0)
     assert cut(instance, Blocks(instance), [0, 1, 2, 3]) is None
+
+
+def test_a_class_around_everything_goes_to_cpus_so_that_the_rest_needn_t() -> None:
+    nodes: list[tuple[float, ...]] = [(30, 3, 40)] * 12
+    nodes[0] = nodes[-1] = (30, 3, 40, 0)
+    edges = [(number, number + 1, 1.0) for number in range(1, 12)]
+    instance = made(nodes, edges, accelerators=2, memory=200, cpus=1)
+    blocks = Blocks(instance)
+    assert len(blocks.nodes) == 1
+    loose = scattered_on_cpus(instance, blocks)
+    assert loose is not None
+    free = Blocks(loose)
+    place = cut(loose, free, free.order(random.Random(0)))
+    assert place is not None
+    judgement = judge(instance, as_split(instance, place, spread=True))
+    assert not judgement.faults
+    assert judgement.latency == 2 * 30 + 10 * 3 + 4 * 1.0
+    assert scattered_on_cpus(loose, free) is None
