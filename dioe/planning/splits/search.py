@@ -105,12 +105,10 @@ def _started(
     places: list[Place] = []
     if instance.max_cpus:
         places.append([instance.max_accelerators] * len(instance.nodes))
-    loose = scattered_on_cpus(instance, blocks)
-    loose_blocks = None if loose is None else Blocks(loose)
+    kinds = [(instance, blocks), *scattered_on_cpus(instance, blocks)]
     for _ in range(_ORDERS):
-        places += _cuttings(instance, objective, blocks, rng)
-        if loose is not None and loose_blocks is not None:
-            places += _cuttings(loose, objective, loose_blocks, rng)
+        for kind, its_blocks in kinds:
+            places += _cuttings(kind, objective, its_blocks, rng)
         if budget.spent() > _START_SHARE:
             break
     if not places:

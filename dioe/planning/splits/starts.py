@@ -12,7 +12,6 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 import networkx as nx
 import numpy as np
@@ -26,6 +25,9 @@ Place = list[int]
 _WORK, _LEAST_STEPS = 250_000, 200
 """Nodes that are looked at to price all runs of an order, about (some 0.3 s); where that would be
 more, neighbours are taken together, but not to fewer steps than these."""
+
+_MOST_NODES = 5_000
+"""Of instances whose fewest classes on CPUs are looked for, which takes a condensation a try."""
 
 _MOST_LEVELS = 64
 """Accelerators that a cutting uses."""
@@ -59,27 +61,62 @@ class Blocks:
         return linear_order(self.successors, self.predecessors, rng)
 
 
-def scattered_on_cpus(instance: Instance, blocks: Blocks) -> Instance | None:
-    """The instance with the colour classes on CPUs that have nodes of others between their own, so
-    that these needn't be one block with them; None where there are none, or no CPUs.
+def scattered_on_cpus(instance: Instance, blocks: Blocks) -> list[tuple[Instance, Blocks]]:
+    """The instance with colour classes on CPUs that have nodes of others between their own, so that
+    these needn't be one block with them: all such classes, and only so many of the widest that
+    every block fits into an accelerator (of a graph for training the outermost layers, so that the
+    innermost ones may share one). Empty where there are none, or no CPUs.
 
-    Every place of it is one of the instance as well, while one CPU stands for all.
+    Every place of them is one of the instance as well, while one CPU stands for all.
     """
     group_of = {node: number for number, group in enumerate(instance.groups) for node in group}
+    rank = {node: position for position, node in enumerate(instance.order)}
     scattered = {
-        node
+        group_of[node]
         for block in blocks.nodes
         if len({group_of[node] for node in block}) > 1
         for node in block
         if len(instance.groups[group_of[node]]) > 1
     }
     if not scattered or not instance.max_cpus:
-        return None
+        return []
+
+    def width(number: int) -> int:
+        ranks = [rank[node] for node in instance.groups[number]]
+        return max(ranks) - min(ranks)
+
+    widest = sorted(scattered, key=width, reverse=True)
+    found = [_on_cpus(instance, widest)]
+    if len(instance.nodes) <= _MOST_NODES:
+        few, many = 0, len(widest)  # how many are too few, and enough as far as is known
+        while many - few > 1:
+            middle = (few + many) // 2
+            tried = _on_cpus(instance, widest[:middle])
+            if _fit(*tried):
+                many = middle
+                found[1:] = [tried]
+            else:
+                few = middle
+    return found
+
+
+def _on_cpus(instance: Instance, groups: Sequence[int]) -> tuple[Instance, Blocks]:
+    chosen = {node for number in groups for node in instance.groups[number]}
     nodes = tuple(
-        replace(node, color=None, supported=False) if number in scattered else node
+        replace(node, color=None, supported=False) if number in chosen else node
         for number, node in enumerate(instance.nodes)
     )
-    return replace(instance, nodes=nodes)
+    changed = replace(instance, nodes=nodes)
+    return changed, Blocks(changed)
+
+
+def _fit(instance: Instance, blocks: Blocks) -> bool:
+    """Whether each block that may run on an accelerator fits into one."""
+    return all(
+        sum(instance.nodes[node].size_bytes for node in block) <= instance.usable_bytes
+        for block in blocks.nodes
+        if all(instance.nodes[node].supported for node in block)
+    )
 
 
 def linear_order(
@@ -155,15 +192,19 @@ def cut(
 
 
 def _steps(instance: Instance, blocks: Blocks, order: Sequence[int]) -> list[list[int]]:
-    """The nodes of the order's blocks, of neighbours together where there are too many."""
+    """The nodes of the order's blocks; of neighbours together where there are too many, so that
+    steps have about as many nodes each and a large block is one by itself."""
     size = math.fsum(node.size_bytes for node in instance.nodes)
     longest = len(instance.nodes) * min(1.0, instance.memory_bytes / size if size else 1.0)
     count = min(len(order), max(_LEAST_STEPS, int(_WORK / max(longest, 1.0))))
-    bounds = [len(order) * each // count for each in range(count + 1)]
-    return [
-        [node for block in order[first:last] for node in blocks.nodes[block]]
-        for first, last in pairwise(bounds)
-    ]
+    most = len(instance.nodes) / count
+    steps: list[list[int]] = []
+    for block in order:
+        nodes = blocks.nodes[block]
+        if not steps or len(steps[-1]) + len(nodes) > most:
+            steps.append([])
+        steps[-1] += nodes
+    return steps
 
 
 def _run_loads(instance: Instance, steps: Sequence[Sequence[int]], first: int) -> list[float]:

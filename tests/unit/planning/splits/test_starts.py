@@ -79,12 +79,26 @@ def test_a_class_around_everything_goes_to_cpus_so_that_the_rest_needn_t() -> No
     instance = made(nodes, edges, accelerators=2, memory=200, cpus=1)
     blocks = Blocks(instance)
     assert len(blocks.nodes) == 1
-    loose = scattered_on_cpus(instance, blocks)
-    assert loose is not None
-    free = Blocks(loose)
+    [(loose, free)] = scattered_on_cpus(instance, blocks)
     place = cut(loose, free, free.order(random.Random(0)))
     assert place is not None
     judgement = judge(instance, as_split(instance, place, spread=True))
     assert not judgement.faults
     assert judgement.latency == 2 * 30 + 10 * 3 + 4 * 1.0
-    assert scattered_on_cpus(loose, free) is None
+    assert not scattered_on_cpus(loose, free)
+
+
+def test_of_a_graph_for_training_the_innermost_layers_may_share_an_accelerator() -> None:
+    """Eight layers forward, and back again with the weights of the same layers."""
+    nodes = [(30.0, 3.0, 40.0, float(min(k, 15 - k))) for k in range(16)]
+    edges = [(number, number + 1, 1.0) for number in range(1, 16)]
+    instance = made(nodes, edges, accelerators=2, memory=250, cpus=1)
+    kinds = scattered_on_cpus(instance, Blocks(instance))
+    places = [cut(kind, blocks, blocks.order(random.Random(0))) for kind, blocks in kinds]
+    latencies = []
+    for place in places:
+        assert place is not None
+        judgement = judge(instance, as_split(instance, place, spread=True))
+        assert not judgement.faults
+        latencies.append(judgement.latency)
+    assert latencies == [16 * 30, 10 * 30 + 6 * 3 + 2 * 1.0]
