@@ -20,7 +20,7 @@ File = Annotated[
     Path,
     typer.Argument(help="JSON file of the published format.", show_default=False, metavar="FILE"),
 ]
-TimeLimit = Annotated[float, typer.Option("--time-limit", help="Seconds that it may take.")]
+TimeLimit = Annotated[float, typer.Option("--time-limit", help="Seconds that it may take.", min=0)]
 Out = Annotated[
     Path | None,
     typer.Option("-o", "--out", help="Write the split, in the published format.", metavar="FILE"),

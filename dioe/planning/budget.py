@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 
+from dioe.types import InputError
+
 
 class Budget:
     """Spent one evaluation at a time. With a ``work_limit`` alone the same search always stops at
     the same place; ``time_limit_s`` counts from when the budget is made. Without either nothing is
-    left from the start."""
+    left from the start. Raises InputError for limits below 0."""
 
     def __init__(self, time_limit_s: float | None = None, work_limit: int | None = None) -> None:
+        for name, limit in (("time_limit_s", time_limit_s), ("work_limit", work_limit)):
+            if limit is not None and not limit >= 0:
+                raise InputError(f"{limit} is no limit", place=name, fix="give 0 or more")
         self._end = None if time_limit_s is None else time.perf_counter() + time_limit_s
         self._limit = work_limit
         self.work = 0

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from dioe.planning.bounds import bound
 from dioe.planning.memory import sizes
+from dioe.planning.names import bytes_text
 from dioe.planning.objective import Excess
 from dioe.planning.tables import Tables
 from dioe.types import UnsupportedError
@@ -84,7 +85,14 @@ def infeasible(tables: Tables, over: tuple[Excess, ...]) -> UnsupportedError:
 
 def _told(over: tuple[Excess, ...]) -> str:
     return "; ".join(
-        f"{each.what}{f' of {each.place}' if each.place else ''}: {each.needed:.6g} needed, "
-        f"{each.limit:.6g} allowed, {each.needed - each.limit:.6g} too much"
+        f"{each.what}{f' of {each.place}' if each.place else ''}: "
+        f"{_text(each, each.needed)} needed, {_text(each, each.limit)} allowed, "
+        f"{_text(each, each.needed - each.limit)} too much"
         for each in over
     )
+
+
+def _text(excess: Excess, amount: float) -> str:
+    if excess.what == "memory":
+        return bytes_text(amount)
+    return f"{amount:.6g} ms" if excess.what == "latency" else f"{amount:g}"

@@ -34,3 +34,12 @@ def target_names(targets: Sequence[TargetCosts]) -> list[str]:
 def ms_text(ms: float) -> str:
     """A time in ms, or in µs if it is that short."""
     return f"{ms:.3f} ms" if abs(ms) >= 0.001 else f"{ms * 1000:.2g} µs"
+
+
+def bytes_text(nbytes: float) -> str:
+    """A size in B, KiB or MiB."""
+    if nbytes < 2**10:
+        return f"{nbytes:.4g} B"
+    if nbytes < 2**20:
+        return f"{nbytes / 2**10:.4g} KiB"
+    return f"{nbytes / 2**20:.4g} MiB"

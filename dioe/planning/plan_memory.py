@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from dioe.graph import OpGraph, find_blocks
 from dioe.planning.memory import PRECISION_SHARE
+from dioe.planning.names import bytes_text
 from dioe.planning.problem import block_nodes
 from dioe.types import OutOfMemory, Stage
 
@@ -54,8 +55,8 @@ def over_caps(caps: Mapping[str, int], needed: Mapping[str, float]) -> str:
         need = needed.get(device, 0.0)
         if need > cap:
             return (
-                f"{device} may use {_mib(cap)} of memory, and at least {_mib(need)} are needed: "
-                f"{_mib(need - cap)} too much"
+                f"{device} may use {bytes_text(cap)} of memory, and at least "
+                f"{bytes_text(need)} are needed: {bytes_text(need - cap)} too much"
             )
     return ""
 
@@ -67,9 +68,3 @@ def check_memory(graph: OpGraph, stages: Sequence[Stage], place: str) -> None:
         raise OutOfMemory(
             cause, place=place, fix="allow more memory there, lower precision, or other devices"
         )
-
-
-def _mib(nbytes: float) -> str:
-    if nbytes < 2**20:
-        return f"{nbytes / 2**10:.4g} KiB"
-    return f"{nbytes / 2**20:.4g} MiB"

@@ -98,8 +98,16 @@ class Tables:
     def only(self, devices: Collection[str]) -> Tables:
         """The same where blocks may run on these devices alone, which may all be used together."""
         found = copy(self)
-        found.problem = replace(self.problem, allowed=replace(self.problem.allowed, together=None))
-        allowed = [self.devices[d] in devices for d in self.device_of]
+        problem = self.problem
+        allowed = [costs.target.device in devices for costs in problem.targets]
+        found.problem = replace(
+            problem,
+            allowed=replace(problem.allowed, together=None),
+            targets=tuple(
+                costs if may else replace(costs, blocks={})
+                for costs, may in zip(problem.targets, allowed, strict=True)
+            ),
+        )
         found.ms = [
             [ms if may else math.inf for ms, may in zip(row, allowed, strict=True)]
             for row in self.ms

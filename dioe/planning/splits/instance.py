@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -156,8 +156,20 @@ def parse_instance(content: object, place: str) -> Instance:
         nodes.append(node)
     edges, costs = _edges(whole.items("edges"), index, place)
     instance = Instance(tuple(nodes), edges, costs, accelerators, cpus, memory)
+    if not math.isfinite(sum(_amounts(instance))):
+        raise InputError(
+            "its times and sizes add up to more than a number can be",
+            place=place,
+            fix="write them in larger units",
+        )
     _check_acyclic(instance, place)
     return instance
+
+
+def _amounts(instance: Instance) -> Iterator[float]:
+    for node in instance.nodes:
+        yield from (node.cpu_time, node.accelerator_time, node.size_bytes)
+    yield from instance.costs
 
 
 def _node(item: object, place: str, sized: bool) -> Node:

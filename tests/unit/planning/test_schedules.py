@@ -192,12 +192,16 @@ def test_what_cannot_be_is_told() -> None:
     tasks = task_problem(
         [[1, 2]] * 3, [(0, 1), (1, 2)], weight_bytes=[50] * 3, memory_bytes=[60, 60]
     )
-    with pytest.raises(UnsupportedError, match=r"memory of all devices.*150 needed, 120 allowed"):
+    with pytest.raises(
+        UnsupportedError, match=r"memory of all devices.*150 B needed, 120 B allowed"
+    ):
         solve(tasks)
     with pytest.raises(UnsupportedError, match="machine:0 has 40 bytes"):
         solve(replace(tasks, devices=tuple(replace(d, memory_bytes=40) for d in tasks.devices)))
     late = replace(task_problem([[1, 2]] * 3, [(0, 1), (1, 2)]), allowed=Allowed(latency_ms=2.5))
-    with pytest.raises(UnsupportedError, match=r"latency: 3 needed, 2\.5 allowed, 0\.5 too much"):
+    with pytest.raises(
+        UnsupportedError, match=r"latency: 3 ms needed, 2\.5 ms allowed, 0\.5 ms too much"
+    ):
         solve(late)
     apart = task_problem([[1, math.inf], [math.inf, 1]], groups={0: "g", 1: "g"})
     with pytest.raises(UnsupportedError, match="no device runs all blocks of group 'g'"):

@@ -14,8 +14,11 @@ from dioe.planning import (
     SCHEDULE_POLICIES,
     Allowed,
     Assigned,
+    BlockNode,
+    Cost,
     Problem,
     Tables,
+    TargetCosts,
     cpsat,
     judged,
     placed,
@@ -23,7 +26,7 @@ from dioe.planning import (
     task_problem,
 )
 from dioe.planning.fast import Fast
-from dioe.types import UnsupportedError
+from dioe.types import Target, UnsupportedError
 from tests.unit.planning.random_problems import random_problem
 
 needs_cpsat = pytest.mark.skipif(not cpsat.available(), reason="OR-Tools isn't installed")
@@ -129,15 +132,30 @@ def test_a_group_stays_together_whatever_the_hint() -> None:
     assert assignment["t4"] == assignment["t5"]
 
 
+def test_on_one_lane_devices_that_may_be_used_together_are_kept_to() -> None:
+    targets = tuple(
+        TargetCosts(Target(device, "a"), {"b0": Cost(ms), "b1": Cost(4.0 - ms)})
+        for device, ms in (("d:0", 1.0), ("d:1", 3.0))
+    )
+    blocks = (
+        BlockNode("b0", "op", ("o0",), {"x": 0}, {"v": 0}),
+        BlockNode("b1", "op", ("o1",), {"v": 0}, {}),
+    )
+    problem = Problem(blocks, targets, (), ("x",))
+    assert solve(problem).value == 2.0
+    alone = Allowed(together=(frozenset({"d:0"}), frozenset({"d:1"})))
+    assert solve(dataclasses.replace(problem, allowed=alone)).value == 4.0
+
+
 def test_what_cannot_be_is_told_with_the_limit_and_the_excess() -> None:
     heavy = small(1, memory_bytes=[100, 150], weight_bytes=[60] * 5)
-    with pytest.raises(UnsupportedError, match=r"all devices together: 300 needed, 250"):
+    with pytest.raises(UnsupportedError, match=r"all devices together: 300 B needed, 250 B"):
         solve(heavy, work_limit=50)
     large = small(1, memory_bytes=[100, 150], weight_bytes=[0, 0, 200, 0, 0])
     with pytest.raises(UnsupportedError, match=r"machine:1|t2"):
         solve(large, work_limit=50)
     slow = dataclasses.replace(small(1), allowed=Allowed(latency_ms=0.5))
-    with pytest.raises(UnsupportedError, match=r"can keep the limits: latency: .* 0\.5 allowed"):
+    with pytest.raises(UnsupportedError, match=r"can keep the limits: latency: .* 0\.5 ms allowed"):
         solve(slow, work_limit=50)
 
 

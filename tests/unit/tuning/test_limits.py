@@ -217,7 +217,7 @@ def test_a_cap_that_nothing_fits(bench: Bench) -> None:
 
 def test_the_hosts_cap_is_kept_by_accounting(use_backends: UseBackends) -> None:
     use_backends(ToyBackend())
-    with pytest.raises(OutOfMemory, match=r"cpu may use 0.25 KiB .* too much"):
+    with pytest.raises(OutOfMemory, match=r"cpu may use 256 B .* too much"):
         dioe.compile(
             models.dense(), devices="cpu/toy", sample_inputs=x_of(), tuning_budget_s=0,
             limits={"memory": {"cpu": "256 B"}},

@@ -163,7 +163,7 @@ def test_limits_of_the_pool_and_of_the_call() -> None:
 def test_a_latency_that_nothing_keeps_is_told_by_how_much() -> None:
     with pytest.raises(UnsupportedError, match="latency") as error:
         planned(latency_ms=0.01)
-    assert "0.01 allowed" in str(error.value)
+    assert "0.01 ms allowed" in str(error.value)
     assert planned(latency_ms=100.0).latency_ms <= 100.0
     with pytest.raises(InputError, match="-1 ms"):
         planned(latency_ms=-1)

@@ -84,3 +84,8 @@ def test_splits_there_and_back() -> None:
 def test_splits_that_are_none(value: object, words: str) -> None:
     with pytest.raises(InputError, match=words):
         parse_split(value, made([(1, 1)]), "here")
+
+
+def test_times_that_add_up_to_no_number_are_refused() -> None:
+    with pytest.raises(InputError, match="add up to more than a number can be"):
+        made([(1e308, 1, 1)] * 2)
