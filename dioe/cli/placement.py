@@ -20,7 +20,7 @@ File = Annotated[
     Path,
     typer.Argument(help="JSON file of the published format.", show_default=False, metavar="FILE"),
 ]
-TimeLimit = Annotated[float, typer.Option("--time-limit", help="Seconds that it may take.", min=0)]
+TimeLimit = Annotated[float, typer.Option("--time-limit", help="Seconds that it may take.")]
 Out = Annotated[
     Path | None,
     typer.Option("-o", "--out", help="Write the split, in the published format.", metavar="FILE"),
@@ -159,6 +159,8 @@ def _plain(instance: Instance, answer: Answer, seed: int, out: Path | None) -> d
 
 def _left(time_limit_s: float, begin: float) -> float:
     """What is left of the time limit: half of it at least, as something has to be found."""
+    if not time_limit_s > 0:
+        return time_limit_s  # refused as it was given
     return max(time_limit_s - _AROUND_S - (time.monotonic() - begin), time_limit_s / 2)
 
 

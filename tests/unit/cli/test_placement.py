@@ -156,7 +156,9 @@ def test_output_files_that_would_be_lost(dioe: Dioe, small: Path, tmp_path: Path
 
 def test_time_limits(dioe: Dioe, small: Path) -> None:
     for limit in ("0", "-1", "nan", "inf"):
-        assert dioe("placement", small, "--time-limit", limit).code == InputError.exit_code
+        found = dioe("placement", small, "--time-limit", limit)
+        assert found.code == InputError.exit_code
+        assert f"{limit} seconds are no time limit" in found.err
 
 
 def test_interrupted_it_ends_at_once_and_writes_nothing(tmp_path: Path) -> None:
