@@ -87,6 +87,7 @@ def solve_shop(
     solver = cp.CpSolver()
     settings = solver.parameters
     settings.num_workers = WORKERS
+    settings.catch_sigint_signal = False  # it would leave the process without Python's handler
     settings.random_seed = seed
     if time_limit_s is not None:
         settings.max_time_in_seconds = max(0.01, time_limit_s)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
+import subprocess
+import sys
 
 import pytest
 from hypothesis import assume, given, settings
@@ -179,6 +181,30 @@ def test_a_tight_memory_is_kept() -> None:
     problem = small(2, count=8, memory_bytes=[130, 130], weight_bytes=[30] * 8)
     schedule = solve(problem, work_limit=400)
     assert max(schedule.peak_bytes.values()) <= 130
+
+
+AFTER = """
+import os, signal, time
+from dioe.planning import solve, task_problem
+edges = [(max(0, b - 2), b) for b in range(1, 14)]
+ms = [[1.0 + (7 * i + 3 * d) % 5 for d in range(3)] for i in range(14)]
+solve(task_problem(ms, edges, edge_ms=dict.fromkeys(edges, 1.5)), work_limit=500)
+assert "ortools" in __import__("sys").modules
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(5)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@needs_cpsat
+def test_ctrl_c_is_python_s_after_solving() -> None:
+    """CP-SAT's own handler would leave the system's behind: an interrupt ended the process."""
+    done = subprocess.run(
+        [sys.executable, "-c", AFTER], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "interrupted"), done.stderr
 
 
 def test_without_cp_sat_everything_else_works(monkeypatch: pytest.MonkeyPatch) -> None:
