@@ -100,6 +100,8 @@ def cut_plan(model: Model, backends: list[str], stages: list[int]) -> Plan:
     return staged_plan(model, [(b, ops) for b, ops in parts if ops], shapes)
 
 
+# onnx.reference's Sigmoid takes exp of all values, and uses none that overflow
+@pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning")
 @settings(max_examples=80, deadline=None)
 @given(cut=cut_graphs(), seed=st.integers(0, 2**32 - 1), limit=st.sampled_from((0, 2**23)))
 def test_staged_is_whole(
