@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.own_process import (  # noqa: F401 - pytest's hooks
     pytest_configure,
@@ -17,6 +18,9 @@ from tests.own_process import (  # noqa: F401 - pytest's hooks
     pytest_runtestloop,
     pytest_unconfigure,
 )
+
+settings.register_profile("dioe", deadline=None)  # how long an example takes is the machine's
+settings.load_profile("dioe")
 
 
 @pytest.fixture(scope="session", autouse=True)
