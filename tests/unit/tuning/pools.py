@@ -1,4 +1,4 @@
-"""Pools of devices that exist nowhere, with round figures."""
+"""Pools of devices that exist nowhere, with round figures, and plans for them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+import dioe
 from dioe.hardware import DeviceSpec, Link, Pool
 from dioe.hardware.descriptor import Figures, MemorySection, PowerSection
 from dioe.hardware.figures import (
@@ -20,6 +21,11 @@ from dioe.hardware.figures import (
     PowerFigure,
     TimeFigure,
 )
+from dioe.planning.validator import violations
+from dioe.tuning import ModelledPlan
+
+SHAPES = {"x": (256, 512)}
+"""Of a tower's input."""
 
 SHEET: Any = {"source": "a sheet", "kind": FigureKind.VENDOR}
 
@@ -92,3 +98,12 @@ def tower(layers: int = 3, width: int = 512, *, seed: int = 0, name: str = "x") 
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ("n", width))
     graph = helper.make_graph(nodes, "g", [x], [y], weights)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def planned(model: Any = None, **options: Any) -> ModelledPlan:
+    """A modelled plan, which the validator finds nothing wrong with; of a tower on the small pool
+    where nothing else is said."""
+    given: dict[str, Any] = {"hardware": small_pool(), "shapes": SHAPES} | options
+    found = dioe.plan(tower() if model is None else model, **given)
+    assert violations(found.schedule.problem, found.schedule) == ()
+    return found
