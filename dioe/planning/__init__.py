@@ -1,4 +1,5 @@
-"""Choosing: cost tables in, a plan out. Pure: touches no device, reads no clock."""
+"""Choosing: cost tables in, a plan out. Pure: touches no device, and reads no clock but that of a
+search's time limit."""
 
 from dioe.planning.allowed import Allowed
 from dioe.planning.assigned import Assigned, assigned_of, placed
