@@ -56,7 +56,10 @@ def print_bound(out: Console, cost_ms: float | None, bound_ms: float | None) -> 
         return
     gap = max(0.0, cost_ms - bound_ms) / cost_ms if cost_ms else 0.0
     out.print(
-        _text(f"bound: {ms(bound_ms)} ms, all blocks at their cheapest: {gap:.0%} to gain at most")
+        _text(
+            f"bound: {ms(bound_ms)} ms (predicted), all blocks at their cheapest: "
+            f"{gap:.0%} to gain at most"
+        )
     )
 
 

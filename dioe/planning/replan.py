@@ -85,9 +85,11 @@ class Replanner:
         """Take over times in ms, by the index of a target and a block's id, and look for a better
         answer; it is never worse than the one before, with the new costs.
 
-        Raises InputError for a block that the target can't run.
+        Raises InputError for a block that the target can't run, and for what is no time; nothing is
+        taken over then.
         """
         budget = Budget(time_limit_s, work_limit)
+        self._check(costs)
         self._change(costs)
         fast = self._fast
         fast.forget_times()
@@ -107,18 +109,35 @@ class Replanner:
                 self.assigned, key = found, new
         return Replanned(self.assigned, key[1], before[1])
 
+    def _check(self, costs: Mapping[int, Mapping[str, float]]) -> None:
+        tables, positions = self._tables, self._first.positions
+        for target, own in costs.items():
+            if not 0 <= target < tables.m:
+                raise InputError(
+                    f"there is no target {target}", place="costs", fix=f"give 0 to {tables.m - 1}"
+                )
+            for block, ms in own.items():
+                name = self._first.targets[target].target
+                position = positions.get(block, -1)
+                if position < 0 or tables.ms[position][target] == math.inf:
+                    raise InputError(
+                        f"{name} doesn't run {block!r}",
+                        place="costs",
+                        fix="make a new problem where what runs where has changed",
+                    )
+                if not 0 <= ms < math.inf:
+                    raise InputError(
+                        f"{ms} is no time of {block!r} on {name}",
+                        place="costs",
+                        fix="give ms, 0 or more",
+                    )
+
     def _change(self, costs: Mapping[int, Mapping[str, float]]) -> None:
         tables, positions = self._tables, self._first.positions
         changed = set()
         for target, own in costs.items():
             for block, ms in own.items():
-                position = positions.get(block, -1)
-                if position < 0 or tables.ms[position][target] == math.inf:
-                    raise InputError(
-                        f"{self._first.targets[target].target} doesn't run {block!r}",
-                        place="costs",
-                        fix="make a new problem where what runs where has changed",
-                    )
+                position = positions[block]
                 tables.ms[position][target] = ms
                 changed.add(position)
             self._changed.setdefault(target, {}).update(own)

@@ -141,7 +141,7 @@ def test_neighbours_that_fared_alike_are_folded_where_there_are_many(columns: in
 def test_the_gap_to_the_bound_is_told_where_it_is_known() -> None:
     blocks = tuple(replace(each, least_ms=0.5) for each in plan_of().blocks)
     told = shown(replace(plan_of(), predicted_ms=4.0, blocks=blocks), 100)
-    assert "all blocks at their cheapest: 50% to gain at most" in told
+    assert "bound: 2.00 ms (predicted), all blocks at their cheapest: 50% to gain" in told
     assert "bound:" not in shown(plan_of(), 100)
 
 

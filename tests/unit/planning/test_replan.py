@@ -47,3 +47,19 @@ def test_a_block_that_a_target_cannot_run_is_told() -> None:
     replanner = Replanner(problem, solve(problem, work_limit=0).placement)
     with pytest.raises(InputError, match="doesn't run 'b99'"):
         replanner.replan({0: {"b99": 1.0}})
+
+
+@pytest.mark.parametrize(("target", "ms", "says"), [(9, 1.0, "no target 9"), (0, math.nan, "no time"),
+                                                    (0, -1.0, "no time")])  # fmt: skip
+def test_of_wrong_costs_none_is_taken_over(target: int, ms: float, says: str) -> None:
+    problem = random_problem(random.Random(2), count=6)
+    replanner = Replanner(problem, solve(problem, work_limit=0).placement)
+    names = list(problem.targets[0].blocks)
+    before = replanner.replan({}).value
+    costs = (
+        {0: {names[0]: 77.0, names[1]: ms}} if target == 0 else {0: {names[0]: 77.0}, target: {}}
+    )
+    with pytest.raises(InputError, match=says):
+        replanner.replan(costs)
+    assert replanner.problem == problem
+    assert replanner.replan({}).before <= before
