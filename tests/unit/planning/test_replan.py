@@ -49,8 +49,10 @@ def test_a_block_that_a_target_cannot_run_is_told() -> None:
         replanner.replan({0: {"b99": 1.0}})
 
 
-@pytest.mark.parametrize(("target", "ms", "says"), [(9, 1.0, "no target 9"), (0, math.nan, "no time"),
-                                                    (0, -1.0, "no time")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("target", "ms", "says"),
+    [(9, 1.0, "no target 9"), (0, math.nan, "no time"), (0, -1.0, "no time")],
+)
 def test_of_wrong_costs_none_is_taken_over(target: int, ms: float, says: str) -> None:
     problem = random_problem(random.Random(2), count=6)
     replanner = Replanner(problem, solve(problem, work_limit=0).placement)
