@@ -181,7 +181,7 @@ def show_modelled(
 
 
 def show_comparison(wish: Wish, pools: Sequence[str]) -> None:
-    """Plan on each pool, and print a table."""
+    """Plan on each pool, once if it is named twice, and print a table."""
     if not pools:
         raise InputError(
             "there is nothing to compare", place="--compare",
@@ -191,7 +191,7 @@ def show_comparison(wish: Wish, pools: Sequence[str]) -> None:
 
     with progress("planning", quiet=wish.as_json) as say:
         rows = compare_pools(
-            wish.model, pools, asked=wish.asked(), search=wish.search(), shapes=wish.shapes,
+            wish.model, list(dict.fromkeys(pools)), asked=wish.asked(), search=wish.search(), shapes=wish.shapes,
             progress=say,
         )  # fmt: skip
     if wish.as_json:

@@ -223,6 +223,7 @@ def test_pools_are_compared_and_one_that_fails_has_a_row(
     assert [row["fits"] for row in found["pools"]] == [True, True, True, False]
     rates = [row["plan"]["throughput_per_s"] for row in found["pools"][:3]]
     assert rates == sorted(rates, reverse=True)
+    assert len(dioe("plan", tall, "--compare", pool, pool, "--json").json["pools"]) == 1
 
 
 def test_comparing_needs_pools_and_nothing_else_takes_them(
