@@ -191,8 +191,8 @@ def show_comparison(wish: Wish, pools: Sequence[str]) -> None:
 
     with progress("planning", quiet=wish.as_json) as say:
         rows = compare_pools(
-            wish.model, list(dict.fromkeys(pools)), asked=wish.asked(), search=wish.search(), shapes=wish.shapes,
-            progress=say,
+            wish.model, list(dict.fromkeys(pools)), asked=wish.asked(), search=wish.search(),
+            shapes=wish.shapes, progress=say,
         )  # fmt: skip
     if wish.as_json:
         options.print_json(comparison_data(rows, wish.policy))
