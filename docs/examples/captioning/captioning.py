@@ -1,16 +1,21 @@
-"""Captions of pictures, planned for a machine that isn't here: ``python captioning.py [POOL]``.
+"""Captions of pictures, planned for a machine that isn't here: ``python captioning.py [WATTS]``.
 
 A CNN sees the picture, a transformer finds the caption word by word, Python puts it into writing.
+The watts are what the NPU is assumed to draw, in place of what the catalogue has.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import models
 import numpy as np
 
 import dioe
+from dioe.hardware import pool_from
+from dioe.hardware.descriptor import PowerSection
+from dioe.hardware.figures import FigureKind, PowerFigure
 
 STEPS = models.LENGTH
 """Words of a caption: the decoder runs once for each."""
@@ -59,9 +64,23 @@ def figures(plan):
     )
 
 
-def main(pool="captioning"):
+def assumed(watts):
+    """The pool of the catalogue with an NPU that draws so much."""
+    pool = pool_from("captioning")
+    tdp = PowerFigure(value=watts, kind=FigureKind.UNVERIFIED, source="assumed")
+    devices = [
+        replace(device, figures=device.figures.model_copy(update={"power": PowerSection(tdp=tdp)}))
+        if device.id == "npu:0"
+        else device
+        for device in pool.devices
+    ]
+    return replace(pool, devices=tuple(devices))
+
+
+def main(npu_watts=None):
     """Print where each policy places the nodes, and what that takes, beside the GPU alone."""
     pipeline = captions()
+    pool = "captioning" if npu_watts is None else assumed(float(npu_watts))
 
     def planned(policy, devices="auto"):
         return dioe.plan(

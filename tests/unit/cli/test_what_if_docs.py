@@ -138,18 +138,18 @@ def test_for_throughput_each_node_is_where_a_person_would_put_it(example: Any) -
     assert plan.throughput_per_s > alone.throughput_per_s
 
 
-@pytest.mark.parametrize("pool", ["", " docs/examples/captioning/thrifty-npu.yaml"])
+@pytest.mark.parametrize("watts", ["", " 5"])
 def test_the_script_prints_what_the_page_shows(
-    pool: str, example: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    watts: str, example: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(DOCS.parent)
-    example.main(*pool.split())
-    command = f"python docs/examples/captioning/captioning.py{pool}"
+    example.main(*watts.split())
+    command = f"python docs/examples/captioning/captioning.py{watts}"
     shown = re.search(rf"{re.escape(command)}\n```\n\n```\n(.*?)```", TEXT, re.DOTALL)
     assert shown is not None
     printed = capsys.readouterr().out
     check(command, printed, shown[1])
-    if pool:
+    if watts:
         assert re.findall(r"(\d+\.\d+) times as many a joule", printed)[2] in TEXT.replace(
             shown[1], ""
         )
